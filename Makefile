@@ -1,0 +1,62 @@
+# Everything a person types. The newest of Python 3.12 and 3.11 that really runs is used.
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+SOURCE ?= complete-journey
+DATA ?=
+AS_OF ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo stop clean test check format lock bench browser-test faults
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+setup: $(VENV)/.runtime ## build .venv from the pinned requirements
+
+setup-dev: $(VENV)/.dev ## the same, with what tests and checks need
+
+$(VENV)/bin/uv:
+	@found=; for name in python3.12 python3.11; do \
+	  if "$$name" -c 'import venv, ensurepip' >/dev/null 2>&1; then found=$$name; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.11 or 3.12 with its venv module is needed: apt-get install python3-venv" >&2; \
+	  exit 1; fi; \
+	echo "building $(VENV) with $$($$found --version)"; \
+	"$$found" -m venv $(VENV) && \
+	$(PY) -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'
+
+# Bytecode is compiled here, so that Airflow's commands start fast on their first call.
+$(VENV)/.runtime: requirements.txt | $(VENV)/bin/uv
+	$(VENV)/bin/uv pip install --python $(PY) --quiet --compile-bytecode --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	$(VENV)/bin/uv pip install --python $(PY) --quiet --compile-bytecode --require-hashes -r requirements-dev.txt
+	@touch $@
+
+demo: setup ## a real retailer's year through Airflow [SOURCE=online-retail DATA=folder AS_OF=day]
+	@$(PY) -m ecom_tasks demo --source "$(SOURCE)" $(if $(DATA),--data "$(DATA)") $(if $(AS_OF),--as-of "$(AS_OF)")
+
+stop: ## end what the demonstration started, and nothing else
+	@if [ -x $(PY) ]; then $(PY) -m ecom_tasks services stop; fi
+
+clean: ## stop, and remove the demonstration's data
+	@if [ -x $(PY) ]; then $(PY) -m ecom_tasks services clean; fi
+
+test: setup-dev ## all tests
+	$(PY) -m pytest
+
+check: setup-dev ## lint, types, layers, requirements, secrets
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
+	$(PY) tests/check_repository.py
+
+format: setup-dev ## rewrite the sources in the project's form
+	$(VENV)/bin/ruff check --fix --select I,RUF100 . ; $(VENV)/bin/ruff format .
+
+lock: $(VENV)/bin/uv ## resolve the .in files into the pinned ones
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements.txt requirements.in
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements-dev.txt requirements-dev.in

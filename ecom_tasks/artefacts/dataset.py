@@ -1,0 +1,306 @@
+"""Make, find and read versions: the only door of a domain's `tasks.py` to storage."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ecom_tasks.artefacts import release as channels
+from ecom_tasks.artefacts.manifest import MANIFEST, FileEntry, Headline, Manifest, Provenance
+from ecom_tasks.artefacts.store import (
+    ConflictError,
+    KeyMissingError,
+    Store,
+    open_store,
+    sha256_of,
+)
+from ecom_tasks.artefacts.version import code_of, version_of
+from ecom_tasks.config import DomainConfig
+from ecom_tasks.errors import DataContractError
+from ecom_tasks.run import Ref, Run
+
+log = logging.getLogger(__name__)
+_UPLOADS = 8
+
+
+@dataclass
+class Draft:
+    """What a builder fills: files in `folder`, facts in the other fields.
+
+    Attributes
+    ----------
+    folder : scratch folder; every file in it is published under its relative path.
+    destination : URI for `write_part`, for Dask workers that publish their part themselves.
+    metrics : anything JSON can say.
+    assumptions : plain sentences on what was assumed because the data did not say.
+    """
+
+    folder: Path
+    destination: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    assumptions: list[str] = field(default_factory=list)
+    _headline: Headline | None = None
+    _entries: dict[str, FileEntry] = field(default_factory=dict)
+
+    def write_frame(self, path: str, frame: pl.DataFrame) -> None:
+        """Publish a table as Parquet."""
+        self.add([_write_frame(self.folder, path, frame)])
+
+    def write_text(self, path: str, text: str) -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+    def write_json(self, path: str, content: object) -> None:
+        self.write_text(path, json.dumps(content, sort_keys=True, indent=2) + "\n")
+
+    def add(self, entries: Iterable[FileEntry]) -> None:
+        """Enter files that `write_part` has already stored."""
+        self._entries.update({entry.path: entry for entry in entries})
+
+    def headline(self, **facts: Any) -> None:
+        """Say the one figure that counts; see `Headline` for the fields."""
+        self._headline = Headline(**facts)
+
+    def finish(self, store: Store, folder: str) -> list[FileEntry]:
+        """Upload what lies in the scratch folder; return all entries, sorted by path."""
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        local = {path.relative_to(self.folder).as_posix(): path for path in found}
+        for path, file in local.items():
+            described = self._entries.get(path)
+            entry = FileEntry(path=path, bytes=file.stat().st_size, sha256=sha256_of(file))
+            self._entries[path] = (
+                entry.model_copy(update={"rows": described.rows, "columns": described.columns})
+                if described
+                else entry
+            )
+
+        def upload(path: str) -> None:
+            store.upload(f"{folder}/{path}", local[path], self._entries[path].sha256)
+
+        with ThreadPoolExecutor(_UPLOADS) as pool:
+            list(pool.map(upload, sorted(local)))
+        return [self._entries[path] for path in sorted(self._entries)]
+
+
+def produce(
+    run: Run,
+    name: str,
+    build: Callable[[Draft], None],
+    *,
+    inputs: Sequence[Ref] = (),
+    config: DomainConfig | None = None,
+) -> Ref:
+    """Make the version of `name` that follows from inputs, settings and code; or find it made.
+
+    The channel named after `run.as_of` then points to it, so that `find` sees it.
+
+    Parameters
+    ----------
+    name : `lake/order_lines`, `features/customers`, `work/pricing/panel`, `artefacts/pricing`.
+    build : fills the draft; not called when the version exists. Its module's domain is the code
+        that the version is named after.
+    inputs : manifests that the content depends on, each of another name.
+    config : settings that the content depends on.
+    """
+    store = open_store(run.root)
+    read = [manifest(ref) for ref in inputs]
+    settings = config.model_dump(mode="json") if config else {}
+    code = code_of(build.__module__.split(".")[1])
+    # By version, not by URI: the same data in another bucket is the same version.
+    made_from = {each.name: each.version for each in read}
+    version = version_of(run.as_of, name, made_from, settings, code)
+    folder = f"{name}/v/{version}"
+    ref = Ref(store.uri(f"{folder}/{MANIFEST}"))
+    if store.exists(f"{folder}/{MANIFEST}"):
+        log.info("unchanged: %s %s was found finished", name, version)
+        channels.move(store, run.as_of.isoformat(), manifest(ref))
+        return ref
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
+        draft = Draft(Path(scratch), store.uri(folder))
+        build(draft)
+        files = draft.finish(store, folder)
+    made = Manifest(
+        name=name,
+        version=version,
+        as_of=run.as_of,
+        files=files,
+        inputs={each.name: str(ref) for each, ref in zip(read, inputs, strict=True)},
+        config=settings,
+        metrics=draft.metrics,
+        headline=draft._headline,
+        assumptions=draft.assumptions,
+        code=code,
+        provenance=Provenance(
+            run_id=run.run_id,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 2),
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            device="cpu",
+            platform=platform.platform(),
+        ),
+    )
+    _write_manifest(store, folder, made)
+    log.info(
+        "made %s %s: %s rows in %s files, %.1f s",
+        name, version, made.rows, len(files), made.provenance.seconds,
+    )  # fmt: skip
+    channels.move(store, run.as_of.isoformat(), made)
+    return ref
+
+
+def _write_manifest(store: Store, folder: str, made: Manifest) -> None:
+    try:
+        store.create(f"{folder}/{MANIFEST}", made.to_bytes())
+    except ConflictError:
+        # Another try of the same run was faster, or this one's success came back as a conflict:
+        # in both cases a version of the same name stands, made from the same inputs and code.
+        log.info("unchanged: %s %s was finished meanwhile", made.name, made.version)
+
+
+def write_part(destination: str, path: str, frame: pl.DataFrame) -> FileEntry:
+    """Store one file of a table straight from a worker, and describe it for `Draft.add`."""
+    with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
+        entry = _write_frame(Path(scratch), path, frame)
+        open_store(destination).upload(path, Path(scratch) / path, entry.sha256)
+    return entry
+
+
+def _write_frame(folder: Path, path: str, frame: pl.DataFrame) -> FileEntry:
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(target, compression="zstd", compression_level=3, statistics=True)
+    return FileEntry(
+        path=path,
+        bytes=target.stat().st_size,
+        sha256=sha256_of(target),
+        rows=frame.height,
+        columns={column: str(dtype) for column, dtype in frame.schema.items()},
+    )
+
+
+def find(run: Run, name: str) -> Ref:
+    """Return the version of `name` that the channel of `run.as_of` points to.
+
+    Raises
+    ------
+    DataContractError
+        Nothing was published for this day; the hint names the flow that does it.
+    """
+    pointer = channels.read_pointer(open_store(run.root), name, run.as_of.isoformat())
+    if pointer is None:
+        flow = {"lake": "ingestion", "features": "features"}.get(name.split("/")[0], "the flow")
+        raise DataContractError(
+            f"No {name} for {run.as_of} under {run.root}",
+            f"Run {flow} for this day first, or give --source so that it is run for you",
+        )
+    return Ref(f"{run.root.rstrip('/')}/{pointer.manifest}")
+
+
+def manifest(ref: Ref) -> Manifest:
+    """Read a manifest; raise `DataContractError` when it is missing or mangled."""
+    store = _store_of(ref)
+    try:
+        return Manifest.from_bytes(store.read(MANIFEST).data, ref)
+    except KeyMissingError as error:
+        raise DataContractError(f"There is no {ref}", "Run the flow again") from error
+
+
+def input_named(ref: Ref, name: str) -> Ref:
+    """Follow one input of a version (for example of the collection `features/all`)."""
+    inputs = manifest(ref).inputs
+    if name not in inputs:
+        raise DataContractError(
+            f"{ref} has no input {name!r}", f"It has: {', '.join(sorted(inputs)) or 'none'}"
+        )
+    return Ref(inputs[name])
+
+
+def paths(ref: Ref, pattern: str = "*.parquet") -> list[str]:
+    """Paths of a version's files that match (`*` also crosses folders)."""
+    return [entry.path for entry in manifest(ref).files if fnmatch(entry.path, pattern)]
+
+
+def has_rows(ref: Ref) -> bool:
+    """False for a table that the shop lacks, which is published without files."""
+    return manifest(ref).rows > 0
+
+
+def scan(ref: Ref, pattern: str = "*.parquet") -> pl.LazyFrame:
+    """Read a table lazily, straight from the store.
+
+    Raises
+    ------
+    DataContractError
+        No file matches.
+    """
+    matching = paths(ref, pattern)
+    if not matching:
+        raise DataContractError(f"{ref} has no file {pattern!r}", "Ask has_rows first")
+    return scan_files([f"{ref.removesuffix(MANIFEST)}{path}" for path in matching])
+
+
+def scan_files(uris: list[str]) -> pl.LazyFrame:
+    """Lazy frame over Parquet files by their URIs (`file://` or `s3://`)."""
+    options = None
+    if uris[0].startswith("s3://"):
+        from ecom_tasks.artefacts.s3_store import polars_options
+
+        options = polars_options()
+    return pl.scan_parquet(
+        [uri.removeprefix("file://") for uri in uris],
+        storage_options=options,
+        hive_partitioning=False,
+    )
+
+
+def fetch(ref: Ref, folder: Path, pattern: str = "*") -> Path:
+    """Download files of a version into `folder`, each verified against the manifest."""
+    store = _store_of(ref)
+    for entry in manifest(ref).files:
+        if fnmatch(entry.path, pattern):
+            target = folder / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            store.download(entry.path, target)
+            if sha256_of(target) != entry.sha256:
+                raise DataContractError(
+                    f"{store.uri(entry.path)} is not what its manifest attests",
+                    "It was changed or cut off: restore it, or run the flow that made it again",
+                )
+    return folder
+
+
+def read_json(ref: Ref, path: str) -> Any:
+    return json.loads(_store_of(ref).read(path).data)
+
+
+def release(run: Run, ref: Ref) -> Ref:
+    """Put a version into service: move its `production` channel, unless a newer day is there."""
+    store = open_store(run.root)
+    made = manifest(ref)
+    pointer = channels.move(store, channels.PRODUCTION, made, newer_only=True)
+    if pointer.version != made.version:
+        log.warning(
+            "%s %s is published but not in service: production has the newer %s. "
+            "`promote` puts it into service",
+            made.name, made.version, pointer.version,
+        )  # fmt: skip
+    return ref
+
+
+def _store_of(ref: Ref) -> Store:
+    return open_store(ref.removesuffix(f"/{MANIFEST}"))

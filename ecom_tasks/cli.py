@@ -1,0 +1,327 @@
+"""Commands of the system. Exit codes: 0 done, 1 a retry may help, 2 it will not.
+
+Results go to standard output, logs and progress to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ecom_tasks import logs
+from ecom_tasks.domains import DOMAINS, RELEASING, run_task, run_with_upstream
+from ecom_tasks.errors import ConfigError, EcomError
+from ecom_tasks.run import Ref, Run
+
+log = logging.getLogger(__name__)
+EPILOG = """\
+environment:
+  ECOM_ROOT              where artefacts lie: s3://bucket/prefix or file:///folder
+  ECOM_S3_ENDPOINT       URL of an S3-compatible store; absent for AWS
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION
+  ECOM_PSEUDONYM_KEY     secret of at least 64 hex digits that pseudonymises customers
+  ECOM_DASK              threads, processes (default), cuda, or tcp://scheduler:8786
+  ECOM_LOG               json for JSON log lines
+  ECOM_<DOMAIN>__<NAME>  one setting of a domain, for example ECOM_PRICING__LARGEST_STEP=0.05
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    logs.set_up()
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except EcomError as error:
+        logs.report(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error("interrupted")  # noqa: TRY400
+        return 130
+    except Exception:
+        log.exception("A fault of the program, not of your data or settings")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ecom_tasks",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        summary = (command.__doc__ or "").strip()
+        added = commands.add_parser(
+            name, help=summary.splitlines()[0], description=summary, epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        added.set_defaults(command=command)
+        return added
+
+    run = add("run", _run)
+    run.add_argument("domain", choices=list(DOMAINS))
+    run.add_argument("--as-of", type=_day, required=True, metavar="YYYY-MM-DD",
+                     help="last day to know about, inclusive")  # fmt: skip
+    run.add_argument("--source", default="", help="shipped source or TOML file; runs what the "
+                     "domain needs first")  # fmt: skip
+    run.add_argument("--data", default="", help="folder or bucket prefix of the source's files")
+    run.add_argument("--set", action="append", default=[], metavar="DOMAIN.NAME=VALUE",
+                     help="override one setting; repeatable")  # fmt: skip
+    _add_root(run)
+
+    step = add("step", _step)
+    step.add_argument("domain", choices=list(DOMAINS))
+    step.add_argument("task")
+    step.add_argument("inputs", nargs="*", help="references that the task takes")
+    step.add_argument("--run", required=True, help="the run as JSON")
+
+    check = add("check-source", _check_source)
+    check.add_argument("file", help="shipped source or TOML file")
+    check.add_argument("--data", default="", help="folder or bucket prefix of its files")
+
+    listing = add("list", _list)
+    listing.add_argument("--json", action="store_true", help="for programs")
+    _add_root(listing)
+
+    lineage = add("lineage", _lineage)
+    _add_name(lineage)
+    lineage.add_argument("--version", default="", help="instead of the one in service")
+    _add_root(lineage)
+
+    promote = add("promote", _promote)
+    _add_name(promote)
+    promote.add_argument("version")
+    _add_root(promote)
+
+    rollback = add("rollback", _rollback)
+    _add_name(rollback)
+    _add_root(rollback)
+
+    pull = add("pull", _pull)
+    _add_name(pull)
+    pull.add_argument("folder", type=Path)
+    pull.add_argument("--version", default="", help="pin a version instead of following production")
+    _add_root(pull)
+
+    doctor = add("doctor", _doctor)
+    _add_root(doctor)
+
+    services = add("services", _services)
+    services.add_argument("action", choices=["start", "stop", "status", "clean"])
+
+    demo = add("demo", _demo)
+    demo.add_argument("--source", default="complete-journey")
+    demo.add_argument("--data", default="", help="folder or file of the source")
+    demo.add_argument("--as-of", type=_day, default=None, metavar="YYYY-MM-DD")
+    return parser
+
+
+def _add_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", default=os.environ.get("ECOM_ROOT", ""),
+                        help="s3://bucket/prefix or file:///folder; else ECOM_ROOT")  # fmt: skip
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("domain", choices=list(RELEASING))
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day like 2017-11-30") from error
+
+
+def _root(arguments: argparse.Namespace) -> str:
+    if not arguments.root:
+        raise ConfigError("No place for artefacts is named", "Give --root, or set ECOM_ROOT")
+    return str(arguments.root)
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run a flow in this process, without Airflow; with --source also what it needs.
+
+    Finished work is found and not repeated. Prints the reference of what was made.
+    """
+    run = Run(
+        run_id=f"cli-{uuid.uuid4().hex[:8]}",
+        as_of=arguments.as_of,
+        root=_root(arguments),
+        source=arguments.source,
+        source_data=arguments.data,
+        overrides=_overrides(arguments.set),
+    )
+    _out(run_with_upstream(arguments.domain, run))
+    return 0
+
+
+def _overrides(settings: list[str]) -> dict[str, dict[str, object]]:
+    overrides: dict[str, dict[str, object]] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        domain, dot, field = name.partition(".")
+        if not (equals and dot) or domain not in DOMAINS:
+            raise ConfigError(
+                f"--set {setting!r} is not DOMAIN.NAME=VALUE",
+                f"For example --set pricing.largest_step=0.05; domains: {', '.join(DOMAINS)}",
+            )
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        overrides.setdefault(domain, {})[field] = value
+    return overrides
+
+
+def _step(arguments: argparse.Namespace) -> int:
+    """Run one task of a flow, as Airflow does; prints the reference of what was made."""
+    try:
+        run = Run.from_json(arguments.run)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"--run is no run: {error}", "It is JSON as of Run.to_json") from error
+    ref = run_task(arguments.domain, arguments.task, run, [Ref(i) for i in arguments.inputs])
+    _out(ref)
+    return 0
+
+
+def _check_source(arguments: argparse.Namespace) -> int:
+    """Explain what is wrong with a source file; exit code 2 when anything is."""
+    from ecom_tasks.ingestion.check import check_source
+
+    findings = check_source(arguments.file, arguments.data)
+    for finding in findings:
+        _out(str(finding))
+    _out("The source is fine." if not findings else f"{len(findings)} findings.")
+    return 2 if findings else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    """List every published version with its headline figure beside the baseline."""
+    from ecom_tasks.artefacts.release import listing
+
+    releases = listing(_root(arguments))
+    if arguments.json:
+        rows = [
+            vars(release) | {"headline": release.headline and release.headline.model_dump()}
+            for release in releases
+        ]
+        _out(json.dumps(rows, default=str, indent=2))
+        return 0
+    from rich.table import Table
+
+    table = Table("name", "version", "in service", "headline", "baseline", "rows", "made at")
+    for release in releases:
+        table.add_row(
+            release.name,
+            release.version,
+            "yes" if "production" in release.channels else "",
+            *_headline(release.headline),
+            f"{release.rows:,}",
+            release.created_at,
+        )
+    _print(table)
+    return 0
+
+
+def _headline(headline: Any) -> tuple[str, str]:
+    if headline is None:
+        return "", ""
+    return (
+        f"{headline.metric} {headline.value:.4g}",
+        f"{headline.baseline_name} {headline.baseline:.4g}",
+    )
+
+
+def _lineage(arguments: argparse.Namespace) -> int:
+    """Show what a release was made from, down to the pinned source files."""
+    from ecom_tasks.artefacts.lineage import lineage
+    from ecom_tasks.artefacts.release import ref_of
+
+    ref = ref_of(_root(arguments), f"artefacts/{arguments.domain}", arguments.version)
+    for node in lineage(ref):
+        repeated = "  (shown above)" if node.repeated else ""
+        _out(f"{'    ' * node.depth}{node.manifest.name}  {node.manifest.version}{repeated}")
+        if not node.manifest.inputs:
+            for name, fact in sorted(node.manifest.metrics.get("files", {}).items()):
+                _out(f"{'    ' * (node.depth + 1)}{name}  {fact}")
+    return 0
+
+
+def _promote(arguments: argparse.Namespace) -> int:
+    """Put a published version into service, also an older one."""
+    from ecom_tasks.artefacts.release import promote
+
+    pointer = promote(_root(arguments), f"artefacts/{arguments.domain}", arguments.version)
+    _out(f"{pointer.name} {pointer.version} is in service (move {pointer.sequence})")
+    return 0
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    """Put the version back into service that was there before the present one."""
+    from ecom_tasks.artefacts.release import rollback
+
+    pointer = rollback(_root(arguments), f"artefacts/{arguments.domain}")
+    _out(f"{pointer.name} {pointer.version} is in service again (move {pointer.sequence})")
+    return 0
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    """Bring the release in service into a folder, every byte verified; or change nothing."""
+    from ecom_tasks.artefacts.pull import pull
+
+    name = f"artefacts/{arguments.domain}"
+    pulled = pull(_root(arguments), name, arguments.folder, version=arguments.version)
+    what = "pulled and verified" if pulled.changed else "is already there"
+    _out(f"{name} {pulled.version} {what}: {pulled.files} files, {pulled.bytes:,} bytes, "
+         f"in {pulled.folder}")  # fmt: skip
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    """Probe the store and this machine; one line each with the remedy, exit code 2 on a fault."""
+    from ecom_tasks.doctor import diagnose
+
+    findings = diagnose(_root(arguments))
+    for finding in findings:
+        remedy = "" if finding.holds else f": {finding.remedy}"
+        _out(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.question}{remedy}")
+    return 0 if all(finding.holds for finding in findings) else 2
+
+
+def _services(arguments: argparse.Namespace) -> int:
+    """Start, stop or look at the embedded object store and Airflow; clean removes their data."""
+    from ecom_tasks import services
+
+    return services.command(arguments.action)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    """Run a source through Airflow and pull back verified what three flows publish."""
+    from ecom_tasks import demo
+
+    return demo.main(arguments.source, arguments.data, arguments.as_of)
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(renderable)
