@@ -52,7 +52,7 @@ check: setup-dev ## lint, types, layers, requirements, secrets
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
-	$(PY) tests/check_repository.py
+	$(PY) .ci/check_repository.py
 
 format: setup-dev ## rewrite the sources in the project's form
 	$(VENV)/bin/ruff check --fix --select I,RUF100 . ; $(VENV)/bin/ruff format .

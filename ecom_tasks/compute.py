@@ -16,6 +16,7 @@ from ecom_tasks.errors import ConfigError, EcomError, RetryableError
 from ecom_tasks.logs import track
 
 log = logging.getLogger(__name__)
+SCHEDULER_TIMEOUT = "20s"
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -45,7 +46,7 @@ def connect() -> Iterator[Any]:
     where = os.environ.get("ECOM_DASK", "processes")
     if where.startswith(("tcp://", "tls://", "ucx://")):
         try:
-            with Client(where, timeout="20s") as client:
+            with Client(where, timeout=SCHEDULER_TIMEOUT) as client:
                 yield client
         except OSError as error:
             raise RetryableError(

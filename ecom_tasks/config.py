@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar, Self, cast
 
 from pydantic import ValidationError
@@ -28,6 +29,7 @@ class DomainConfig(BaseSettings):
     @classmethod
     def of(cls, run: Run) -> Self:
         """Resolve the settings of `run`; raise `ConfigError` naming each wrong one."""
+        cls._refuse_unknown_variables()
         try:
             return cls(**cast(Any, dict(run.overrides.get(cls.domain, {}))))
         except ValidationError as error:
@@ -37,3 +39,14 @@ class DomainConfig(BaseSettings):
             )
             names = ", ".join(cls.model_fields)
             raise ConfigError(f"Wrong settings: {wrong}", f"Settings are: {names}") from error
+
+    @classmethod
+    def _refuse_unknown_variables(cls) -> None:
+        prefix = cls.model_config["env_prefix"]
+        known = {f"{prefix}{name}".upper() for name in cls.model_fields}
+        for name in os.environ:
+            if name.startswith(prefix) and name.upper() not in known:
+                raise ConfigError(
+                    f"The environment variable {name} is no setting of {cls.domain}",
+                    f"Settings are: {', '.join(sorted(known))}",
+                )
