@@ -65,6 +65,10 @@ def _file_faults(path: Path) -> Iterator[str]:
         return
     if path.name.startswith("requirements") or path == Path(".ci/check_repository.py"):
         return
+    yield from _text_faults(path, text)
+
+
+def _text_faults(path: Path, text: str) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), 1):
         for what, pattern in SECRETS.items():
             if pattern.search(line) and not ALLOWED.search(line):

@@ -73,10 +73,10 @@ def test_run_prints_the_reference_and_hands_settings_on(
 
     monkeypatch.setattr(domains, "flow_of", lambda _: flow)
     code = cli.main(["run", "pricing", "--as-of", "2024-03-31", "--root", run.root,
-                     "--set", "pricing.largest_step=0.05", "--set", "pricing.name=text"])  # fmt: skip
+                     "--set", "pricing.largest_step=0.05", "--set", "pricing.name=x"])  # fmt: skip
     assert code == 0
     assert capsys.readouterr().out == "made\n"
-    assert seen[0].overrides == {"pricing": {"largest_step": 0.05, "name": "text"}}
+    assert seen[0].overrides == {"pricing": {"largest_step": 0.05, "name": "x"}}
     assert len(seen) == 1
     cli.main(["run", "pricing", "--as-of", "2024-03-31", "--root", run.root, "--source", "x"])
     assert len(seen) == 1 + len(("ingestion", "features", "pricing"))

@@ -76,7 +76,7 @@ def test_a_swallowed_answer_is_no_failure_and_no_second_publish(run: Run, error:
 
 def test_a_store_that_never_accepts_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing(SwallowedAnswers):
-        def create(self, key: str, data: bytes) -> str:
+        def create(self, *_: object) -> str:
             raise self._error
 
     monkeypatch.setattr(release, "_TRIES", 3)
