@@ -7,7 +7,7 @@ DATA ?=
 AS_OF ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop clean test check format lock bench browser-test faults
+.PHONY: help setup setup-dev demo stop clean test check format lock bench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -56,6 +56,10 @@ check: setup-dev ## lint, types, layers, requirements, secrets
 
 format: setup-dev ## rewrite the sources in the project's form
 	$(VENV)/bin/ruff check --fix --select I,RUF100 . ; $(VENV)/bin/ruff format .
+
+bench: setup ## measure beside peers (some minutes)
+	$(PY) -m benchmarks.publish
+	$(PY) -m benchmarks.features
 
 lock: $(VENV)/bin/uv ## resolve the .in files into the pinned ones
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements.txt requirements.in
