@@ -139,7 +139,8 @@ class S3Store:
 @cache
 def client(endpoint: str) -> Any:
     """One boto3 client a process and endpoint; it is safe to share among threads."""
-    return boto3.client(
+    # A session of our own: the default one would keep the first credentials it ever saw.
+    return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint or None,
         region_name=os.environ.get("AWS_REGION", "us-east-1"),

@@ -1,0 +1,99 @@
+"""The bucket as a store, on the real object server: contract, guarantees, rights, faults."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecom_tasks import services
+from ecom_tasks.artefacts import dataset
+from ecom_tasks.artefacts.dataset import Draft
+from ecom_tasks.artefacts.probe import probe
+from ecom_tasks.artefacts.pull import pull, verify
+from ecom_tasks.artefacts.s3_store import S3Store, client
+from ecom_tasks.artefacts.store import Store, open_store
+from ecom_tasks.errors import ConfigError, RetryableError
+from ecom_tasks.run import Run
+from tests.store_contract import StoreContract
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("store") / "home"
+    services.start(folder, say=lambda _: None, airflow=False)
+    yield folder
+    services.stop(folder)
+
+
+def become(monkeypatch: pytest.MonkeyPatch, home: Path, identity: str) -> None:
+    for name, value in services.environment(home, identity).items():
+        monkeypatch.setenv(name, value)
+    client.cache_clear()
+
+
+@pytest.fixture
+def bucket(home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of an empty prefix that this process may write."""
+    become(monkeypatch, home, "publisher")
+    return f"{services.ROOT}/{uuid.uuid4().hex}"
+
+
+class TestS3Store(StoreContract):
+    @pytest.fixture
+    def store(self, bucket: str) -> Store:
+        return open_store(bucket)
+
+
+def test_the_store_guarantees_what_publishing_needs(bucket: str) -> None:
+    findings = probe(bucket)
+    assert [finding.question for finding in findings if not finding.holds] == []
+    assert len(findings) == 6
+    assert list(open_store(bucket).walk("probe/")) == []
+
+
+def test_content_that_is_not_its_hash_is_refused(bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    store = open_store(bucket)
+    with pytest.raises((RetryableError, ConfigError)):
+        store.upload("file", tmp_path / "file", "00" * 32)
+    assert not store.exists("file")
+
+
+def _build(draft: Draft) -> None:
+    draft.write_text("prices.csv", "product_id,price\n")
+
+
+_build.__module__ = "ecom_tasks.pricing.tasks"
+
+
+def test_a_consumer_pulls_and_cannot_write(
+    home: Path, bucket: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = Run(run.run_id, run.as_of, bucket)
+    dataset.release(publisher, dataset.produce(publisher, "artefacts/pricing", _build))
+    become(monkeypatch, home, "consumer")
+    pulled = pull(bucket, "artefacts/pricing", tmp_path / "here")
+    assert verify(tmp_path / "here" / "current").version == pulled.version
+    with pytest.raises(ConfigError, match="refuses"):
+        open_store(bucket).create("artefacts/pricing/channels/own.json", b"{}")
+
+
+@pytest.mark.parametrize("wrong", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
+def test_wrong_credentials_are_said(
+    bucket: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(wrong, "wrong")
+    client.cache_clear()
+    with pytest.raises(ConfigError, match=r"refuses.*Check the bucket's name"):
+        open_store(bucket).read("anything")
+
+
+def test_an_absent_store_is_a_passing_fault(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECOM_S3_ENDPOINT", "http://127.0.0.1:1")
+    store = open_store(bucket)
+    assert isinstance(store, S3Store)
+    with pytest.raises(RetryableError, match=r"cannot be reached.*Check ECOM_S3_ENDPOINT"):
+        store.read("anything")
