@@ -149,7 +149,7 @@ def produce(
             run_id=run.run_id,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 2),
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory_bytes=_peak_memory(),
             device="cpu",
             platform=platform.platform(),
         ),
@@ -161,6 +161,12 @@ def produce(
     )  # fmt: skip
     channels.move(store, run.as_of.isoformat(), made)
     return ref
+
+
+def _peak_memory() -> int:
+    """Bytes of the largest process so far: this one, or a worker that it started and ended."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) * 1024
 
 
 def _write_manifest(store: Store, folder: str, made: Manifest) -> None:

@@ -125,3 +125,21 @@ def test_a_pointer_copied_from_another_name_is_refused(run: Run) -> None:
     store.create(release.pointer_key("artefacts/inventory", "production"), copied)
     with pytest.raises(DataContractError, match="Somebody copied it"):
         release.read_pointer(store, "artefacts/inventory", "production")
+
+
+def test_a_swallowed_success_that_was_overtaken_is_not_published_again(run: Run) -> None:
+    first, second, third = made(run, 3)
+    inner = open_store(run.root)
+    release.move(inner, "production", first)
+
+    class Overtaken(SwallowedAnswers):
+        def replace(self, key: str, data: bytes, etag: str) -> str:
+            inner.replace(key, data, etag)
+            release.move(inner, "production", third)
+            raise self._error
+
+    pointer = release.move(Overtaken(inner, ConflictError("412")), "production", second)
+    assert [move.version for move in pointer.history] == [
+        third.version, second.version, first.version,
+    ]  # fmt: skip
+    assert pointer.sequence == 3
