@@ -17,7 +17,7 @@ class Column:
     """One column of the contract.
 
     `nullable` speaks of values, `optional` of the whole column: an optional column that the shop
-    lacks is added, filled with nulls.
+    lacks is added, filled with nulls. `positive` means above zero, `not_negative` zero or above.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Column:
     nullable: bool = False
     optional: bool = False
     positive: bool = False
+    not_negative: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ ORDER_LINES = Table(
         Column("customer_id", "string", "pseudonymised; null for a guest", nullable=True),
         Column("product_id", "string", "see products"),
         Column("quantity", "float", "units, above zero, also where returned", positive=True),
-        Column("unit_price", "float", "paid per unit, store currency; 0 for a gift"),
+        Column(
+            "unit_price", "float", "paid per unit, store currency; 0 for a gift", not_negative=True
+        ),
         Column("ordered_at", "datetime", "the shop's local time, without zone"),
         _optional("location_id", "string", "store, warehouse or region"),
         _optional("channel", "string", "web, app, store, ..."),

@@ -49,7 +49,7 @@ PRODUCTS = Table(
         _measure("units_28d", "units in the 28 days up to cutoff"),
         _measure("customers_28d", "distinct customers in the 28 days up to cutoff"),
         _measure("repeat_customer_share", "share of its customers with at least two orders of it"),
-        _measure("mean_price", "sales-weighted price paid per unit"),
+        _measure("mean_price", "price paid per unit over everything sold; returns do not count"),
         _measure("last_price", "price paid per unit in the last week sold"),
         _measure("regular_price", "median shelf price in the last 28 days sold", nullable=True),
         _measure("days_since_first_sale", "days from first sale to cutoff"),
@@ -87,7 +87,11 @@ DEMAND = Table(
         _measure("units", "units sold, returns subtracted; 0 in a week with promotion only"),
         _measure("sales", "paid, store currency"),
         _measure("orders", "distinct orders"),
-        _measure("unit_price", "sales / units; null in a week without sales", nullable=True),
+        _measure(
+            "unit_price", "mean paid per unit sold, returns aside; null if none", nullable=True
+        ),
+        # A ratio of sales to units moves with the mix of what was bought; a median does not.
+        _measure("median_price", "median price paid per unit over lines above 0", nullable=True),
         _measure("regular_price", "units-weighted shelf price; null if unknown", nullable=True),
         _measure(
             "discount_depth",
@@ -106,6 +110,7 @@ PROMOTION_CALENDAR = Table(
     columns=(
         Column("product_id", "string", "sellable products"),
         Column("week_starts_on", "date", "Monday; also weeks after as_of, as far as announced"),
+        Column("announced_on", "date", "when the last of the week's promotions was announced"),
         _measure("display_locations", "locations that have it on display"),
         _measure("mailer_locations", "locations that have it in a mailer"),
         _measure("price_cut_locations", "locations with a price cut"),
@@ -118,11 +123,11 @@ PRICE_HISTORY = Table(
     columns=(
         Column("product_id", "string", "sellable products"),
         Column("week_starts_on", "date", "Monday; weeks with sales"),
-        _measure("units", "units sold over all locations"),
-        _measure("unit_price", "sales / units"),
+        _measure("units", "units sold over all locations, returns aside"),
+        _measure("unit_price", "mean paid per unit sold"),
         _measure("regular_price", "units-weighted shelf price; null if unknown", nullable=True),
-        _measure("lowest_price", "lowest price paid per unit in any location"),
-        _measure("highest_price", "highest price paid per unit in any location"),
+        _measure("lowest_price", "lowest weekly mean price of a location"),
+        _measure("highest_price", "highest weekly mean price of a location"),
     ),
 )
 
