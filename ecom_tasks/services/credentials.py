@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ecom_tasks.errors import ConfigError
-from ecom_tasks.services.processes import write_private
+from ecom_tasks.services.state import write_private
 
 FILE = "secrets.json"
 

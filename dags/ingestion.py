@@ -1,0 +1,65 @@
+"""When and where ingestion runs; what it does stands in `ecom_tasks.ingestion.tasks`."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from ecom_airflow import AS_OF, LAKE, OVERRIDES, airflow_steps
+
+from ecom_tasks.ingestion.tasks import flow
+
+DOC = """
+### From a shop's files to validated tables
+
+Pins the source's files, maps them to the data contract, moves rows that break it to `quarantine/`,
+and lets the expectation suites decide whether the rest is fit. A hard failure publishes nothing:
+yesterday's tables stay in service. Success triggers **features**, and those the three models.
+
+**Trigger** asks for the source and the day. `ECOM_SCHEDULE` (a cron expression, in UTC) makes it
+run by itself, each time about the last complete day; `ECOM_SOURCE` names the source it then reads.
+
+**If it fails**, the last lines of the failed task say which table and expectation broke, what was
+observed and what to do. Correct the data or the source file, then clear the task.
+"""
+SCHEDULE = os.environ.get("ECOM_SCHEDULE")
+
+with DAG(
+    dag_id="ingestion",
+    description="A shop's files or database -> validated, pseudonymised tables",
+    doc_md=DOC,
+    # The run of a day starts after that day's end, and its logical date is that day.
+    schedule=CronDataIntervalTimetable(SCHEDULE, timezone="UTC") if SCHEDULE else None,
+    start_date=datetime(2024, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    tags=["ecom", "domain:ingestion"],
+    default_args={"owner": "data"},
+    params={
+        "as_of": AS_OF,
+        "source": Param(
+            os.environ.get("ECOM_SOURCE", "complete-journey"),
+            type="string",
+            minLength=1,
+            title="Source",
+            description_md="Name of a shipped source (`complete-journey`, `online-retail`) or path "
+            "of a source file (TOML).",
+        ),
+        "source_data": Param(
+            os.environ.get("ECOM_SOURCE_DATA", ""),
+            type="string",
+            title="Data",
+            description_md="Folder or bucket prefix of its files, where the source file leaves it "
+            "open.",
+        ),
+        "overrides": OVERRIDES,
+    },
+) as dag:
+    flow(
+        airflow_steps(
+            "ingestion",
+            pools={"pin_source": "default_pool", "publish_snapshot": "default_pool"},
+            outlets={"publish_snapshot": LAKE},
+        )
+    )

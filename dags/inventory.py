@@ -1,0 +1,39 @@
+"""When and where inventory runs; what it does stands in `ecom_tasks.inventory.tasks`."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, released
+
+from ecom_tasks.inventory.tasks import flow
+
+DOC = """
+### What to order
+
+Weekly demand as quantiles with calibrated intervals, and order proposals from lead time and
+service level.
+
+Runs whenever **features** have been published. The last task publishes only a model that beats
+the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
+version in service stays, and there is nothing to repair in Airflow. Every version has a report:
+see **Releases** in the menu.
+"""
+
+with DAG(
+    dag_id="inventory",
+    description=flow.__doc__,
+    doc_md=DOC,
+    schedule=[FEATURES],
+    catchup=False,
+    max_active_runs=1,
+    tags=["ecom", "domain:inventory"],
+    default_args={"owner": "supply"},
+    params={"as_of": AS_OF, "overrides": OVERRIDES},
+) as dag:
+    flow(
+        airflow_steps(
+            "inventory",
+            pools={"pin_features": "default_pool"},
+            outlets={"publish_release": released("inventory")},
+        )
+    )

@@ -1,0 +1,39 @@
+"""When and where recommendation runs; what it does stands in `ecom_tasks.recommendation.tasks`."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, released
+
+from ecom_tasks.recommendation.tasks import flow
+
+DOC = """
+### What to show to whom
+
+Candidates from repeat purchases, similar items and matrix factorisation, ordered by a ranker;
+ranked lists for every customer.
+
+Runs whenever **features** have been published. The last task publishes only a model that beats
+the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
+version in service stays, and there is nothing to repair in Airflow. Every version has a report:
+see **Releases** in the menu.
+"""
+
+with DAG(
+    dag_id="recommendation",
+    description=flow.__doc__,
+    doc_md=DOC,
+    schedule=[FEATURES],
+    catchup=False,
+    max_active_runs=1,
+    tags=["ecom", "domain:recommendation"],
+    default_args={"owner": "personalisation"},
+    params={"as_of": AS_OF, "overrides": OVERRIDES},
+) as dag:
+    flow(
+        airflow_steps(
+            "recommendation",
+            pools={"pin_features": "default_pool"},
+            outlets={"publish_release": released("recommendation")},
+        )
+    )

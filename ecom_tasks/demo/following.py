@@ -1,0 +1,160 @@
+"""Follow one ingestion run and the runs that it sets off, through Airflow's REST API.
+
+Which runs belong to it is asked, not guessed: each run that ends well writes an asset event, and
+Airflow knows of every event which runs it created.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from ecom_tasks.domains import RELEASING
+from ecom_tasks.run import Ref
+from ecom_tasks.services.api import AirflowApi
+
+SETS_OFF: dict[str, tuple[str, ...]] = {"ingestion": ("features",), "features": RELEASING}
+DAGS = ("ingestion", "features", *RELEASING)
+_TRIGGER = {"features": "ingestion"} | dict.fromkeys(RELEASING, "features")
+_OVER = {"success", "failed"}
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """One run of one DAG."""
+
+    dag: str
+    run_id: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of one of the runs; `state` is None until it is scheduled."""
+
+    dag: str
+    run_id: str
+    name: str
+    state: str | None
+    attempt: int
+    began: datetime | None
+    ended: datetime | None
+
+    @property
+    def seconds(self) -> float:
+        if self.began is None:
+            return 0.0
+        return ((self.ended or datetime.now(UTC)) - self.began).total_seconds()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known at one moment."""
+
+    runs: dict[str, DagRun]
+    tasks: list[Task]
+
+    def unfinished(self) -> list[str]:
+        """DAGs that are at work, or will be since what sets them off is."""
+        return [dag for dag in DAGS if not self._blocked(dag) and not self._over(dag)]
+
+    def failed(self) -> list[str]:
+        return [dag for dag, run in self.runs.items() if run.state == "failed"]
+
+    def awaited(self) -> list[str]:
+        """DAGs that should have been set off by now."""
+        return [
+            dag
+            for dag, trigger in _TRIGGER.items()
+            if dag not in self.runs and trigger in self.runs
+            and self.runs[trigger].state == "success"
+        ]  # fmt: skip
+
+    def _over(self, dag: str) -> bool:
+        return dag in self.runs and self.runs[dag].state in _OVER
+
+    def _blocked(self, dag: str) -> bool:
+        trigger = _TRIGGER.get(dag)
+        if trigger is None or dag in self.runs:
+            return False
+        known = self.runs.get(trigger)
+        return (known is not None and known.state == "failed") or self._blocked(trigger)
+
+
+def look(api: AirflowApi, run_id: str) -> Progress:
+    """Ask for the ingestion run `run_id`, for all that it set off, and for their tasks."""
+    runs: dict[str, DagRun] = {}
+    waiting = [("ingestion", run_id)]
+    while waiting:
+        dag, name = waiting.pop()
+        answer = api.get(f"dags/{dag}/dagRuns/{quote(name, safe='')}")
+        runs[dag] = DagRun(dag, name, answer["state"])
+        if dag in SETS_OFF:
+            waiting += [each for each in _set_off(api, runs[dag]) if each[0] in SETS_OFF[dag]]
+    asked = {
+        "dag_ids": list(runs),
+        "dag_run_ids": [run.run_id for run in runs.values()],
+        "page_limit": 200,
+    }
+    listed = api.post("dags/~/dagRuns/~/taskInstances/list", asked)["task_instances"]
+    return Progress(runs, [_task(fields) for fields in listed])
+
+
+def _set_off(api: AirflowApi, run: DagRun) -> list[tuple[str, str]]:
+    events = api.get(
+        "assets/events", source_dag_id=run.dag, source_run_id=run.run_id, limit=100
+    )["asset_events"]  # fmt: skip
+    created = [made for event in events for made in event["created_dagruns"]]
+    return [(made["dag_id"], made["run_id"]) for made in created]
+
+
+def _task(fields: dict[str, Any]) -> Task:
+    return Task(
+        dag=fields["dag_id"],
+        run_id=fields["dag_run_id"],
+        name=fields["task_id"],
+        state=fields["state"],
+        attempt=fields["try_number"],
+        began=_moment(fields["start_date"]),
+        ended=_moment(fields["end_date"]),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def made_by(api: AirflowApi, task: Task) -> Ref:
+    """Return the reference that a finished task handed on."""
+    return Ref(api.get(f"{_path(task)}/xcomEntries/return_value")["value"])
+
+
+def log_lines(api: AirflowApi, task: Task) -> list[dict[str, Any]]:
+    """Return the log of the task's last attempt, one record a line."""
+    answer = api.get(f"{_path(task)}/logs/{task.attempt}", full_content="true")
+    return [line for line in answer["content"] if isinstance(line, dict)]
+
+
+def _path(task: Task) -> str:
+    return f"dags/{task.dag}/dagRuns/{quote(task.run_id, safe='')}/taskInstances/{task.name}"
+
+
+def trigger(api: AirflowApi, run_id: str, form: dict[str, Any]) -> None:
+    """Start ingestion with what its form asks for."""
+    api.post(
+        "dags/ingestion/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": form}
+    )  # fmt: skip
+
+
+def give_up(api: AirflowApi) -> list[str]:
+    """Mark every unfinished run of our DAGs as failed, which ends its tasks; return the DAGs."""
+    ended = []
+    for dag in DAGS:
+        found = api.get(f"dags/{dag}/dagRuns", state=["queued", "running"], limit=100)
+        for run in found["dag_runs"]:
+            path = f"dags/{dag}/dagRuns/{quote(run['dag_run_id'], safe='')}?update_mask=state"
+            api.patch(path, {"state": "failed"})
+            ended.append(dag)
+    return ended

@@ -1,0 +1,207 @@
+"""The bridge: how Airflow executes a flow of `ecom_tasks`.
+
+A DAG file says when and where; `flow(airflow_steps(...))` enters every task of the flow in it.
+What passes between tasks is a reference, nothing else; what passes between DAGs is the event of
+an asset, whose `extra` says which data the run was about.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any, ClassVar, Concatenate, ParamSpec, cast
+
+from airflow.sdk import (
+    Asset,
+    BaseOperator,
+    Connection,
+    Context,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+)
+from ecom_step import amount, command, environment, launch, result
+
+from ecom_tasks.errors import ConfigError
+from ecom_tasks.run import Ref, Run, Step
+
+P = ParamSpec("P")
+log = logging.getLogger(__name__)
+
+LAKE = Asset(name="lake", uri="ecom://lake/all", group="ecom")
+FEATURES = Asset(name="features", uri="ecom://features/all", group="ecom")
+HEAVY = "compute"
+"""Pool of the steps that take memory: about 2 GiB a slot."""
+RETRIES = 2
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule("ecom_tasks.errors.RetryableError", RetryAction.RETRY, timedelta(seconds=30)),
+        RetryRule("ecom_tasks.errors.EcomError", RetryAction.FAIL, reason="A retry cannot help"),
+    ]
+)
+AS_OF = Param(
+    None,
+    type=["null", "string"],
+    format="date",
+    title="As of",
+    description_md="Last day to know about, inclusive. Empty: the day of what triggered the run, "
+    "else the day of its schedule, else today.",
+)
+OVERRIDES = Param(
+    {},
+    type="object",
+    title="Overrides",
+    description_md='Settings for this run by domain, for example `{"pricing": {"largest_step": '
+    "0.05}}`. Domains downstream get them too.",
+)
+
+
+def released(domain: str) -> Asset:
+    """Return the asset that stands for the release of a domain."""
+    return Asset(name=f"{domain}_release", uri=f"ecom://artefacts/{domain}", group="ecom")
+
+
+def airflow_steps(
+    domain: str,
+    *,
+    pools: Mapping[str, str] | None = None,
+    outlets: Mapping[str, Asset] | None = None,
+) -> Step:
+    """Enter each task of a flow in the DAG being built.
+
+    Parameters
+    ----------
+    domain : name under which the flow is registered.
+    pools : task name -> pool; the others run in `compute`.
+    outlets : task name -> asset whose event it emits.
+    """
+
+    def step(
+        task: Callable[Concatenate[Run, P], Ref], /, *inputs: P.args, **options: P.kwargs
+    ) -> Ref:
+        if options:
+            raise ConfigError(
+                f"{domain}.{task.__name__} is given {', '.join(options)}",
+                "A step takes references only; settings belong to its domain's config",
+            )
+        name = task.__name__
+        asset = (outlets or {}).get(name)
+        operator = StepOperator(
+            task_id=name,
+            domain=domain,
+            inputs=list(inputs),
+            doc_md=task.__doc__,
+            pool=(pools or {}).get(name, HEAVY),
+            outlets=[asset] if asset else [],
+            retries=RETRIES,
+            retry_policy=RETRY_POLICY,
+        )
+        return cast(Ref, operator.output)
+
+    return step
+
+
+class StepOperator(BaseOperator):
+    """One task of a flow, executed as a fresh interpreter; returns the reference it made."""
+
+    template_fields: Sequence[str] = ("inputs",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json"}
+    ui_color = "#dbeafe"
+
+    def __init__(self, *, domain: str, inputs: Sequence[Any] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.domain = domain
+        self.inputs = inputs
+        self._step: Any = None
+
+    def execute(self, context: Context) -> str:
+        run = current_run(context)
+        inputs = [Ref(str(ref)) for ref in self.inputs]
+        log.info("%s.%s as of %s", self.domain, self.task_id, run.as_of)
+        self._step = launch(
+            command(self.domain, self.task_id, run, inputs),
+            environment(_connections(run) if self.domain == "ingestion" else {}),
+        )
+        try:
+            outcome = self._step.wait()
+        except BaseException:  # a time-out, for one: what was started is not left behind
+            self._step.end()
+            raise
+        log.info(
+            "Ended with exit code %s after %.1f s; its largest process held %s",
+            outcome.exit_code, outcome.seconds, amount(outcome.peak_bytes),
+        )  # fmt: skip
+        ref = result(outcome, inputs)
+        for asset in self.outlets:
+            cast(Any, context)["outlet_events"][asset].extra = told(run, ref)
+        return ref
+
+    def on_kill(self) -> None:
+        if self._step:
+            self._step.end()
+
+
+def told(run: Run, ref: Ref) -> dict[str, Any]:
+    """What the event of an asset says, so that the runs it triggers are about the same data."""
+    return {
+        "manifest": ref,
+        "as_of": run.as_of.isoformat(),
+        "source": run.source,
+        "source_data": run.source_data,
+        "overrides": {name: dict(settings) for name, settings in run.overrides.items()},
+    }
+
+
+def current_run(context: Context) -> Run:
+    """Read from Airflow which data this run is about.
+
+    The form comes first; then the event that triggered the run; then its partition, its logical
+    date (None where an asset triggered it) and at last the day on which it was made.
+    """
+    dag_run = context["dag_run"]
+    params = context["params"]
+    event = _latest_event(context)
+    as_of = params.get("as_of") or event.get("as_of")
+    moment = getattr(dag_run, "partition_date", None) or dag_run.logical_date or dag_run.run_after
+    return Run(
+        run_id=dag_run.run_id,
+        as_of=date.fromisoformat(as_of) if as_of else moment.date(),
+        root=_root(),
+        source=params.get("source") or event.get("source") or "",
+        source_data=params.get("source_data") or event.get("source_data") or "",
+        overrides=params.get("overrides") or event.get("overrides") or {},
+    )
+
+
+def _latest_event(context: Context) -> dict[str, Any]:
+    """Return what the newest of the triggering events says; empty where none triggered the run."""
+    found = [event for events in context["triggering_asset_events"].values() for event in events]
+    days = sorted({str(event.extra.get("as_of")) for event in found})
+    latest = max(found, key=lambda event: event.timestamp, default=None)
+    if latest is None:
+        return {}
+    if len(days) > 1:
+        # Events that came while an earlier run was at work are answered by one run.
+        log.warning("Triggered for %s at once: this run is about the latest event", days)
+    return dict(latest.extra)
+
+
+def _root() -> str:
+    root = os.environ.get("ECOM_ROOT", "")
+    if not root:
+        raise ConfigError(
+            "No place for artefacts is named", "Set ECOM_ROOT for the workers: s3://bucket/prefix"
+        )
+    return root
+
+
+def _connections(run: Run) -> dict[str, str]:
+    """URIs of the Airflow connections that the run's source names."""
+    from ecom_tasks.ingestion.sources import load_source
+
+    inputs = load_source(run.source, run.source_data).specification.inputs.values()
+    names = {each.connection for each in inputs if each.connection}
+    return {name: Connection.get(name).get_uri() for name in sorted(names)}

@@ -1,0 +1,198 @@
+"""Every registered domain is scheduled, parses light, and is the same graph everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tomllib
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import ParamValidationError
+from ecom_airflow import FEATURES, HEAVY, LAKE, RETRY_POLICY, released
+
+from ecom_tasks.domains import DOMAINS, RELEASING, flow_of
+
+PROJECT = Path(__file__).resolve().parents[2]
+LIBRARIES = set(
+    tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"][
+        "flake8-tidy-imports"
+    ]["banned-module-level-imports"]
+)
+# Modules are counted that the DAG files add to what Airflow loads by itself.
+LISTING = """
+import json, runpy, sys
+from airflow.sdk import Asset, DAG
+DAG("any", schedule=[Asset(name="any", uri="ecom://any")])
+known, added = set(sys.modules), {}
+for file in sys.argv[1:]:
+    runpy.run_path(file)
+    added[file] = sorted({name.partition(".")[0] for name in set(sys.modules) - known})
+print(json.dumps(added))
+"""
+SERIALISING = """
+import json, runpy, sys
+from airflow.serialization.serialized_objects import DagSerialization
+dags = {file: DagSerialization.to_dict(runpy.run_path(file)["dag"]) for file in sys.argv[1:]}
+print(json.dumps(dags, sort_keys=True))
+"""
+
+
+@cache
+def fresh_interpreter(code: str, **variables: str) -> dict[str, Any]:
+    """Run `code` on all DAG files in an interpreter of its own: domain -> what it tells of it."""
+    paths = os.pathsep.join([str(PROJECT), str(PROJECT / "plugins")])
+    files = {str(PROJECT / "dags" / f"{domain}.py"): domain for domain in DOMAINS}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *files],
+        env={**os.environ, "PYTHONPATH": paths, **variables},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    return {files[file]: each for file, each in told.items()}
+
+
+@cache
+def dag_of(domain: str) -> DAG:
+    return runpy.run_path(str(PROJECT / "dags" / f"{domain}.py"))["dag"]
+
+
+def edges_of_flow(domain: str) -> tuple[set[str], set[tuple[str, str]]]:
+    """Tasks of a flow and the pairs (task, task that takes its result)."""
+    tasks: set[str] = set()
+    edges: set[tuple[str, str]] = set()
+
+    def record(task: Any, /, *inputs: Any) -> Any:
+        tasks.add(task.__name__)
+        edges.update((upstream, task.__name__) for upstream in inputs)
+        return task.__name__
+
+    flow_of(domain)(record)
+    return tasks, edges
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_dag_is_the_graph_of_the_flow(domain: str) -> None:
+    dag = dag_of(domain)
+    drawn = {(t.task_id, below) for t in dag.tasks for below in t.downstream_task_ids}
+    assert (set(dag.task_ids), drawn) == edges_of_flow(domain)
+    assert dag.dag_id == domain
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_each_task_hands_its_inputs_on_in_the_order_of_the_flow(domain: str) -> None:
+    expected: dict[str, list[str]] = {}
+
+    def record(task: Any, /, *inputs: Any) -> Any:
+        expected[task.__name__] = list(inputs)
+        return task.__name__
+
+    flow_of(domain)(record)
+    found = {
+        task.task_id: [each.operator.task_id for each in task.inputs]
+        for task in dag_of(domain).tasks
+    }
+    assert found == expected
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_parsing_loads_no_heavy_library(domain: str) -> None:
+    loaded = set(fresh_interpreter(LISTING)[domain])
+    assert "ecom_tasks" in loaded  # else nothing was measured
+    assert loaded & LIBRARIES == set()
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_each_parse_gives_the_same_dag(domain: str) -> None:
+    # A DAG that differs at each parse gets a new version every time Airflow looks at it.
+    first, second = (fresh_interpreter(SERIALISING, PYTHONHASHSEED=seed) for seed in "12")
+    assert first[domain] == second[domain]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_dag_and_tasks_are_documented_and_owned(domain: str) -> None:
+    dag = dag_of(domain)
+    assert dag.description
+    assert dag.doc_md
+    assert {f"domain:{domain}", "ecom"} <= dag.tags
+    assert dag.max_active_runs == 1
+    for task in dag.tasks:
+        assert task.doc_md, task.task_id
+        assert task.owner != "airflow"
+        assert task.retries == 2
+        assert task.retry_policy is RETRY_POLICY
+        assert task.pool in {HEAVY, "default_pool"}
+
+
+def test_heavy_is_the_pool_that_the_services_make() -> None:
+    from ecom_tasks.services.orchestrator import POOL
+
+    assert HEAVY == POOL
+
+
+def outlets(domain: str) -> dict[str, set[str]]:
+    """Asset name -> tasks that announce it."""
+    found: dict[str, set[str]] = {}
+    for task in dag_of(domain).tasks:
+        for asset in task.outlets:
+            found.setdefault(asset.name, set()).add(task.task_id)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("domain", "asset"),
+    [("ingestion", LAKE), ("features", FEATURES)]
+    + [(domain, released(domain)) for domain in RELEASING],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_only_the_last_task_announces_the_result(domain: str, asset: Any) -> None:
+    last = {task.task_id for task in dag_of(domain).tasks if not task.downstream_task_ids}
+    assert len(last) == 1
+    assert outlets(domain) == {asset.name: last}
+
+
+@pytest.mark.parametrize(
+    ("domain", "asset"), [("features", LAKE), *((each, FEATURES) for each in RELEASING)]
+)
+def test_dags_set_each_other_off(domain: str, asset: Any) -> None:
+    timetable: Any = dag_of(domain).timetable
+    assert [each.name for each in timetable.asset_condition.objects] == [asset.name]
+
+
+def test_ingestion_runs_only_when_asked_or_as_the_operator_says() -> None:
+    assert not dag_of("ingestion").timetable.can_be_scheduled
+    scheduled = fresh_interpreter(SERIALISING, ECOM_SCHEDULE="30 3 * * *")["ingestion"]
+    assert "30 3 * * *" in json.dumps(scheduled["dag"]["timetable"])
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_form_takes_a_day_or_nothing(domain: str) -> None:
+    params = dag_of(domain).params
+    assert deepcopy(params).validate()["as_of"] is None
+    for good in ("2017-12-24", None):
+        assert filled(params, as_of=good)["as_of"] == good
+    for bad in ("24.12.2017", "2017-13-01", 20171224):
+        with pytest.raises(ParamValidationError):
+            filled(params, as_of=bad)
+
+
+def test_form_of_ingestion_needs_a_source() -> None:
+    params = dag_of("ingestion").params
+    assert filled(params, source="my.toml")["source"] == "my.toml"
+    with pytest.raises(ParamValidationError):
+        filled(params, source="")
+
+
+def filled(params: Any, **values: object) -> Any:
+    """Fill in a form as somebody who triggers a run does."""
+    form = deepcopy(params)
+    form.update(values)
+    return form.validate()
