@@ -1,0 +1,250 @@
+"""Load one table: the source's files -> rows of the contract, bucketed, and quarantine.
+
+Works through the rows in batches and then by chunk (the bucket of the key's first column), so that
+memory is bounded by a chunk and rows of the same key meet in one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from ecom_tasks.errors import MAX_EXAMPLES, DataContractError
+from ecom_tasks.ingestion import bucketing, inputs, mapping
+from ecom_tasks.ingestion.inputs import Pin
+from ecom_tasks.ingestion.quarantine import (
+    DETAIL,
+    IN_FUTURE,
+    REASON,
+    Rules,
+    count_reasons,
+    part,
+    schema_of,
+)
+from ecom_tasks.ingestion.sources import Source
+from ecom_tasks.tables import Table
+
+log = logging.getLogger(__name__)
+HAPPENED = ("order_lines", "events", "stock")
+"""Tables of things that happened; promotions and prices may be planned ahead."""
+ROWS_FILE = "rows.parquet"
+
+
+@dataclass
+class Loaded:
+    """What came of a table.
+
+    Attributes
+    ----------
+    read : rows up to `as_of` that the SELECT gave.
+    rows : of these, rows that keep the contract.
+    reasons : rows in quarantine by reason.
+    by_day : rows that keep and rows that break the contract, for each day (of what happened).
+    examples : up to five rows of the quarantine for each reason.
+    quarantine : Parquet files with the rows of the quarantine.
+    """
+
+    read: int = 0
+    rows: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    by_day: dict[date, list[int]] = field(default_factory=dict)
+    examples: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    quarantine: list[Path] = field(default_factory=list)
+
+    @property
+    def quarantined(self) -> int:
+        return sum(self.reasons.values())
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the counts for the manifest."""
+        return {
+            "rows_read": self.read,
+            "rows_published": self.rows,
+            "rows_quarantined": self.quarantined,
+            "quarantined_by_reason": dict(sorted(self.reasons.items())),
+        }
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to load and how.
+
+    Attributes
+    ----------
+    key : secret key of the pseudonyms.
+    products : known product ids, where the table refers to products.
+    buckets : files of a bucketed table.
+    write : publishes a frame under a path.
+    scratch : folder for what is written on the way.
+    """
+
+    table: Table
+    source: Source
+    pins: Sequence[Pin]
+    settings: mapping.Settings
+    key: bytes
+    products: pl.Series | None
+    buckets: int
+    write: Callable[[str, pl.DataFrame], None]
+    scratch: Path
+
+
+def load(order: Order) -> Loaded:
+    """Load a table that the source maps.
+
+    Raises
+    ------
+    DataContractError
+        The SELECT does not fit the files, or gives no rows at all.
+    """
+    table, settings = order.table, order.settings
+    rules = Rules(order.products, _latest() if table.name in HAPPENED else None)
+    chunks = order.buckets if table.buckets else 1
+    with mapping.connected(settings, order.scratch) as connection:
+        _register_inputs(connection, order)
+        sql = _sql(order.source, table)
+        types = mapping.describe(connection, table, sql)
+        if wrong := mapping.check_columns(table, types):
+            raise DataContractError("; ".join(wrong), "Correct the SELECT in the source file")
+        select = mapping.contract_select(table, sql, types, settings.as_of, rules.latest)
+        batches = mapping.batches(connection, table, select, order.key)
+        files = _write_chunks(batches, table.key[0], chunks, order.scratch)
+        if not any(files.values()):
+            _nothing_read(connection, table, sql, settings.as_of)
+            return Loaded()
+    loaded = Loaded()
+    for number, chunk in files.items():
+        _load_chunk(order, number, chunk, rules, loaded)
+    if loaded.rows:
+        _write_merged(order)
+    return loaded
+
+
+def inputs_of_table(source: Source, table: Table) -> list[str]:
+    """Return the inputs that a table's SELECT reads; raise `DataContractError` if it is none."""
+    try:
+        return mapping.inputs_of(_sql(source, table), source.specification.inputs)
+    except DataContractError as error:
+        raise DataContractError(f"{table.name}: {error.reason}", error.hint) from error
+
+
+def _sql(source: Source, table: Table) -> str:
+    return source.specification.tables[table.name].sql.strip().rstrip(";")
+
+
+def _register_inputs(connection: duckdb.DuckDBPyConnection, order: Order) -> None:
+    for name in inputs_of_table(order.source, order.table):
+        prepared = inputs.prepare(
+            order.source, name, order.pins, order.settings.as_of, order.scratch
+        )
+        mapping.register(connection, name, prepared)
+
+
+def _latest() -> date:
+    # A day of grace: it is tomorrow already where the sun rises.
+    return datetime.now(UTC).date() + timedelta(days=1)
+
+
+def _write_chunks(
+    batches: Iterable[pl.DataFrame], column: str, chunks: int, scratch: Path
+) -> dict[int, list[Path]]:
+    files: dict[int, list[Path]] = {number: [] for number in range(chunks)}
+    for count, batch in enumerate(batches):
+        for number, rows in bucketing.partition(batch, column, chunks).items():
+            file = scratch / f"chunk-{number:03}-{count:05}.parquet"
+            rows.write_parquet(file, compression="lz4", statistics=False)
+            files[number].append(file)
+    return files
+
+
+def _nothing_read(
+    connection: duckdb.DuckDBPyConnection, table: Table, sql: str, as_of: date
+) -> None:
+    counted = connection.execute(f"SELECT count(*) FROM (\n{sql}\n)").fetchone()
+    rows = counted[0] if counted else 0
+    if rows and not table.required:
+        log.warning("%s: all %s rows lie after %s, none is read", table.name, rows, as_of)
+        return
+    raise DataContractError(
+        f"{table.name}: observed 0 rows up to {as_of}, expected at least 1 "
+        f"(the SELECT gives {rows} rows for all days together)",
+        "Look whether the file is empty or was delivered for another day; where the shop has no "
+        f"{table.name}, remove [tables.{table.name}] from the source",
+    )
+
+
+def _load_chunk(
+    order: Order, number: int, files: Sequence[Path], rules: Rules, loaded: Loaded
+) -> None:
+    table = order.table
+    rows = pl.read_parquet(list(files)) if files else pl.DataFrame(schema=schema_of(table))
+    parted = part(rows, table, rules)
+    for file in files:
+        file.unlink()
+    loaded.read += rows.height
+    loaded.rows += parted.good.height
+    loaded.reasons.update(count_reasons(parted.bad))
+    _count_days(table, parted.good, parted.bad, loaded.by_day)
+    if parted.bad.height:
+        _keep_examples(parted.bad, loaded.examples)
+        loaded.quarantine.append(order.scratch / f"quarantine-{number:03}.parquet")
+        parted.bad.write_parquet(loaded.quarantine[-1])
+    if not table.buckets:
+        if parted.good.height:
+            order.write(ROWS_FILE, parted.good)
+        return
+    for entity in table.buckets:
+        _write_by(order, entity, number, parted.good)
+
+
+def _keep_examples(bad: pl.DataFrame, kept: dict[str, list[dict[str, object]]]) -> None:
+    for row in bad.group_by(REASON, maintain_order=True).head(MAX_EXAMPLES).to_dicts():
+        examples = kept.setdefault(row[REASON], [])
+        if len(examples) < MAX_EXAMPLES:
+            # What a reader needs first, and nothing that is empty.
+            ordered = {REASON: row[REASON], DETAIL: row[DETAIL]} | row
+            examples.append({name: value for name, value in ordered.items() if value is not None})
+
+
+def _count_days(
+    table: Table, good: pl.DataFrame, bad: pl.DataFrame, by_day: dict[date, list[int]]
+) -> None:
+    if table.name not in HAPPENED or table.happened_at is None:
+        return
+    told = bad.filter(pl.col(REASON) != IN_FUTURE)
+    for place, rows in enumerate((good, told)):
+        days = rows.select(day=pl.col(table.happened_at).cast(pl.Date)).drop_nulls()
+        for day, count in days.group_by("day").len().iter_rows():
+            by_day.setdefault(day, [0, 0])[place] += count
+
+
+def _write_by(order: Order, entity: str, chunk: int, rows: pl.DataFrame) -> None:
+    if entity == order.table.key[0]:
+        # The chunk is the bucket. Empty ones too: later steps map over the files of a table.
+        order.write(bucketing.file_of(entity, chunk), rows)
+        return
+    for bucket, part_rows in bucketing.partition(rows, entity, order.buckets).items():
+        file = order.scratch / f"{entity}-{bucket:03}-{chunk:05}.parquet"
+        part_rows.write_parquet(file, compression="lz4", statistics=False)
+
+
+def _write_merged(order: Order) -> None:
+    """Bind the parts of each bucket that several chunks contributed to."""
+    table = order.table
+    for entity in table.buckets:
+        if entity == table.key[0]:
+            continue
+        for bucket in range(order.buckets):
+            files = sorted(order.scratch.glob(f"{entity}-{bucket:03}-*.parquet"))
+            rows = pl.read_parquet(files) if files else pl.DataFrame(schema=schema_of(table))
+            order.write(bucketing.file_of(entity, bucket), rows.sort(table.key))
+            for file in files:
+                file.unlink()
