@@ -60,12 +60,17 @@ def connect() -> Iterator[Any]:
 def _local_cluster(where: str) -> Any:
     from distributed import LocalCluster
 
-    quiet: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.ERROR}
+    quiet: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     if where == "threads":
         return LocalCluster(n_workers=1, threads_per_worker=workers(), processes=False, **quiet)
     if where == "processes":
         # One thread each and one core for Polars: the buckets are what runs in parallel.
-        environment = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment = {
+            "POLARS_MAX_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            # A worker that loses its heartbeat while the cluster closes is no news.
+            "DASK_LOGGING__DISTRIBUTED": "critical",
+        }
         return LocalCluster(
             n_workers=workers(), threads_per_worker=1, host="127.0.0.1", memory_limit="auto",
             env=environment, **quiet,
