@@ -1,0 +1,108 @@
+"""Every dial of the inventory domain, with its unit."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from pydantic import Field, field_validator
+
+from ecom_tasks.config import DomainConfig
+
+SUPPLY_SETTINGS = (
+    "lead_time_days", "lead_time_days_std", "review_days", "service_level", "pack_size",
+    "holding_cost_rate", "margin", "stock_age_days", "samples",
+)  # fmt: skip
+
+
+class InventoryConfig(DomainConfig):
+    """Settings of demand forecasts and order proposals."""
+
+    domain: ClassVar[str] = "inventory"
+
+    # Which series
+    products: int = Field(
+        default=2000, ge=1, description="best-selling products (units up to the first test window)"
+    )
+    by_location: bool = Field(
+        default=False, description="one series per product and location instead of per product"
+    )
+    minimum_orders: int = Field(
+        default=3, ge=1, description="orders up to the first test window that a product needs"
+    )
+    country: str = Field(
+        default="US", description="ISO 3166 code of the shop's country, for public holidays"
+    )
+
+    # Forecast and its judgement
+    horizon_weeks: int = Field(default=4, ge=1, le=26, description="weeks forecast at once")
+    test_windows: int = Field(
+        default=2, ge=1, description="last windows of horizon_weeks that judge the model"
+    )
+    calibration_windows: int = Field(
+        default=2, ge=1, description="windows before an origin that calibrate its quantiles"
+    )
+    history_weeks: int = Field(
+        default=8, ge=4, description="weeks that a forecast must be able to look back upon"
+    )
+    season_weeks: int = Field(
+        default=52, ge=1, description="weeks of a season; for the seasonal naive baseline"
+    )
+    quantiles: tuple[float, ...] = Field(
+        default=(0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
+        description="levels forecast, ascending, between 0 and 1; 0.1, 0.5 and 0.9 among them",
+    )
+    training_rows: int = Field(
+        default=300_000, ge=1000, description="rows at most that the point model sees"
+    )
+    quantile_rows: int = Field(
+        default=40_000, ge=1000, description="rows at most that the quantile model sees"
+    )
+    seed: int = Field(default=1, ge=0, description="of every random choice")
+
+    # Supply terms, used and marked as assumed where the shop has no supply table
+    lead_time_days: float = Field(default=7.0, ge=0, description="mean days, order to receipt")
+    lead_time_days_std: float = Field(default=2.0, ge=0, description="its standard deviation, days")
+    review_days: float = Field(default=7.0, gt=0, description="days from one order to the next")
+    service_level: float = Field(
+        default=0.95, gt=0.5, lt=1, description="probability of no stock-out in an order cycle"
+    )
+    pack_size: float = Field(default=1.0, gt=0, description="units in the smallest order")
+    holding_cost_rate: float = Field(
+        default=0.25, ge=0, description="share of the unit cost per year"
+    )
+    margin: float = Field(
+        default=0.3, ge=0, lt=1, description="share of the price; unit cost is the rest of it"
+    )
+    stock_age_days: int = Field(
+        default=7, ge=0, description="days after which a stock count is too old to order by"
+    )
+    samples: int = Field(
+        default=1000, ge=100, description="demand paths drawn per series for its stock levels"
+    )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if list(levels) != sorted(set(levels)) or not 0 < levels[0] <= levels[-1] < 1:
+            raise ValueError("must ascend, each between 0 and 1")
+        if not {0.1, 0.5, 0.9} <= set(levels):
+            raise ValueError("must hold 0.1, 0.5 and 0.9, by which the forecast is judged")
+        return levels
+
+    def for_forecasts(self) -> Self:
+        """Return these settings with the supply terms at their defaults.
+
+        Forecasts do not depend on them, so that another lead time trains nothing again.
+        """
+        fields = type(self).model_fields
+        return self.model_copy(update={name: fields[name].default for name in SUPPLY_SETTINGS})
+
+    @property
+    def windows(self) -> int:
+        """Windows that are forecast from earlier data: test and calibration."""
+        return self.test_windows + self.calibration_windows
+
+    @property
+    def weeks_needed(self) -> int:
+        """Weeks of sales without which nothing can be trained, calibrated and tested."""
+        return self.windows * self.horizon_weeks + self.history_weeks + self.horizon_weeks

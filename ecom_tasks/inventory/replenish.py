@@ -1,0 +1,191 @@
+"""Forecast distribution and lead-time distribution -> stock levels and order proposals.
+
+Under periodic review an order placed today must last until the next one arrives: review period
+plus lead time, the protection interval. Demand over it is sampled: weekly quantiles give each
+week's distribution, errors of neighbouring weeks go together as they did in the backtest, and the
+lead time is drawn from a gamma distribution. The same random numbers serve every series, so that
+two series differ only in what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.stats import gamma, norm, qmc
+
+from ecom_tasks.inventory.config import InventoryConfig
+from ecom_tasks.inventory.forecast import Quantiles
+from ecom_tasks.inventory.series import Floats
+from ecom_tasks.metrics.forecast import Array
+
+DAYS = 7
+_CHUNK = 5000
+UNKNOWN = "before subtracting stock on hand"
+KNOWN = "order_up_to - on_hand - on_order"
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Common random numbers: standard normal per week, uniform for the lead time.
+
+    Attributes
+    ----------
+    normal : (samples, steps), correlated between steps.
+    uniform : (samples,).
+    """
+
+    normal: Array
+    uniform: Array
+
+
+def draw(steps: int, correlation: float, config: InventoryConfig) -> Draws:
+    """Draw evenly spread samples (Latin hypercube), the same for the same seed."""
+    sampler = qmc.LatinHypercube(steps + 2, rng=config.seed)
+    uniform = sampler.random(config.samples)
+    independent = norm.ppf(uniform[:, :steps])
+    shared = norm.ppf(uniform[:, [steps]])
+    normal = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * independent
+    return Draws(normal, uniform[:, -1])
+
+
+def demand_paths(quantiles: Quantiles, levels: Sequence[float], draws: Draws) -> Array:
+    """Sample weekly demand from its quantiles, (series, samples, steps), units.
+
+    Between two levels, and beyond the outermost, a quantile is taken to be linear in the standard
+    normal value of its level, so the quantiles of a normal distribution give that distribution.
+    """
+    z = norm.ppf(np.asarray(levels))
+    at = np.clip(np.searchsorted(z, draws.normal) - 1, 0, len(z) - 2)
+    share = (draws.normal - z[at]) / (z[at + 1] - z[at])
+    paths = np.empty((quantiles.shape[0], *draws.normal.shape))
+    for step in range(quantiles.shape[1]):
+        below, above = quantiles[:, step, at[:, step]], quantiles[:, step, at[:, step] + 1]
+        paths[..., step] = below + share[:, step] * (above - below)
+    return np.maximum(paths, 0)
+
+
+def lead_times(mean: Array, deviation: Array, draws: Draws) -> Array:
+    """Sample lead times in days, (series, samples); constant where mean or deviation is zero."""
+    found = np.repeat(mean[:, None], len(draws.uniform), axis=1)
+    terms, which = np.unique(np.column_stack([mean, deviation]), axis=0, return_inverse=True)
+    for number, (days, spread) in enumerate(terms):
+        if days > 0 and spread > 0:
+            shape = (days / spread) ** 2
+            found[which == number] = gamma.ppf(draws.uniform, shape, scale=spread**2 / days)
+    return found
+
+
+def demand_over(weekly: Array, days: Array) -> Array:
+    """Sum weekly demand over the first `days`, each week spread evenly over its seven days.
+
+    Parameters
+    ----------
+    weekly : (..., steps), units a week
+    days : (...), broadcastable; beyond the last step its week is taken to repeat
+
+    Returns
+    -------
+    (...), units.
+    """
+    steps = weekly.shape[-1]
+    found = np.maximum(days - DAYS * steps, 0) / DAYS * weekly[..., -1]
+    for step in range(steps):
+        found = found + np.clip(days - DAYS * step, 0, DAYS) / DAYS * weekly[..., step]
+    return np.asarray(found)
+
+
+def policy(
+    mean: Floats,
+    quantiles: Quantiles,
+    terms: pl.DataFrame,
+    correlation: float,
+    config: InventoryConfig,
+) -> pl.DataFrame:
+    """Return the stock levels of every series, in units.
+
+    Parameters
+    ----------
+    mean : (series, steps), expected units a week
+    quantiles : (series, steps, levels), calibrated, never crossing
+    terms : a row per series, see `supply.supply_terms`
+    correlation : between errors of different steps, 0 to 1
+
+    Returns
+    -------
+    `terms` and weekly_demand (expected), reorder_point (continuous review: the quantile of demand
+    over the lead time at the service level), base_stock_level (periodic review: that of demand
+    over review period and lead time), safety_stock (base_stock_level above expected demand).
+    """
+    draws = draw(quantiles.shape[1], correlation, config)
+    lead = terms["lead_time_days"].to_numpy()
+    spread = terms["lead_time_days_std"].to_numpy()
+    levels: dict[str, list[Array]] = {"reorder_point": [], "base_stock_level": []}
+    for start in range(0, len(lead), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        paths = demand_paths(quantiles[part], config.quantiles, draws)
+        days = lead_times(lead[part], spread[part], draws)
+        for name, interval in (
+            ("reorder_point", days),
+            ("base_stock_level", days + config.review_days),
+        ):
+            needed = demand_over(paths, interval)
+            levels[name].append(np.quantile(needed, config.service_level, axis=1))
+    base = np.concatenate(levels["base_stock_level"])
+    expected = demand_over(mean.astype(np.float64), lead + config.review_days)
+    return terms.with_columns(
+        weekly_demand=pl.Series(mean.mean(axis=1, dtype=np.float64)),
+        safety_stock=pl.Series(base - expected),
+        reorder_point=pl.Series(np.concatenate(levels["reorder_point"])),
+        base_stock_level=pl.Series(base),
+    ).with_columns(
+        safety_stock_cost_per_year=pl.max_horizontal("safety_stock", 0.0)
+        * pl.col("unit_cost")
+        * pl.col("holding_cost_rate")
+    )
+
+
+def propose(levels: pl.DataFrame, stock: pl.DataFrame) -> pl.DataFrame:
+    """Propose an order per series at this review: what is missing up to the base stock level.
+
+    Parameters
+    ----------
+    levels : as `policy` returns them
+    stock : product_id, location_id, on_hand, on_order; series without a row have no known stock
+
+    Returns
+    -------
+    A row per series that needs stock, dearest first. `order_up_to` is the base stock level.
+    Quantities are whole packs of `pack_size`, and at least `minimum_order_quantity`.
+    `order_quantity` is null where the stock is unknown: there only `quantity_before_stock` can
+    be told, from which the buyer subtracts what is on hand and on order.
+    """
+    position = pl.col("on_hand") + pl.col("on_order").fill_null(0.0)
+    found = levels.join(stock, on=["product_id", "location_id"], how="left", maintain_order="left")
+    found = found.with_columns(
+        order_up_to=pl.col("base_stock_level"),
+        quantity_before_stock=_in_packs(pl.col("base_stock_level")),
+        order_quantity=_in_packs(pl.col("base_stock_level") - position),
+        basis=pl.when(position.is_not_null()).then(pl.lit(KNOWN)).otherwise(pl.lit(UNKNOWN)),
+    )
+    units = pl.coalesce("order_quantity", "quantity_before_stock")
+    return (
+        found
+        .with_columns(value=units * pl.col("unit_cost"))
+        .filter(units > 0)
+        .sort(
+            "value", "product_id", "location_id", descending=[True, False, False], nulls_last=True
+        )
+    )
+
+
+def _in_packs(units: pl.Expr) -> pl.Expr:
+    """Round up to whole packs and to the least order; nothing where nothing is missing."""
+    # What floating point adds to a whole number of packs must not buy another one.
+    packs = (units / pl.col("pack_size") - 1e-6).ceil() * pl.col("pack_size")
+    least = (pl.col("minimum_order_quantity") / pl.col("pack_size")).ceil() * pl.col("pack_size")
+    return (
+        pl.when(packs > 0).then(pl.max_horizontal(packs, least)).when(units.is_not_null()).then(0.0)
+    )

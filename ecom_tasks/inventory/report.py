@@ -1,0 +1,201 @@
+"""One page that says how good the forecasts are, and what to order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.dates import date2num
+from matplotlib.figure import Figure
+
+from ecom_tasks import reports
+from ecom_tasks.inventory.calibrate import Array
+from ecom_tasks.inventory.config import InventoryConfig
+from ecom_tasks.inventory.evaluate import HEADLINE, Window, actual, best_baseline
+from ecom_tasks.inventory.series import Panel
+from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
+
+_FANS = 6
+_HISTORY_WEEKS = 26
+_ORDERS = 25
+
+
+def render(
+    panel: Panel,
+    windows: list[Window],
+    tables: dict[str, pl.DataFrame],
+    facts: dict[str, Any],
+    config: InventoryConfig,
+) -> str:
+    """Render the report.
+
+    Parameters
+    ----------
+    windows : test windows and, last, the forecast of the release.
+    tables : `orders` and `policy` of the release.
+    facts : `as_of`, `scores` (`evaluate.score`), `service` (`service.judge`) and `assumptions`.
+    """
+    scores = facts["scores"]
+    *tests, release = windows
+    sections = [
+        Section(
+            "Forecasts beside plain methods",
+            "WRMSSE weighs each series by its sales of the last four weeks; 1 is as bad as "
+            "repeating the last week, one week ahead. Bias is the share forecast too much. "
+            "Means of all test windows, each forecast from earlier weeks only.",
+            table=_methods(scores),
+        ),
+        Section("Each test window", table=_windows(scores)),
+        Section(
+            "The best sellers: what came, what was forecast, what is forecast",
+            "Bands: central 80% (dark) and 98% or the widest there is (light). Behind the dashed "
+            "line lie the weeks of this release.",
+            figure=_fans(panel, tests, release, config),
+        ),
+        Section(
+            "Do the intervals hold?",
+            "Share of the weeks in the test windows that fell below each forecast quantile; on "
+            "the diagonal it is as it should be. Weeks without sales lie below or on a quantile "
+            "of zero, which lifts the left end. " + _coverage(scores),
+            figure=_calibration(panel, tests, config),
+        ),
+        *_service(facts["service"], config),
+        Section("Largest orders by value", _orders_text(tables["orders"]),
+                table=_orders(tables["orders"])),
+        Section("What was assumed", table=pl.DataFrame({"assumption": facts["assumptions"]})),
+    ]  # fmt: skip
+    return reports.page(
+        f"Inventory as of {facts['as_of']}", _verdict(scores, tables["orders"]), sections
+    )
+
+
+def _verdict(scores: dict[str, Any], orders: pl.DataFrame) -> str:
+    name, plain = best_baseline(scores)
+    own = scores["model"][HEADLINE]
+    return (
+        f"The forecasts miss {1 - own / plain:.0%} less than the best plain method "
+        f"(WRMSSE {own:.3f}, {name} {plain:.3f}). {orders.height:,} order proposals."
+    )
+
+
+def _coverage(scores: dict[str, Any]) -> str:
+    parts = (f"{float(level):.0%}: {share:.1%}" for level, share in scores["coverage"].items())
+    return f"Central intervals, nominal and observed: {', '.join(parts)}."
+
+
+def _methods(scores: dict[str, Any]) -> pl.DataFrame:
+    methods = {"this model": scores["model"]} | scores["baselines"]
+    figures = ("wrmsse", "rmsse", "mase", "wape", "bias")
+    return pl.DataFrame([
+        {"method": name} | {figure: values[figure] for figure in figures}
+        for name, values in methods.items()
+    ]).sort(HEADLINE, nulls_last=True)
+
+
+def _windows(scores: dict[str, Any]) -> pl.DataFrame:
+    rows = []
+    for window in scores["windows"]:
+        row = {"first week": window["origin"], "this model": window["model"][HEADLINE]}
+        row |= {name: values[HEADLINE] for name, values in window["baselines"].items()}
+        rows.append(row | {"80% interval": window["coverage"].get("0.8")})
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _fans(panel: Panel, tests: list[Window], release: Window, config: InventoryConfig) -> Figure:
+    value = panel.sales[:, -_HISTORY_WEEKS:].sum(axis=1)
+    chosen = np.argsort(-value, kind="stable")[:_FANS]
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    for number, row in enumerate(chosen.tolist()):
+        axes = figure.add_subplot(3, 2, number + 1)
+        start = max(0, panel.weeks - _HISTORY_WEEKS)
+        axes.plot(
+            _mondays(panel, start, panel.weeks),
+            panel.units[row, start:],
+            color=GREY,
+            marker=".",
+            linewidth=1,
+        )
+        for window in (*tests, release):
+            steps = window.quantiles.shape[1]
+            ahead = _mondays(panel, window.origin, window.origin + steps)
+            _fan(axes, ahead, window, row, config)
+        # The last week known lies left of the line, the first of the release right of it.
+        between = date2num(panel.monday(panel.weeks)) - 3.5
+        axes.axvline(between, color=GREY, linestyle="--", linewidth=0.8)
+        product, place = panel.keys.row(row)[:2]
+        axes.set_title(f"{product} ({place}), units a week", fontsize=8)
+        axes.set_ylim(bottom=0)
+        axes.tick_params(axis="x", labelrotation=30, labelsize=7)
+    return figure
+
+
+def _mondays(panel: Panel, start: int, stop: int) -> npt.NDArray[np.datetime64]:
+    return np.array([panel.monday(column) for column in range(start, stop)], "datetime64[D]")
+
+
+def _fan(
+    axes: Axes,
+    ahead: npt.NDArray[np.datetime64],
+    window: Window,
+    row: int,
+    config: InventoryConfig,
+) -> None:
+    levels, quantiles = list(config.quantiles), window.quantiles[row]
+    wide = (quantiles[:, 0], quantiles[:, -1])
+    narrow = (quantiles[:, levels.index(0.1)], quantiles[:, levels.index(0.9)])
+    for (low, high), strength in ((wide, 0.15), (narrow, 0.3)):
+        axes.fill_between(ahead, low, high, color=BLUE, alpha=strength, linewidth=0)
+    assert window.mean is not None
+    axes.plot(ahead, window.mean[row], color=BLUE, linewidth=1.5)
+
+
+def _calibration(panel: Panel, tests: list[Window], config: InventoryConfig) -> Figure:
+    figure = Figure(figsize=(4.2, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
+    for window, color in zip(tests[-2:], (ORANGE, BLUE), strict=False):
+        sold: Array = actual(panel, window.origin, config)
+        below = (sold[..., None] <= window.quantiles).mean(axis=(0, 1))
+        axes.plot(config.quantiles, below, marker="o", color=color,
+                  label=f"from {panel.monday(window.origin)}")  # fmt: skip
+    axes.set_xlabel("quantile level")
+    axes.set_ylabel("share of weeks at or below it")
+    axes.legend()
+    return figure
+
+
+def _service(service: dict[str, dict[str, float]], config: InventoryConfig) -> list[Section]:
+    if not service:
+        return []
+    names = {"model": "this model", "textbook": "textbook, last 8 weeks"}
+    rows = [{"levels by": names[name]} | figures for name, figures in service.items()]
+    return [
+        Section(
+            "Would the stock levels have sufficed?",
+            f"Aim: no stock-out in {config.service_level:.0%} of the cycles. Each series started "
+            "a test window at its base stock level and met what really sold until the next "
+            "order could arrive. Stock value: all levels at cost.",
+            table=pl.DataFrame(rows),
+        )
+    ]
+
+
+def _orders(orders: pl.DataFrame) -> pl.DataFrame:
+    return orders.head(_ORDERS).select(
+        "product_id", "title", "location_id", "order_up_to", "on_hand", "quantity_before_stock",
+        "order_quantity", "unit_cost", "value",
+    )  # fmt: skip
+
+
+def _orders_text(orders: pl.DataFrame) -> str:
+    unknown = orders["order_quantity"].null_count()
+    if not unknown:
+        return ""
+    return (
+        f"The stock of {unknown:,} of {orders.height:,} series is unknown. Their "
+        "quantity_before_stock is what the shelf and the way to it should hold together: "
+        "subtract what is on hand and on order before buying."
+    )

@@ -1,0 +1,267 @@
+"""Inventory, top to bottom: weekly demand -> series -> forecasts -> order proposals.
+
+Light to import, since the scheduler reads this file: heavy libraries load inside the tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ecom_tasks.errors import DataContractError
+from ecom_tasks.inventory.config import InventoryConfig
+from ecom_tasks.run import Ref, Run, Step
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.inventory.evaluate import Backtest
+    from ecom_tasks.inventory.series import Panel
+
+log = logging.getLogger(__name__)
+
+
+def pin_features(run: Run) -> Ref:
+    """Find the features of the day, so that every later task reads the same rows."""
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.find(run, "features/all")
+
+
+def build_series(run: Run, features: Ref) -> Ref:
+    """Choose the best-selling products and lay out their weeks, prices and planned promotions."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory import series
+
+    config = InventoryConfig.of(run).for_forecasts()
+    demand = dataset.input_named(features, "features/demand")
+    calendar = dataset.input_named(features, "features/promotion_calendar")
+    products = dataset.input_named(features, "lake/products")
+
+    def build(draft: Draft) -> None:
+        weekly = _rows(demand)
+        if weekly is None:
+            raise DataContractError(
+                f"Nothing sellable was sold up to {run.as_of}",
+                f"Deliver order lines of at least {config.weeks_needed} weeks",
+            )
+        panel = series.build(weekly, _rows(calendar), dataset.scan(products), run.as_of, config)
+        keys, weeks = series.to_frames(panel)
+        draft.write_frame("series.parquet", keys)
+        draft.write_frame("weeks.parquet", weeks)
+        draft.metrics.update(
+            series=panel.series, weeks=panel.weeks, promotions=sorted(panel.promotions)
+        )
+        log.info("%s series of %s weeks", panel.series, panel.weeks)
+
+    return dataset.produce(
+        run, "work/inventory/series", build, inputs=[demand, calendar, products], config=config
+    )
+
+
+def backtest(run: Run, series: Ref) -> Ref:
+    """Forecast the last windows from what was known before them; judge beside plain methods."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory import evaluate, layout
+
+    config = InventoryConfig.of(run).for_forecasts()
+
+    def build(draft: Draft) -> None:
+        panel = _panel(series)
+        judged = evaluate.backtest(panel, config)
+        for window in judged.tests:
+            assert window.mean is not None
+            frame = layout.forecast_frame(
+                panel, window.origin, window.mean, window.quantiles, config.quantiles
+            )
+            draft.write_frame(f"origin={window.origin:04d}.parquet", frame)
+        scores = evaluate.score(panel, judged.tests, config)
+        draft.write_json("scores.json", scores)
+        draft.write_json("calibration.json", _calibrations(judged))
+        draft.metrics.update(scores)
+        name, plain = evaluate.best_baseline(scores)
+        own = scores["model"][evaluate.HEADLINE]
+        log.info("WRMSSE %s, best plain method: %s %.4f", own, name, plain)
+
+    return dataset.produce(run, "work/inventory/backtest", build, inputs=[series], config=config)
+
+
+def train_forecaster(run: Run, series: Ref) -> Ref:
+    """Train on every week known and forecast the weeks ahead (not yet calibrated)."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory import forecast, layout
+
+    config = InventoryConfig.of(run).for_forecasts()
+
+    def build(draft: Draft) -> None:
+        panel = _panel(series)
+        models = forecast.fit(panel, config)
+        ahead = forecast.rows_ahead(panel, panel.weeks, config)
+        mean = forecast.predict_mean(models.mean, ahead, config.horizon_weeks)
+        quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon_weeks)
+        models.mean.save_model(draft.folder / "mean.ubj")
+        models.quantiles.save_model(draft.folder / "quantiles.ubj")
+        draft.write_frame(
+            "forecasts.parquet",
+            layout.forecast_frame(panel, panel.weeks, mean, quantiles, config.quantiles),
+        )
+
+    return dataset.produce(run, "work/inventory/forecaster", build, inputs=[series], config=config)
+
+
+def propose_orders(
+    run: Run, features: Ref, series: Ref, backtest: Ref, forecaster: Ref
+) -> Ref:  # fmt: skip
+    """Calibrate the forecasts and derive stock levels and order proposals from them."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory import calibrate, layout, replenish, service, supply
+
+    config = InventoryConfig.of(run)
+    lake = [
+        dataset.input_named(features, f"lake/{table}") for table in ("products", "stock", "supply")
+    ]
+
+    def build(draft: Draft) -> None:
+        import polars as pl
+
+        panel, judged = _panel(series), _backtest(series, backtest, config)
+        products, stock, terms = (_rows(ref) for ref in lake)
+        assert products is not None
+        priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
+        agreed = supply.supply_terms(priced, terms, products, config)
+        raw = dataset.scan(forecaster, "forecasts.parquet").collect()
+        mean, quantiles = layout.forecast_arrays(raw, panel.series, config.quantiles)
+        quantiles = calibrate.apply(quantiles, judged.calibration.shift, config.quantiles)
+        levels = replenish.policy(
+            mean, quantiles, agreed, judged.calibration.error_correlation, config
+        )
+        counted = supply.stock_of(panel.keys, stock, run.as_of, config)
+        orders = replenish.propose(levels, counted)
+        forecasts = layout.forecast_frame(panel, panel.weeks, mean, quantiles, config.quantiles)
+        draft.write_frame("forecasts.parquet", forecasts)
+        draft.write_frame("policy.parquet", levels)
+        draft.write_frame("orders.parquet", orders)
+        draft.metrics["service"] = service.judge(panel, judged.tests, agreed, config)
+        draft.assumptions += supply.assumptions(agreed, counted, config)
+        draft.assumptions += supply.plan_assumptions(panel)
+
+    return dataset.produce(
+        run,
+        "work/inventory/orders",
+        build,
+        inputs=[*lake, series, backtest, forecaster],
+        config=config,
+    )
+
+
+def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, orders: Ref) -> Ref:
+    """Refuse a model that beats no plain method; else publish forecasts, orders and report."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory import evaluate, layout, report
+
+    config = InventoryConfig.of(run)
+    scores: dict[str, Any] = dataset.read_json(backtest, "scores.json")
+    evaluate.gate(scores)
+
+    def build(draft: Draft) -> None:
+        panel, judged = _panel(series), _backtest(series, backtest, config)
+        proposed = dataset.manifest(orders)
+        tables = {
+            name: dataset.scan(orders, f"{name}.parquet").collect()
+            for name in ("forecasts", "policy", "orders")
+        }
+        for name, table in tables.items():
+            draft.write_frame(f"{name}.parquet", table)
+        tables["orders"].write_csv(draft.folder / "orders.csv", float_precision=2)
+        dataset.fetch(forecaster, draft.folder / "model", "*.ubj")
+        draft.write_json("model/calibration.json", dataset.read_json(backtest, "calibration.json"))
+        draft.metrics.update(scores, service=proposed.metrics["service"])
+        draft.write_json("metrics.json", draft.metrics)
+        draft.assumptions += proposed.assumptions
+        mean, quantiles = layout.forecast_arrays(
+            tables["forecasts"], panel.series, config.quantiles
+        )
+        ahead = evaluate.Window(panel.weeks, mean, quantiles)
+        facts = {
+            "as_of": run.as_of,
+            "scores": scores,
+            "service": proposed.metrics["service"],
+            "assumptions": draft.assumptions,
+        }
+        draft.write_text(
+            "report.html", report.render(panel, [*judged.tests, ahead], tables, facts, config)
+        )
+        name, plain = evaluate.best_baseline(scores)
+        draft.headline(
+            metric=evaluate.HEADLINE,
+            value=scores["model"][evaluate.HEADLINE],
+            baseline_name=name,
+            baseline=plain,
+            higher_is_better=False,
+            rows=tables["orders"].height,
+            unit="order proposals",
+        )
+
+    made = dataset.produce(
+        run,
+        "artefacts/inventory",
+        build,
+        inputs=[series, backtest, forecaster, orders],
+        config=config,
+    )
+    return dataset.release(run, made)
+
+
+def flow(step: Step) -> Ref:
+    """Features -> series -> backtest and forecaster -> orders -> release."""
+    features = step(pin_features)
+    series = step(build_series, features)
+    judged = step(backtest, series)
+    forecaster = step(train_forecaster, series)
+    orders = step(propose_orders, features, series, judged, forecaster)
+    return step(publish_release, series, judged, forecaster, orders)
+
+
+def _rows(ref: Ref) -> pl.LazyFrame | None:
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.scan(ref) if dataset.has_rows(ref) else None
+
+
+def _panel(series: Ref) -> Panel:
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory.series import from_frames
+
+    keys, weeks = (
+        dataset.scan(series, f"{name}.parquet").collect() for name in ("series", "weeks")
+    )
+    return from_frames(keys, weeks)
+
+
+def _calibrations(judged: Backtest) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    each = {str(window.origin): window.calibration for window in judged.tests}
+    return {
+        "release": asdict(judged.calibration),
+        "tests": {origin: asdict(found) for origin, found in each.items() if found},
+    }
+
+
+def _backtest(series: Ref, backtest: Ref, config: InventoryConfig) -> Backtest:
+    """Read the test windows back."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory import layout
+    from ecom_tasks.inventory.calibrate import Calibration
+    from ecom_tasks.inventory.evaluate import Backtest, Window
+
+    found = dataset.read_json(backtest, "calibration.json")
+    count = dataset.manifest(series).metrics["series"]
+    tests = []
+    for origin in sorted(map(int, found["tests"])):
+        frame = dataset.scan(backtest, f"origin={origin:04d}.parquet").collect()
+        mean, quantiles = layout.forecast_arrays(frame, count, config.quantiles)
+        learnt = Calibration(**found["tests"][str(origin)])
+        tests.append(Window(origin, mean, quantiles, learnt))
+    return Backtest(tests, Calibration(**found["release"]))
