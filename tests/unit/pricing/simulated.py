@@ -7,6 +7,10 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
+from ecom_tasks.pricing import controls, nuisance
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.pricing.panel import fill_quiet_weeks
+
 START = date(2016, 1, 4)
 
 
@@ -67,6 +71,7 @@ def panel(
         "price": np.exp(log_price).ravel(),
         "regular_price": pl.Series([None] * (products * weeks), dtype=pl.Float64),
         "price_locations": 1.0,
+        "price_mixed": 0.0,
         "price_spread": pl.Series([None] * (products * weeks), dtype=pl.Float64),
         "display": 0.0,
         "mailer": mailer.ravel().astype(float),
@@ -87,3 +92,38 @@ def _autoregressive(
     for week in range(1, shape[1]):
         noise[:, week] = memory * noise[:, week - 1] + np.sqrt(1 - memory**2) * noise[:, week]
     return noise
+
+
+def fitted_rows(rows: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Bring a simulated panel to where elasticities are estimated from."""
+    filled = fill_quiet_weeks(rows, config.longest_quiet)
+    prepared = controls.prepare(filled, START + timedelta(weeks=1000), config)
+    return nuisance.partial_out(prepared, config)[0]
+
+
+def exact_rows(slopes: dict[str, float], weeks: int = 30, seed: int = 0) -> pl.DataFrame:
+    """Return rows as of `nuisance.partial_out` in which price explains all: nothing is noise.
+
+    Parameters
+    ----------
+    slopes : product to elasticity; products whose names share the first letter share a category
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
+    for product, slope in slopes.items():
+        price = rng.normal(0, 0.2, weeks)
+        price -= price.mean()
+        parts.append(
+            pl.DataFrame({
+                "product_id": product,
+                "location_id": "all",
+                "category": product[0],
+                "department": "d",
+                "week_starts_on": [START + timedelta(weeks=w) for w in range(weeks)],
+                "weight": 1.0,
+                "sold": True,
+                "price_left": price,
+                "demand_ratio": np.exp(slope * price),
+            })
+        )
+    return pl.concat(parts)

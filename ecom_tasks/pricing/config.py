@@ -1,0 +1,150 @@
+"""Every dial of pricing, with its unit."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ecom_tasks.config import DomainConfig
+
+
+class PricingConfig(DomainConfig):
+    """Settings of elasticities, prices and the rules that prices keep."""
+
+    domain: ClassVar[str] = "pricing"
+
+    # Panel
+    panel_level: Literal["product", "product_location"] = Field(
+        default="product",
+        description="one series a product (all locations together), or one a product and location",
+    )
+    min_weeks: int = Field(
+        default=26, ge=8, description="weeks with a known price that a product needs"
+    )
+    min_coverage: float = Field(
+        default=0.75,
+        gt=0,
+        le=1,
+        description="share of the weeks from first to last sale whose price is known",
+    )
+    longest_quiet: int = Field(
+        default=3,
+        ge=0,
+        le=13,
+        description="weeks without a sale in a row that still count as zero units at a known price",
+    )
+    move: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="natural log of price over usual price from which a price counts as moved",
+    )
+    min_moved_weeks: int = Field(
+        default=6, ge=2, description="weeks with a moved price that a product needs"
+    )
+    max_mixed: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of weeks and locations in which buyers may have paid different prices",
+    )
+    min_reliability: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="share of the variance of the weekly price that is not locations disagreeing",
+    )
+    min_products: int = Field(
+        default=3, ge=2, description="products with enough price variation that a category needs"
+    )
+
+    # Elasticities
+    folds: int = Field(default=3, ge=2, le=20, description="parts for cross-fitting")
+    cross_fit_by: Literal["product", "time"] = Field(
+        default="product", description="what is left out together: products, or blocks of weeks"
+    )
+    trees: int = Field(default=100, ge=1, description="boosting rounds of each nuisance model")
+    depth: int = Field(default=5, ge=1, le=12, description="levels of each tree")
+    learning_rate: float = Field(default=0.1, gt=0, le=1, description="shrinkage of each tree")
+    lags: int = Field(
+        default=4, ge=0, le=26, description="weeks over which a product's shocks may correlate"
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="probability inside the published intervals"
+    )
+    strong_own_weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="weight of a product's own data from which its evidence can be strong",
+    )
+
+    # Judgement on held-out weeks
+    test_windows: int = Field(default=2, ge=1, le=6, description="held-out windows, rolling origin")
+    test_weeks: int = Field(default=4, ge=1, le=26, description="weeks in each held-out window")
+    level_weeks: int = Field(
+        default=13, ge=1, le=52, description="last weeks from which a product's level is taken"
+    )
+
+    # Prices
+    assumed_margin: float = Field(
+        default=0.30,
+        gt=0,
+        lt=1,
+        description="share of the usual price earned, where the shop gives no unit cost",
+    )
+    margin_doubt: float = Field(
+        default=0.10,
+        ge=0,
+        lt=1,
+        description="how far assumed_margin may be off either way, for the interval of the total",
+    )
+    minimum_margin: float = Field(
+        default=0.05, ge=0, lt=1, description="least share of the price that must be earned"
+    )
+    largest_step: float = Field(
+        default=0.10, gt=0, lt=1, description="largest change of a price at once, share of it"
+    )
+    floor: float = Field(
+        default=0.50, gt=0, description="lowest price allowed, share of the regular price"
+    )
+    ceiling: float = Field(
+        default=1.10, gt=0, description="highest price allowed, share of the regular price"
+    )
+    endings: tuple[float, ...] = Field(
+        default=(0.09, 0.19, 0.29, 0.39, 0.49, 0.59, 0.69, 0.79, 0.89, 0.95, 0.99),
+        min_length=1,
+        description="what a price may end in after the decimal point, store currency",
+    )
+    largest_response: float = Field(
+        default=3.0, gt=1, description="demand may grow or shrink by this factor at most"
+    )
+    sure_enough: float = Field(
+        default=0.80,
+        ge=0.5,
+        lt=1,
+        description="probability of more profit that a change needs to be proposed",
+    )
+    recent_weeks: int = Field(
+        default=13, ge=1, le=52, description="last weeks that give usual price and usual demand"
+    )
+
+    @model_validator(mode="after")
+    def _rules_leave_room(self) -> Self:
+        """Refuse rules of which two contradict each other, naming both."""
+        if self.floor >= self.ceiling:
+            raise ValueError(f"floor {self.floor} and ceiling {self.ceiling} leave no price")
+        if self.assumed_margin + self.margin_doubt >= 1:
+            raise ValueError(
+                f"assumed_margin {self.assumed_margin} and margin_doubt {self.margin_doubt} "
+                "collide: goods would cost nothing"
+            )
+        if self.minimum_margin >= self.assumed_margin:
+            raise ValueError(
+                f"minimum_margin {self.minimum_margin} and assumed_margin {self.assumed_margin} "
+                "collide: no product of assumed cost may keep its usual price"
+            )
+        if any(not 0 <= ending < 1 for ending in self.endings):
+            raise ValueError(f"endings {self.endings} must lie from 0 up to, without, 1")
+        return self

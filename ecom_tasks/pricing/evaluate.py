@@ -1,0 +1,205 @@
+"""Do elasticities foretell what happens when a price changes? Asked of weeks held out.
+
+For each window, everything is learnt from the weeks before it, including which products count. Then
+units of the window are predicted, given what the shop planned (prices, promotion) and how the
+neighbours fare, in four ways:
+
+* `no price response`: level, season, promotion and neighbours by boosted trees, price ignored;
+* `plain log-log`: level, and one slope for the shop by least squares of log units on log price;
+* `one elasticity`: the first, times price to the shop's elasticity by double machine learning;
+* `elasticities`: the first, times price to each product's elasticity, as would be published.
+
+All take a product's level from the same last weeks before the window.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+
+from ecom_tasks.errors import DataContractError, ModelRejectedError
+from ecom_tasks.metrics.pricing import poisson_deviance
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.pricing.model import Fitted, fit
+from ecom_tasks.pricing.panel import SERIES, WEEK, cutoffs, last_week
+
+ELASTICITIES, NO_RESPONSE, LOG_LOG = "elasticities", "no price response", "plain log-log"
+ONE = "one elasticity"
+CONTENDERS = (ELASTICITIES, ONE, NO_RESPONSE, LOG_LOG)
+BASELINES = (NO_RESPONSE, LOG_LOG)
+# Units of a usual week that stand for "as usual" when a level is taken from few weeks.
+_LEVEL_PRIOR = 2.0
+
+
+def evaluate(panel: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Predict the held-out windows.
+
+    Parameters
+    ----------
+    panel : see `panel.weekly`, with category and department
+
+    Returns
+    -------
+    DataFrame
+        product_id, location_id, week_starts_on, window (first day), units, usual_units, moved
+        (price off its usual level), price_left, and a prediction in units for each of `CONTENDERS`.
+
+    Raises
+    ------
+    DataContractError
+        Too little history before the first window.
+    """
+    starts = cutoffs(last_week(panel), config.test_windows, config.test_weeks)
+    first = panel[WEEK].min()
+    assert isinstance(first, date)
+    before = (starts[0] - first).days // 7
+    if before < config.min_weeks:
+        raise DataContractError(
+            f"Only {before} weeks before the first held-out window, {config.min_weeks} are needed",
+            "Give a longer history, or lower pricing.test_windows, pricing.test_weeks or "
+            "pricing.min_weeks",
+        )
+    windows = []
+    for start in starts:
+        end = start + timedelta(weeks=config.test_weeks)
+        fitted = fit(panel.filter(pl.col(WEEK) < end), start, config)
+        windows.append(_predict(fitted, start, config).with_columns(pl.lit(start).alias("window")))
+    return pl.concat(windows).select(
+        *SERIES, WEEK, "window", "units", "usual_units", "moved", "price_left", *CONTENDERS
+    )
+
+
+def _predict(fitted: Fitted, start: date, config: PricingConfig) -> pl.DataFrame:
+    """Predict the rows from `start` on in all ways."""
+    rows = pl.concat([fitted.rows.drop("demand_ratio", "price_left"), fitted.later])
+    demand, price = fitted.models.predict(rows)
+    rows = rows.with_columns(
+        (pl.col("usual_units") * pl.Series(demand)).alias("expected"),
+        (pl.col("log_price") - pl.Series(price)).alias("price_left"),
+    ).join(
+        fitted.products.select("product_id", "estimate"),
+        on="product_id",
+        how="left",
+        maintain_order="left",
+    )
+    # As in training: what is left of a price is measured from the series' own mean.
+    own = pl.col("price_left").filter(pl.col(WEEK) < start).mean().over(SERIES)
+    shock = pl.col("price_left") - own
+    slope = plain_slope(fitted.rows)
+    shop = fitted.shop["elasticity"]["estimate"]
+    predictions = {
+        ELASTICITIES: pl.col("expected") * (pl.col("estimate") * shock).exp(),
+        ONE: pl.col("expected") * (shop * shock).exp(),
+        NO_RESPONSE: pl.col("expected"),
+        LOG_LOG: pl.col("usual_units") * (slope * pl.col("log_price")).exp(),
+    }
+    recent = (pl.col(WEEK) < start) & (pl.col(WEEK) >= start - timedelta(weeks=config.level_weeks))
+    prior = _LEVEL_PRIOR * pl.col("usual_units").first().over(SERIES)
+    rows = rows.with_columns(value.alias(name) for name, value in predictions.items())
+    sold = pl.col("units").filter(recent).sum().over(SERIES)
+    levels = {
+        name: (sold + prior) / (pl.col(name).filter(recent).sum().over(SERIES) + prior)
+        for name in CONTENDERS
+    }
+    return (
+        rows
+        .with_columns((pl.col(name) * level).alias(name) for name, level in levels.items())
+        .with_columns(shock.alias("price_left"))
+        .filter(pl.col(WEEK) >= start)
+        .sort(*SERIES, WEEK)
+    )
+
+
+def plain_slope(rows: pl.DataFrame) -> float:
+    """Return the slope of log units on log price within series, by least squares, sold weeks."""
+    log_units = pl.col("units").log()
+    log_price = pl.col("log_price")
+    sold = rows.filter(pl.col("units") > 0).select(
+        (log_units - log_units.mean().over(SERIES)).alias("y"),
+        (log_price - log_price.mean().over(SERIES)).alias("x"),
+    )
+    y, x = sold["y"].to_numpy(), sold["x"].to_numpy()
+    return float((x * y).sum() / (x * x).sum())
+
+
+def score(predicted: pl.DataFrame) -> dict[str, Any]:
+    """Score the contenders: mean Poisson deviance a product-week, all weeks and moved prices.
+
+    A product's weeks count by 1 / (1 + its usual units / 4): the deviance of a best-seller grows
+    with its units, and would else be all that is seen.
+
+    Parameters
+    ----------
+    predicted : see `evaluate`
+    """
+    moved = predicted.filter("moved")
+    if moved.is_empty():
+        raise DataContractError(
+            "No price moved in the held-out weeks, so nothing shows whether elasticities hold",
+            "Lengthen pricing.test_weeks or pricing.test_windows",
+        )
+    windows = moved.partition_by("window", as_dict=True, maintain_order=True)
+    return {
+        "moved_prices": _deviances(moved) | {"rows": moved.height},
+        "all_prices": _deviances(predicted) | {"rows": predicted.height},
+        "moved_prices_by_window": {
+            str(window[0]): _deviances(rows) | {"rows": rows.height}
+            for window, rows in windows.items()
+        },
+    }
+
+
+def _deviances(rows: pl.DataFrame) -> dict[str, float]:
+    actual = rows["units"].to_numpy()
+    weight = 1 / (1 + rows["usual_units"].to_numpy() / 4)
+    return {
+        name: round(poisson_deviance(actual, rows[name].to_numpy(), weight), 6)
+        for name in CONTENDERS
+    }
+
+
+def calibration(predicted: pl.DataFrame, bins: int) -> pl.DataFrame:
+    """Compare told and seen change of units over equal parts of the price changes.
+
+    Returns
+    -------
+    DataFrame
+        price_change, told, seen (each relative: 0.1 is +10%, against no price response), rows.
+    """
+    ordered = predicted.filter("moved").sort("price_left", *SERIES, WEEK)
+    part = (pl.int_range(pl.len()) * bins // pl.len()).alias("part")
+    return (
+        ordered
+        .with_columns(part)
+        .group_by("part")
+        .agg(
+            (pl.col("price_left").mean().exp() - 1).alias("price_change"),
+            (pl.col(ELASTICITIES).sum() / pl.col(NO_RESPONSE).sum() - 1).alias("told"),
+            (pl.col("units").sum() / pl.col(NO_RESPONSE).sum() - 1).alias("seen"),
+            pl.len().alias("rows"),
+        )
+        .sort("part")
+        .drop("part")
+    )
+
+
+def gate(scores: dict[str, Any]) -> None:
+    """Refuse elasticities that foretell changed prices no better than each plain baseline.
+
+    Raises
+    ------
+    ModelRejectedError
+        Naming the baseline and both figures.
+    """
+    figures = scores["moved_prices"]
+    for baseline in BASELINES:
+        if not figures[ELASTICITIES] < figures[baseline]:
+            raise ModelRejectedError(
+                f"Elasticities do not foretell held-out weeks better than {baseline!r}: deviance "
+                f"{figures[ELASTICITIES]:.4f} against {figures[baseline]:.4f} over "
+                f"{figures['rows']} product-weeks whose price had moved",
+                "The release in service stays. Look at the evaluation's windows, and at the "
+                "placebo and the categories in the elasticities",
+            )

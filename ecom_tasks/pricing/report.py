@@ -1,0 +1,261 @@
+"""The release's one page: how buyers answer to prices, what is proposed, what cannot be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.pricing.evaluate import BASELINES, CONTENDERS, ELASTICITIES, NO_RESPONSE
+from ecom_tasks.pricing.evidence import CANNOT_TELL, STRONG, WEAK
+from ecom_tasks.pricing.optimise import demand_factor
+from ecom_tasks.pricing.variation import ENOUGH
+from ecom_tasks.reports import BLUE, GREY, ORANGE, Section, page
+
+_COLOURS = {STRONG: BLUE, WEAK: ORANGE, CANNOT_TELL: GREY}
+_CATEGORIES_SHOWN = 40
+_CURVES_SHOWN = 4
+_CHANGES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the page shows; see `model.Fitted`, `evaluate` and `optimise.propose_all`."""
+
+    products: pl.DataFrame
+    categories: pl.DataFrame
+    prices: pl.DataFrame
+    calibration: pl.DataFrame
+    metrics: dict[str, Any]
+    assumptions: list[str]
+
+
+def render(title: str, found: Findings, config: PricingConfig) -> str:
+    """Return the page as self-contained HTML."""
+    return page(
+        title,
+        _verdict(found.metrics),
+        [
+            _held_out(found),
+            _forest(found, config),
+            _curves(found, config),
+            _changes(found),
+            _guardrails(found),
+            _unknown(found),
+            _method(found, config),
+        ],
+    )
+
+
+def _verdict(metrics: dict[str, Any]) -> str:
+    moved, counts, value = (
+        metrics["held_out"]["moved_prices"],
+        metrics["categories"],
+        metrics["proposals"],
+    )
+    better = 1 - moved[ELASTICITIES] / moved[NO_RESPONSE]
+    return (
+        f"In held-out weeks whose price had moved, elasticities foretell units {better:.1%} better "
+        f"than a model that ignores price. In {counts['negative']} of the {counts['enough']} "
+        "categories with enough price variation the whole interval lies below zero; for the others "
+        f"we cannot tell. {value['products']} prices are proposed, expected to change profit by "
+        f"{value['expected']:+,.0f} a week ({value['lower']:+,.0f} to {value['upper']:+,.0f}), if "
+        "buyers go on answering as they did."
+    )
+
+
+def _held_out(found: Findings) -> Section:
+    told = found.calibration
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    change = told["price_change"].to_numpy() * 100
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.plot(change, told["told"].to_numpy() * 100, color=BLUE, label="foretold")
+    axes.plot(change, told["seen"].to_numpy() * 100, "o", color=ORANGE, label="seen")
+    axes.set_xlabel("price, % off what season and promotion foretold")
+    axes.set_ylabel("units, % off no response")
+    axes.legend(frameon=False)
+    scores = found.metrics["held_out"]
+    table = pl.DataFrame({
+        "model": CONTENDERS,
+        "price had moved": [scores["moved_prices"][name] for name in CONTENDERS],
+        "all weeks": [scores["all_prices"][name] for name in CONTENDERS],
+    })
+    return Section(
+        "Does it hold in weeks that taught nothing?",
+        "Each dot is an eighth of the held-out product-weeks whose price had moved, ordered by how "
+        "far. The table has the mean Poisson deviance a product-week, lower is better; the gate "
+        f"compares the first row with {' and '.join(map(repr, BASELINES))}.",
+        figure,
+        table,
+    )
+
+
+def _forest(found: Findings, config: PricingConfig) -> Section:
+    enough = found.categories.filter(
+        (pl.col("variation") == ENOUGH) & pl.col("estimate").is_not_null()
+    )
+    shown = (
+        enough
+        .sort("products_enough", "category", descending=[True, False])
+        .head(_CATEGORIES_SHOWN)
+        .sort("estimate", "category", descending=[True, False])
+    )
+    figure = Figure(figsize=(7, 0.6 + 0.2 * max(shown.height, 3)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=1)
+    for place, row in enumerate(shown.iter_rows(named=True)):
+        colour = _COLOURS[row["grade"]]
+        axes.plot([row["lower"], row["upper"]], [place, place], color=colour)
+        axes.plot(row["estimate"], place, "o", color=colour, markersize=4)
+    axes.set_yticks(range(shown.height), [name[:44] for name in shown["category"]], fontsize=7)
+    axes.set_ylim(-1, shown.height)
+    axes.set_xlabel(f"own-price elasticity, {config.confidence:.0%} interval")
+    return Section(
+        "How buyers of each category answer",
+        f"The {shown.height} categories with the most products whose price moved enough, of "
+        f"{enough.height}. Blue: strong evidence. Orange: next week's price seems to explain this "
+        "week's demand, so the answer may be something else. Grey: cannot tell. At -2, a price 1% "
+        "higher sells 2% less.",
+        figure,
+    )
+
+
+def _curves(found: Findings, config: PricingConfig) -> Section:
+    shown = (
+        found.prices
+        .filter((pl.col("change") != 0) & (pl.col("grade") == STRONG))
+        .sort("profit_change", "product_id", descending=[True, False])
+        .head(_CURVES_SHOWN)
+        .join(found.products.select("product_id", "estimate", "error"), on="product_id")
+    )
+    if shown.is_empty():
+        return Section("Demand and profit of some products", "No strong evidence on any product.")
+    figure = Figure(figsize=(7, 2.1 * shown.height), layout="constrained")
+    grid = figure.subplots(shown.height, 2, squeeze=False)
+    ratio = np.linspace(1 - 2 * config.largest_step, 1 + 2 * config.largest_step, 41)
+    for (left, right), row in zip(grid, shown.iter_rows(named=True), strict=True):
+        answers = row["estimate"] + row["error"] * np.array([-1.96, 0.0, 1.96])
+        units = row["weekly_units"] * demand_factor(ratio, answers, config.largest_response)
+        price = ratio * row["current_price"]
+        profit = units * (price - row["unit_cost"])[:, None]
+        for axes, curve, name in ((left, units, "units a week"), (right, profit, "profit a week")):
+            axes.fill_between(price, curve[:, 0], curve[:, 2], color=BLUE, alpha=0.2, linewidth=0)
+            axes.plot(price, curve[:, 1], color=BLUE)
+            axes.axvline(row["current_price"], color=GREY)
+            axes.axvline(row["proposed_price"], color=ORANGE)
+            axes.set_ylabel(name, fontsize=8)
+        left.set_title(f"{row['product_id']}, {row['category'][:40]}", fontsize=8, loc="left")
+    return Section(
+        "Demand and profit of some products",
+        "The proposals with strong evidence that are worth most. Grey: price today; orange: "
+        "proposed; the band is the elasticity's interval.",
+        figure,
+    )
+
+
+def _changes(found: Findings) -> Section:
+    shown = (
+        found.prices
+        .filter(pl.col("change") != 0)
+        .sort("profit_change", "product_id", descending=[True, False])
+        .head(_CHANGES_SHOWN)
+        .select(
+            "product_id",
+            "category",
+            pl.col("current_price").alias("now"),
+            pl.col("proposed_price").alias("proposed"),
+            pl.col("profit_change").round(2).alias("profit a week"),
+            pl.col("profit_change_lower").round(2).alias("at least"),
+            "reason",
+            pl.col("binding_guardrail").alias("held back by"),
+        )
+    )
+    return Section("Proposed changes that are worth most", table=shown)
+
+
+def _guardrails(found: Findings) -> Section:
+    told = found.prices.filter(pl.col("grade") != CANNOT_TELL)
+    named = pl.col("binding_guardrail")
+    outcome = (
+        pl
+        .when(named.str.contains(" x "))
+        .then(pl.lit("keeps its price: two rules collide"))
+        .when((pl.col("change") == 0) & (named == ""))
+        .then(pl.lit("keeps its price: no sure gain"))
+        .when(pl.col("change") == 0)
+        .then(pl.lit("keeps its price: no allowed ending"))
+        .when(named == "")
+        .then(pl.lit("free to its best price"))
+        .otherwise(pl.lit("held back by ") + named)
+    )
+    table = (
+        told
+        .group_by(outcome.alias("outcome"))
+        .agg(pl.len().alias("products"), pl.col("change").mean().alias("mean change"))
+        .sort("products", "outcome", descending=[True, False])
+    )
+    checked = found.metrics["proposals"]["products"]
+    return Section(
+        "Rules that bind",
+        f"Each of the {checked} proposals was checked again against every rule before publishing: "
+        f"none breaks one. {_robustness(found.prices)}",
+        table=table,
+    )
+
+
+def _robustness(prices: pl.DataFrame) -> str:
+    """Say how far the margin may be off before raises stop paying."""
+    raised = prices.filter(pl.col("change") > 0).select(
+        (1 - pl.col("break_even_cost") / pl.col("current_price")).alias("margin")
+    )["margin"]
+    least = raised.quantile(0.05)
+    if least is None:
+        return ""
+    return (
+        f"{raised.len()} of them are raises. What they earn depends on the unit cost; 95% of them "
+        f"pay as long as the margin is below {least:.0%} of today's price."
+    )
+
+
+def _unknown(found: Findings) -> Section:
+    on_sale = found.products.join(found.prices, on="product_id", how="semi")
+    table = (
+        on_sale
+        .filter(pl.col("grade") == CANNOT_TELL)
+        .group_by(pl.col("why").alias("because"))
+        .agg(pl.len().alias("products"))
+        .sort("products", "because", descending=[True, False])
+    )
+    placebo = found.metrics["shop"]["placebo"]
+    passed = found.metrics["categories"]["placebo_passed"]
+    unclear = found.categories.filter(
+        (pl.col("variation") == ENOUGH) & (pl.col("grade") == CANNOT_TELL)
+    )
+    names = ", ".join(unclear.sort("category")["category"]) or "none"
+    return Section(
+        "What cannot be told",
+        "These products on sale keep their price. Placebo: the slope of this week's demand on next "
+        f"week's price is {placebo['estimate']:.2f} ({placebo['lower']:.2f} to "
+        f"{placebo['upper']:.2f}) over the shop, beside an elasticity of "
+        f"{found.metrics['shop']['elasticity']['estimate']:.2f}; it should be near zero. By "
+        f"category, {passed} of the {found.metrics['categories']['enough']} with enough price "
+        f"variation pass. Categories with enough price variation that cannot be told: {names}.",
+        table=table,
+    )
+
+
+def _method(found: Findings, config: PricingConfig) -> Section:
+    return Section(
+        "How to read this",
+        "Elasticities come from how weekly units moved with weekly shelf prices after boosted "
+        "trees took out season, trend, promotion, last week's price and how the category ran "
+        "(double machine learning, cross-fitted). Thin products borrow from their category. They "
+        f"describe short price moves of the past; steps stay within {config.largest_step:.0%} for "
+        "that reason. Not considered: rivals' prices, stock, and what neighbours in the category "
+        "gain or lose. " + " ".join(found.assumptions),
+    )

@@ -1,0 +1,262 @@
+"""Pricing, top to bottom: weekly panel -> elasticities -> judgement and prices -> release.
+
+Light to import, since the scheduler reads this file: heavy libraries load inside the tasks. No
+customer attribute enters: the panel has products, places and weeks.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.run import Ref, Run, Step
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.artefacts.manifest import FileEntry
+
+PANEL, CATALOGUE = "panel", "catalogue.parquet"
+_SEED = 7
+
+
+def pin_features(run: Run) -> Ref:
+    """Find the features of the day, so that every later task reads the same rows."""
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.find(run, "features/all")
+
+
+def build_panel(run: Run, features: Ref) -> Ref:
+    """Weekly units, shelf price and promotion of each product, and what a unit costs."""
+    from ecom_tasks import compute
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import panel
+
+    config = PricingConfig.of(run)
+    demand, products, supply = (
+        dataset.input_named(features, name)
+        for name in ("features/demand", "lake/products", "lake/supply")
+    )
+    last = panel.last_complete_week(run.as_of)
+    first_window = panel.cutoffs(last, config.test_windows, config.test_weeks)[0]
+
+    def build(draft: Draft) -> None:
+        work = partial(_panel_bucket, demand, draft.destination, config.panel_level, first_window)
+        unusable: dict[str, int] = {}
+        for entry, counts in compute.map_buckets(work, dataset.paths(demand), "pricing panel"):
+            draft.add([entry])
+            for reason, count in counts.items():
+                unusable[reason] = unusable.get(reason, 0) + count
+        draft.metrics["rows of demand without a usable price"] = unusable
+        draft.write_frame(CATALOGUE, _catalogue(products, supply))
+
+    return dataset.produce(
+        run, "work/pricing/panel", build, inputs=[demand, products, supply], config=config
+    )
+
+
+def estimate_elasticities(run: Run, panel: Ref) -> Ref:
+    """Own-price elasticity of each product and category, with interval and grade of evidence."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import model
+    from ecom_tasks.pricing.panel import last_week
+
+    config = PricingConfig.of(run)
+
+    def build(draft: Draft) -> None:
+        weeks = _read_panel(panel)
+        fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
+        draft.write_frame("products.parquet", _rounded(fitted.products))
+        draft.write_frame("categories.parquet", _rounded(fitted.categories))
+        draft.write_json("shop.json", fitted.shop)
+
+    return dataset.produce(run, "work/pricing/elasticities", build, inputs=[panel], config=config)
+
+
+def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
+    """Learn again from before each held-out window, and foretell its units, beside baselines."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import evaluate
+
+    config = PricingConfig.of(run)
+
+    def build(draft: Draft) -> None:
+        predicted = evaluate.evaluate(_read_panel(panel), config)
+        draft.write_frame("held_out.parquet", _rounded(predicted))
+        draft.write_frame("calibration.parquet", _rounded(evaluate.calibration(predicted, 8)))
+        draft.write_json("scores.json", evaluate.score(predicted))
+
+    return dataset.produce(run, "work/pricing/evaluation", build, inputs=[panel], config=config)
+
+
+def propose_prices(run: Run, panel: Ref, elasticities: Ref) -> Ref:
+    """For each product on sale, the price within the rules that is expected to earn most."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import optimise, today
+
+    config = PricingConfig.of(run)
+
+    def build(draft: Draft) -> None:
+        positions = today.positions(
+            _read_panel(panel), dataset.scan(panel, CATALOGUE).collect(), config
+        )
+        answers = dataset.scan(elasticities, "products.parquet").collect()
+        columns = ["product_id", "estimate", "error", "lower", "upper", "grade", "why"]
+        prices = optimise.propose_all(positions, answers.select(columns), config)
+        draft.write_frame("prices.parquet", prices)
+        draft.write_json("total.json", optimise.total(prices, answers, config, _SEED))
+
+    return dataset.produce(
+        run, "work/pricing/prices", build, inputs=[panel, elasticities], config=config
+    )
+
+
+def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -> Ref:
+    """Refuse what holds no better than a plain baseline or breaks a rule; publish the rest."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import evaluate, report, rules
+
+    config = PricingConfig.of(run)
+
+    def build(draft: Draft) -> None:
+        scores = dataset.read_json(evaluation, "scores.json")
+        proposals = dataset.scan(prices, "prices.parquet").collect()
+        evaluate.gate(scores)
+        rules.check(proposals, config)
+        found = report.Findings(
+            products=dataset.scan(elasticities, "products.parquet").collect(),
+            categories=dataset.scan(elasticities, "categories.parquet").collect(),
+            prices=proposals,
+            calibration=dataset.scan(evaluation, "calibration.parquet").collect(),
+            metrics={},
+            assumptions=draft.assumptions,
+        )
+        shop = dataset.read_json(elasticities, "shop.json")
+        found.metrics.update(_metrics(found, scores, shop))
+        found.metrics["proposals"] = dataset.read_json(prices, "total.json")
+        draft.metrics.update(found.metrics)
+        draft.assumptions.extend(_assumptions(proposals, config))
+        moved = scores["moved_prices"]
+        draft.headline(
+            metric="deviance of units in held-out weeks with a moved price",
+            value=moved[evaluate.ELASTICITIES],
+            baseline_name=evaluate.NO_RESPONSE,
+            baseline=moved[evaluate.NO_RESPONSE],
+            higher_is_better=False,
+            rows=proposals.height,
+            unit="prices",
+        )
+        _write_release(draft, found)
+        draft.write_text("report.html", report.render(f"Pricing as of {run.as_of}", found, config))
+
+    ref = dataset.produce(
+        run,
+        "artefacts/pricing",
+        build,
+        inputs=[elasticities, evaluation, prices],
+        config=config,
+    )
+    return dataset.release(run, ref)
+
+
+def flow(step: Step) -> Ref:
+    """Features -> panel -> elasticities and their judgement -> prices -> release."""
+    panel = step(build_panel, step(pin_features))
+    elasticities = step(estimate_elasticities, panel)
+    evaluation = step(evaluate_elasticities, panel)
+    prices = step(propose_prices, panel, elasticities)
+    return step(publish_release, elasticities, evaluation, prices)
+
+
+def _panel_bucket(
+    demand: Ref, destination: str, level: str, weights_before: date, path: str
+) -> tuple[FileEntry, dict[str, int]]:
+    """Build and store one bucket of the panel; runs on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import panel
+
+    rows = dataset.scan(demand, path)
+    weekly = panel.weekly(rows, level, weights_before)
+    entry = dataset.write_part(destination, f"{PANEL}/{path.rsplit('/', 1)[-1]}", weekly)
+    return entry, panel.broken(rows)
+
+
+def _catalogue(products: Ref, supply: Ref) -> pl.DataFrame:
+    """Return product_id, category (path) and unit_cost, of the catalogue, else of supply."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+
+    catalogue = dataset.scan(products).select("product_id", "category", "unit_cost")
+    if dataset.has_rows(supply):
+        mean = pl.col("unit_cost").mean().alias("supply_cost")
+        costs = dataset.scan(supply).group_by("product_id").agg(mean)
+        catalogue = catalogue.join(costs, on="product_id", how="left").select(
+            "product_id", "category", pl.coalesce("unit_cost", "supply_cost").alias("unit_cost")
+        )
+    return catalogue.with_columns(pl.col("unit_cost").cast(pl.Float64)).sort("product_id").collect()
+
+
+def _read_panel(ref: Ref) -> pl.DataFrame:
+    """Return the whole weeks of the panel, with category and department."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import panel
+
+    catalogue = dataset.scan(ref, CATALOGUE).collect()
+    weeks = dataset.scan(ref, f"{PANEL}/*.parquet").collect().sort(*panel.SERIES, panel.WEEK)
+    return panel.with_catalogue(panel.whole_weeks(weeks), catalogue)
+
+
+def _rounded(frame: pl.DataFrame) -> pl.DataFrame:
+    """Drop the last bits, which differ with the order of addition: same input, same bytes."""
+    import polars as pl
+
+    return frame.with_columns(pl.col(pl.Float64).round(6))
+
+
+def _metrics(found: Any, scores: dict[str, Any], shop: dict[str, Any]) -> dict[str, Any]:
+    """Gather what the manifest, metrics.json and the report tell."""
+    import polars as pl
+
+    from ecom_tasks.pricing.variation import ENOUGH
+
+    enough = found.categories.filter(pl.col("variation") == ENOUGH)
+    negative = enough.filter(pl.col("upper") < 0).height
+    on_sale = found.products.join(found.prices, on="product_id", how="semi")
+    return {
+        "held_out": scores,
+        "shop": shop,
+        "categories": {
+            "all": found.categories.height,
+            "enough": enough.height,
+            "negative": negative,
+            "share_negative": round(negative / enough.height, 4) if enough.height else 0.0,
+            "placebo_passed": int(enough["placebo_passed"].sum()),
+        },
+        "products_on_sale_by_grade": dict(on_sale["grade"].value_counts().sort("grade").rows()),
+        "rule_violations": 0,
+    }
+
+
+def _assumptions(prices: pl.DataFrame, config: PricingConfig) -> list[str]:
+    assumed = int(prices["assumed"].sum())
+    if not assumed:
+        return []
+    return [
+        f"The unit cost of {assumed} of {prices.height} products is assumed to be "
+        f"{1 - config.assumed_margin:.0%} of the usual price: the source gives none."
+    ]
+
+
+def _write_release(draft: Draft, found: Any) -> None:
+    first = ["product_id", "category", "estimate", "lower", "upper", "weight_borrowed", "grade"]
+    more = ["why", "own_estimate", "own_error", "weeks", "moved_weeks", "reliability"]
+    draft.write_frame("elasticities.parquet", found.products.select(*first, *more))
+    draft.write_frame("category_elasticities.parquet", found.categories)
+    draft.write_frame("prices.parquet", found.prices)
+    draft.write_text("prices.csv", found.prices.write_csv())
+    draft.write_json("metrics.json", found.metrics)

@@ -1,0 +1,269 @@
+"""The pricing flow on a small shop whose elasticities are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, time, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ecom_tasks.artefacts import dataset
+from ecom_tasks.errors import DataContractError, ModelRejectedError
+from ecom_tasks.features.tasks import flow as features_flow
+from ecom_tasks.pricing import evaluate, optimise, rules, tasks
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.run import Ref, Run, run_locally
+from tests import builders
+from tests.unit.pricing import simulated
+
+WEEKS = 60
+AS_OF = simulated.START + timedelta(days=7 * WEEKS - 1)
+RELEASE = {
+    "elasticities.parquet", "category_elasticities.parquet", "prices.parquet", "prices.csv",
+    "metrics.json", "report.html",
+}  # fmt: skip
+
+
+def shop(*, constant: bool = False, cost: float | None = None) -> dict[str, pl.DataFrame]:
+    """Tables of the contract: the simulated panel as order lines of two stores."""
+    panel, _ = simulated.panel(11, products=16, weeks=WEEKS, units=20.0)
+    if constant:
+        panel = panel.with_columns(price=pl.lit(2.5))
+    lines = []
+    for row in panel.iter_rows(named=True):
+        first = (row["units"] + 1) // 2
+        for store, units in (("north", first), ("south", row["units"] - first)):
+            if units:
+                lines.append(
+                    builders.line(
+                        f"someone in {store}", row["product_id"], row["week_starts_on"], units,
+                        round(row["price"], 2), order_id=f"{store} {row['week_starts_on']}",
+                        ordered_at=datetime.combine(row["week_starts_on"], time(12)),
+                        location_id=store,
+                    )
+                )  # fmt: skip
+    names = sorted(panel["product_id"].unique())
+    category = dict(panel.select("product_id", "category").unique().rows())
+    mailed = panel.filter(pl.col("mailer") > 0)
+    plans = [
+        builders.promotion(
+            row["product_id"], row["week_starts_on"], row["week_starts_on"] + timedelta(days=6),
+            mechanic="mailer",
+        )
+        for row in mailed.iter_rows(named=True)
+    ]  # fmt: skip
+    return {
+        "order_lines": builders.order_lines(lines),
+        "products": builders.products(
+            names,
+            title=names,
+            category=[f"{category[name]}/shelf" for name in names],
+            unit_cost=[cost] * len(names),
+        ),
+        "promotions": builders.promotions(plans),
+    }
+
+
+def publish(run: Run, tables: Mapping[str, pl.DataFrame]) -> Run:
+    day = replace(run, as_of=AS_OF)
+    builders.publish_lake(day, tables)
+    run_locally(features_flow, replace(day, overrides={"features": {"snapshots": 1}}))
+    return day
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pl.DataFrame]:
+    return shop()
+
+
+@pytest.fixture(scope="module")
+def published(
+    tables: dict[str, pl.DataFrame], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, Ref]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECOM_DASK", "threads")
+        root = (tmp_path_factory.mktemp("pricing") / "store").as_uri()
+        run = publish(Run("test", AS_OF, root), tables)
+        return run, run_locally(tasks.flow, run)
+
+
+def frame(ref: Ref, path: str) -> pl.DataFrame:
+    return dataset.scan(ref, path).collect()
+
+
+def test_the_release_is_whole_and_in_service(published: tuple[Run, Ref]) -> None:
+    run, ref = published
+    manifest = dataset.manifest(ref)
+    assert {entry.path for entry in manifest.files} == RELEASE
+    assert dataset.find(run, "artefacts/pricing") == ref
+    assert manifest.headline is not None
+    assert manifest.headline.beats_baseline
+    assert manifest.headline.baseline_name == "no price response"
+    # Without a cost in the catalogue the manifest says what was assumed.
+    assert any("16 of 16 products is assumed to be 70%" in each for each in manifest.assumptions)
+
+
+def test_elasticities_are_near_the_truth(published: tuple[Run, Ref]) -> None:
+    _, ref = published
+    found = frame(ref, "elasticities.parquet")
+    assert found.height == 16
+    assert set(found["category"]) == {"food/c0", "food/c1"}
+    # The truth is -1.5 for all.
+    assert found.filter(pl.col("lower").le(-1.5) & pl.col("upper").ge(-1.5)).height >= 14
+    assert found["weight_borrowed"].is_between(0, 1).all()
+    assert set(frame(ref, "category_elasticities.parquet")["grade"]) <= {"strong", "weak"}
+
+
+def test_prices_are_consistent_and_keep_the_rules(published: tuple[Run, Ref]) -> None:
+    _, ref = published
+    prices = frame(ref, "prices.parquet")
+    assert prices.height == 16
+    assert rules.violations(prices, PricingConfig()).is_empty()
+    changed = prices.filter(pl.col("change") != 0)
+    assert changed.height > 0
+    assert (changed["profit_change"] > 0).all()
+    ratio = prices["proposed_price"] / prices["current_price"] - 1
+    assert (ratio - prices["change"]).abs().max() < 1e-4  # type: ignore[operator]
+    assert prices["assumed"].all()
+    text = dataset.open_store(ref.rsplit("/", 1)[0]).read("prices.csv").data.decode()
+    assert text.count("\n") == 16 + 1
+    assert text.startswith("product_id,category,current_price,proposed_price,change,reason,")
+
+
+def test_the_report_tells_what_the_metrics_say(published: tuple[Run, Ref]) -> None:
+    _, ref = published
+    metrics = dataset.read_json(ref, "metrics.json")
+    page = dataset.open_store(ref.rsplit("/", 1)[0]).read("report.html").data.decode()
+    assert f"{metrics['proposals']['products']} prices are proposed" in page
+    prices = frame(ref, "prices.parquet")
+    strong = prices.filter((pl.col("grade") == "strong") & (pl.col("change") != 0)).height > 0
+    assert page.count("<svg") == 2 + strong
+    assert "What cannot be told" in page
+    assert "someone" not in page
+    assert metrics["categories"]["enough"] == 2
+
+
+def test_no_table_of_the_release_has_a_customer(published: tuple[Run, Ref]) -> None:
+    _, ref = published
+    for entry in dataset.manifest(ref).files:
+        assert not any("customer" in column for column in entry.columns or {})
+
+
+def test_a_second_run_finds_everything_made(
+    published: tuple[Run, Ref], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, ref = published
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("ecom_tasks.pricing.model.fit", refuse)
+    monkeypatch.setattr("ecom_tasks.pricing.evaluate.evaluate", refuse)
+    assert run_locally(tasks.flow, run) == ref
+
+
+def test_the_same_rows_give_the_same_bytes_in_another_store(
+    published: tuple[Run, Ref], tables: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    _, ref = published
+    other = publish(Run("again", AS_OF, (tmp_path / "other").as_uri()), tables)
+    made = dataset.manifest(run_locally(tasks.flow, other))
+    first = dataset.manifest(ref)
+    assert made.version == first.version
+    assert {e.path: e.sha256 for e in made.files} == {e.path: e.sha256 for e in first.files}
+
+
+def test_the_next_weeks_change_nothing(
+    published: tuple[Run, Ref], tables: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    _, ref = published
+    later = tables["order_lines"].with_columns(
+        pl.col("ordered_at") + pl.duration(weeks=WEEKS),
+        pl.col("order_id") + " later",
+        pl.col("unit_price") * 3,
+    )
+    future = tables | {"order_lines": pl.concat([tables["order_lines"], later])}
+    other = publish(Run("test", AS_OF, (tmp_path / "other").as_uri()), future)
+    made = dataset.manifest(run_locally(tasks.flow, other))
+    assert {e.path: e.sha256 for e in made.files} == {
+        e.path: e.sha256 for e in dataset.manifest(ref).files
+    }
+
+
+def test_a_known_cost_is_used_and_not_marked(run: Run) -> None:
+    day = publish(run, shop(cost=1.25))
+    panel = tasks.build_panel(day, tasks.pin_features(day))
+    ref = tasks.propose_prices(day, panel, tasks.estimate_elasticities(day, panel))
+    prices = frame(ref, "prices.parquet")
+    assert prices["unit_cost"].to_list() == [1.25] * 16
+    assert not prices["assumed"].any()
+
+
+def test_a_shop_with_constant_prices_is_refused(run: Run) -> None:
+    day = publish(run, shop(constant=True))
+    with pytest.raises(DataContractError) as error:
+        run_locally(tasks.flow, day)
+    assert "Prices moved too little" in error.value.reason
+    assert "16 products: price moved in fewer than 6 weeks" in error.value.reason
+    assert "price test" in error.value.hint
+    assert len(error.value.examples) == 5
+    with pytest.raises(DataContractError, match=r"No artefacts/pricing"):
+        dataset.find(day, "artefacts/pricing")
+
+
+def test_too_short_a_history_is_refused(published: tuple[Run, Ref]) -> None:
+    run, _ = published
+    short = replace(run, overrides={"pricing": {"min_weeks": 53}})
+    panel = tasks.build_panel(short, tasks.pin_features(short))
+    with pytest.raises(DataContractError, match="Only 52 weeks before the first held-out window"):
+        tasks.evaluate_elasticities(short, panel)
+
+
+def test_a_price_that_breaks_a_rule_stops_the_release(
+    published: tuple[Run, Ref], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, ref = published
+    honest = optimise.propose
+
+    def reckless(product: optimise.Product, config: PricingConfig) -> dict[str, object]:
+        return honest(product, config) | {"proposed_price": product.current * 2}
+
+    monkeypatch.setattr(optimise, "propose", reckless)
+    stepped = replace(run, overrides={"pricing": {"largest_step": 0.09}})
+    with pytest.raises(ModelRejectedError, match="16 proposed prices break a rule"):
+        run_locally(tasks.flow, stepped)
+    assert dataset.find(run, "artefacts/pricing") == ref
+
+
+@pytest.mark.parametrize("baseline", evaluate.BASELINES)
+def test_a_model_no_better_than_a_baseline_is_refused(baseline: str) -> None:
+    figures = dict.fromkeys(evaluate.CONTENDERS, 2.0) | {evaluate.ELASTICITIES: 1.5, "rows": 10}
+    evaluate.gate({"moved_prices": figures})
+    with pytest.raises(ModelRejectedError, match=baseline):
+        evaluate.gate({"moved_prices": figures | {baseline: 1.5}})
+
+
+def test_elasticities_beat_the_baselines_where_prices_matter(published: tuple[Run, Ref]) -> None:
+    _, ref = published
+    scores = dataset.read_json(ref, "metrics.json")["held_out"]
+    for part in ("moved_prices", "all_prices"):
+        figures = scores[part]
+        assert figures["elasticities"] < min(figures["no price response"], figures["plain log-log"])
+    assert set(scores["moved_prices_by_window"]) == {
+        str(AS_OF + timedelta(days=1) - timedelta(weeks=8)),
+        str(AS_OF + timedelta(days=1) - timedelta(weeks=4)),
+    }
+
+
+def test_a_series_can_be_a_product_at_a_store(published: tuple[Run, Ref]) -> None:
+    run, _ = published
+    local = replace(run, overrides={"pricing": {"panel_level": "product_location"}})
+    panel = tasks.build_panel(local, tasks.pin_features(local))
+    rows = dataset.scan(panel, "panel/*.parquet").collect()
+    assert set(rows["location_id"]) == {"north", "south"}
+    found = frame(tasks.estimate_elasticities(local, panel), "products.parquet")
+    assert found.height == 16
+    assert found["estimate"].mean() == pytest.approx(-1.5, abs=0.5)
