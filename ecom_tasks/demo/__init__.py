@@ -90,7 +90,7 @@ def _run(console: Console, running: services.Services, meter: Meter, form: dict[
     api = running.api()
     # From here on this process is a consumer: it can read the store, and no more.
     os.environ.update(services.environment(running.home, "consumer"))
-    _unpause(running)
+    wait_for_dags(running)
     if running.fresh:
         # Runs of an Airflow that was stopped meanwhile would only stand in the way.
         following.give_up(api)
@@ -108,7 +108,7 @@ def _run(console: Console, running: services.Services, meter: Meter, form: dict[
     return not progress.failed() and len(brought) == len(RELEASING)
 
 
-def _unpause(running: services.Services) -> None:
+def wait_for_dags(running: services.Services) -> None:
     """Wait until Airflow has read the DAG files, then let the DAGs run."""
     api, deadline = running.api(), time.monotonic() + _PARSED_WITHIN_S
     while True:
@@ -167,15 +167,16 @@ def _released(running: services.Services, progress: following.Progress, domain: 
 def _show(console: Console, running: services.Services, brought: dict[str, Brought]) -> None:
     from rich.table import Table
 
-    table = Table("domain", "version", "headline", "plain baseline", "rows published", "lies in",
+    table = Table("domain", "version", "headline", "plain baseline", "rows published",
                   title="Published, pulled back and verified")  # fmt: skip
+    table.add_column("lies in", overflow="fold")
     for domain, each in brought.items():
         headline = each.manifest.headline
         table.add_row(
             domain,
             each.manifest.version,
-            f"{headline.metric} {headline.value:.4g}" if headline else "",
-            f"{headline.baseline_name} {headline.baseline:.4g}" if headline else "",
+            f"{headline.value:.4g} {headline.metric}" if headline else "",
+            f"{headline.baseline:.4g} {headline.baseline_name}" if headline else "",
             f"{headline.rows:,} {headline.unit}" if headline else f"{each.manifest.rows:,}",
             f"{running.root}/{each.manifest.name}/v/{each.manifest.version}",
         )

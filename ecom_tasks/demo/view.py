@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _POLL_S = 1.0
 _SILENCE_S = 60.0
 _LOG_LINES = 12
-_OUR_LOGGERS = ("ecom", "py.warnings")
+_OUR_LOGGERS = ("ecom",)
 
 
 class View:
@@ -97,9 +97,8 @@ class View:
     def _line(self, task: Task, what: str, text: str, style: str = "default") -> None:
         from rich.markup import escape
 
-        elapsed = time.monotonic() - self._began
         self._console.print(
-            f"[dim]{elapsed // 60:3.0f}:{elapsed % 60:02.0f}[/]  {task.dag:<14} {task.name:<26} "
+            f"[dim]{self._clock():>6}[/]  {task.dag:<14} {task.name:<26} "
             f"[{style}]{what:<7}[/] {task.seconds:6.1f} s  {escape(text)}",
             soft_wrap=True,
         )
@@ -126,10 +125,12 @@ class View:
         ]
         states = [progress.runs[dag].state if dag in progress.runs else "waits" for dag in DAGS]
         summary = "   ".join(f"{dag} {state}" for dag, state in zip(DAGS, states, strict=True))
-        elapsed = time.monotonic() - self._began
-        memory = self._memory() / 2**30
-        footer = f"{elapsed // 60:.0f}:{elapsed % 60:02.0f}   {summary}   {memory:.1f} GiB"
+        footer = f"{self._clock()}   {summary}   {self._memory() / 2**30:.1f} GiB"
         return Group(*lines, Text(footer, style="dim"))
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        return f"{minutes}:{seconds:02}"
 
     def explain(self, progress: Progress) -> None:
         """Print the end of the log of every task that failed."""

@@ -16,14 +16,14 @@ class FeaturesConfig(DomainConfig):
     domain: ClassVar[str] = "features"
 
     snapshots: int = Field(
-        default=5,
+        default=6,
         ge=1,
         le=52,
         description="cutoffs for which customers, products and customer_products are published",
     )
     snapshot_days: int = Field(default=28, ge=1, description="days from one cutoff to the next")
     half_life_days: float = Field(
-        default=42.0, gt=0, description="age in days at which an order counts half"
+        default=84.0, gt=0, description="age in days at which an order counts half"
     )
     promotion_horizon_weeks: int = Field(
         default=26, ge=0, description="weeks after as_of for which promotions are expanded"

@@ -13,13 +13,13 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import polars as pl
 import sqlalchemy
 from sqlalchemy import exc
 
-from ecom_tasks.errors import ConfigError, DataContractError, RetryableError
+from ecom_tasks.errors import ConfigError, DataContractError, EcomError, RetryableError
 from ecom_tasks.ingestion.sources import Input
 
 ROWS_AT_ONCE = 50_000
@@ -30,6 +30,7 @@ _DRIVERS = {
     "mssql": "mssql+pyodbc",
 }
 # Faults that time does not heal, though drivers class them with the outages.
+_MISSING = re.compile(r"no such (table|column)")
 _DENIED = re.compile(r"authentication|password|permission|denied|does not exist|unable to open")
 
 
@@ -86,38 +87,71 @@ def _airflow_connection(name: str) -> sqlalchemy.URL:
         )
     if text.lstrip().startswith("{"):
         return _from_json(name, text)
-    parts = urlsplit(text)
     try:
-        return sqlalchemy.URL.create(
-            _DRIVERS.get(parts.scheme, parts.scheme),
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-            host=unquote(parts.hostname) if parts.hostname else None,
-            port=parts.port,
-            database=unquote(parts.path.lstrip("/")) or None,
-        )
+        return _from_uri(text)
     except (ValueError, TypeError, exc.ArgumentError) as error:
+        # Without the original, which may quote the password.
         raise ConfigError(
             f"{variable} is no connection URI",
-            f"Set {variable}=postgres://user:password@host:5432/database",
+            f"Set {variable}=postgres://user:password@host:5432/database, with special "
+            "characters as %40 and the like",
         ) from error
+
+
+def _from_uri(text: str) -> sqlalchemy.URL:
+    parts = urlsplit(text)
+    if not parts.scheme:
+        raise ValueError("no scheme")
+    # Not `parts.hostname`, which is lower case: a host may be the folder of a socket.
+    host = unquote(parts.netloc.rpartition("@")[2].split(":")[0])
+    options = {name: value for name, value in parse_qsl(parts.query) if name != "__extra__"}
+    return _url(
+        parts.scheme,
+        parts.username and unquote(parts.username),
+        parts.password and unquote(parts.password),
+        (host, parts.port),
+        unquote(parts.path.lstrip("/")),
+        options,
+    )
 
 
 def _from_json(name: str, text: str) -> sqlalchemy.URL:
     try:
         fields = json.loads(text)
-        kind = fields["conn_type"]
-    except (ValueError, KeyError, TypeError) as error:
+        extra = fields.get("extra") or {}
+        options = json.loads(extra) if isinstance(extra, str) else extra
+        return _url(
+            fields["conn_type"],
+            fields.get("login"),
+            fields.get("password"),
+            (fields.get("host"), fields.get("port")),
+            fields.get("schema"),
+            {key: value for key, value in options.items() if isinstance(value, str)},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"AIRFLOW_CONN_{name.upper()} is no JSON of a connection", "It needs conn_type"
+            f"AIRFLOW_CONN_{name.upper()} is no JSON of a connection",
+            'Write {"conn_type": "postgres", "host": ..., "login": ..., "password": ..., '
+            '"schema": ...}',
         ) from error
+
+
+def _url(
+    kind: str,
+    user: str | None,
+    password: str | None,
+    host: tuple[str | None, int | None],
+    database: str | None,
+    options: dict[str, str],
+) -> sqlalchemy.URL:
     return sqlalchemy.URL.create(
         _DRIVERS.get(kind, kind),
-        username=fields.get("login"),
-        password=fields.get("password"),
-        host=fields.get("host"),
-        port=fields.get("port"),
-        database=fields.get("schema"),
+        username=user or None,
+        password=password or None,
+        host=host[0] or None,
+        port=host[1],
+        database=database or None,
+        query=options,
     )
 
 
@@ -199,9 +233,7 @@ def _plain(values: list[Any]) -> list[Any]:
     """Turn what drivers hand out (decimals, identifiers, documents) into what Parquet holds."""
     sample = next((value for value in values if value is not None), None)
     if isinstance(sample, Decimal):
-        # Article numbers are often stored as numeric(20, 0): as floats they would lose digits.
-        exact = all(value is None or value == value.to_integral_value() for value in values)
-        return [None if v is None else int(v) if exact else float(v) for v in values]
+        return _numbers(values)
     if isinstance(sample, dict | list):
         return [None if value is None else json.dumps(value, default=str) for value in values]
     if sample is None or isinstance(sample, _STORABLE):
@@ -209,6 +241,17 @@ def _plain(values: list[Any]) -> list[Any]:
     return [None if value is None else str(value) for value in values]
 
 
+def _numbers(values: list[Any]) -> list[Any]:
+    known = [value for value in values if value is not None]
+    if any(value != value.to_integral_value() for value in known):
+        return [None if value is None else float(value) for value in values]
+    # Article numbers are often stored as numeric(20, 0): as floats they would lose digits.
+    if all(abs(value) < _INT64 for value in known):
+        return [None if value is None else int(value) for value in values]
+    return [None if value is None else f"{value:f}" for value in values]
+
+
+_INT64 = 2**63
 _STORABLE = (bool, int, float, str, date)
 
 
@@ -221,24 +264,24 @@ def _translated(name: str) -> Iterator[None]:
             f"No driver for the database of input {name!r}: {error}",
             "Install it, or name one in the url (postgresql+psycopg://...)",
         ) from error
-    except (exc.ProgrammingError, exc.CompileError, exc.StatementError) as error:
-        if isinstance(error, exc.OperationalError | exc.InterfaceError):
-            raise _unreachable(name, error) from error
-        told = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-        raise DataContractError(
-            f"The query of input {name!r} fails: {told}",
-            "Look whether a table or column was renamed, and correct the query",
-        ) from error
+    except exc.StatementError as error:
+        raise _told(name, error) from error
 
 
-def _unreachable(name: str, error: exc.DBAPIError) -> RetryableError | ConfigError:
-    told = " ".join(str(error.orig).split())
-    if _DENIED.search(told):
+def _told(name: str, error: exc.StatementError) -> EcomError:
+    told = " ".join(str(error.orig or error).split())
+    outage = isinstance(error, exc.OperationalError | exc.InterfaceError)
+    if outage and _DENIED.search(told):
         return ConfigError(
             f"The database of input {name!r} denies access: {told}",
             "Check user, password and database of its url or connection",
         )
-    return RetryableError(
-        f"The database of input {name!r} cannot be reached: {told}",
-        "See whether it runs and accepts connections from here",
+    if outage and not _MISSING.search(told):
+        return RetryableError(
+            f"The database of input {name!r} cannot be reached: {told}",
+            "See whether it runs and accepts connections from here",
+        )
+    return DataContractError(
+        f"The query of input {name!r} fails: {told}",
+        "Look whether a table or column was renamed, and correct the query",
     )

@@ -204,6 +204,7 @@ def _sha256(file: Path, name: str) -> str:
 def _from_excel(name: str, source_input: Input, files: Sequence[Path], folder: Path) -> Prepared:
     """Turn workbooks into Parquet; DuckDB's own reader is an extension that would be fetched."""
     import polars as pl
+    from fastexcel import FastExcelError
     from polars.exceptions import PolarsError
 
     made = []
@@ -213,9 +214,10 @@ def _from_excel(name: str, source_input: Input, files: Sequence[Path], folder: P
             frame = pl.read_excel(
                 file, sheet_name=str(sheet) if sheet else None, infer_schema_length=None
             )
-        except (PolarsError, ValueError, RuntimeError) as error:
+        except (FastExcelError, PolarsError, ValueError, RuntimeError) as error:
+            told = str(error).splitlines()[0]
             raise DataContractError(
-                f"Input {name!r}: {file.name} is no readable workbook: {error}",
+                f"Input {name!r}: {file.name} is no readable workbook: {told}",
                 "Save it as .xlsx, and name the sheet with options = { sheet_name = ... }",
             ) from error
         made.append(folder / f"{name}-{number:05}.parquet")

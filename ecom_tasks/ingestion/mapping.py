@@ -19,12 +19,17 @@ import polars as pl
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.ingestion import pseudonyms
 from ecom_tasks.ingestion.casting import casted, failure
-from ecom_tasks.ingestion.explain import explained, meant
+from ecom_tasks.ingestion.explain import FAULTS, meant, translated
 from ecom_tasks.ingestion.inputs import Prepared
 from ecom_tasks.ingestion.quarantine import DTYPES, FAILED, REFUSED
 from ecom_tasks.tables import CUSTOMER_ID, Table
 
 BATCH_ROWS = 250_000
+_COMPARE = "Compare the newest file with an older one: was a column dropped, renamed or added?"
+_TOLERATE = (
+    "Write TRY_CAST(x AS DOUBLE) for CAST, nullif(x, 0) below a division: the row then goes to "
+    "quarantine and the others pass"
+)
 KNOWN_ON = {"promotions": "starts_on"}
 """The column that says when a row became known where `happened_at` is null."""
 
@@ -69,11 +74,8 @@ def register(connection: duckdb.DuckDBPyConnection, name: str, prepared: Prepare
     """
     try:
         connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {_reader(prepared)}')
-    except duckdb.Error as error:
-        raise DataContractError(
-            f"Input {name!r} cannot be read: {explained(error)}",
-            "Compare the newest file with an older one: a column may have been dropped or renamed",
-        ) from error
+    except FAULTS as error:
+        raise translated(error, f"Input {name!r} cannot be read", _COMPARE) from error
 
 
 def _reader(prepared: Prepared) -> str:
@@ -153,11 +155,9 @@ def describe(connection: duckdb.DuckDBPyConnection, table: Table, sql: str) -> d
     try:
         # A line of its own, so that the lines of a message are those of the SELECT, plus one.
         rows = connection.execute(f"DESCRIBE\n{sql}").fetchall()
-    except duckdb.Error as error:
-        raise DataContractError(
-            f"{table.name}: {explained(error, lines_before=1)}",
-            f"Inputs have {_columns_of_inputs(connection)}",
-        ) from error
+    except FAULTS as error:
+        hint = f"Inputs have {_columns_of_inputs(connection)}"
+        raise translated(error, table.name, hint, lines_before=1) from error
     return {str(row[0]): str(row[1]) for row in rows}
 
 
@@ -249,9 +249,6 @@ def batches(
             assert isinstance(frame, pl.DataFrame)
             typed = frame.cast(schema)  # type: ignore[arg-type]
             yield pseudonyms.pseudonymised(typed, CUSTOMER_ID, key)
-    except duckdb.Error as error:
-        raise DataContractError(
-            f"{table.name}: {explained(error)}",
-            "Write TRY_CAST(x AS DOUBLE) for CAST, nullif(x, 0) below a division: the row then "
-            "goes to quarantine and the others pass",
-        ) from error
+    except FAULTS as error:
+        hint = _COMPARE if "mismatch" in str(error) else _TOLERATE
+        raise translated(error, table.name, hint) from error

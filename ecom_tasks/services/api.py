@@ -41,13 +41,18 @@ class AirflowApi:
     def patch(self, path: str, body: object) -> Any:
         return self._ask("PATCH", f"/api/v2/{path}", body)
 
+    def token(self) -> str:
+        """Return the token that proves who asks, fetching it where there is none."""
+        if not self._token:
+            login = {"username": self.user, "password": self.password}
+            self._token = str(_answer(self.url, "POST", "/auth/token", login)["access_token"])
+        return self._token
+
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         for attempt in range(2):
-            if not self._token:
-                login = {"username": self.user, "password": self.password}
-                self._token = str(_answer(self.url, "POST", "/auth/token", login)["access_token"])
+            token = self.token()
             try:
-                return _answer(self.url, method, path, body, self._token)
+                return _answer(self.url, method, path, body, token)
             except PermissionError as error:
                 self._token = ""
                 if attempt:

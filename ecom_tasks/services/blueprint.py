@@ -46,7 +46,11 @@ class Blueprint:
         """Environment of a service: each learns the least it needs of the store."""
         if name in STORE:
             return object_store.settings(self.keys)
-        ours = {key: value for key, value in os.environ.items() if key.startswith("ECOM_")}
+        ours = {
+            key: value
+            for key, value in os.environ.items()
+            if key.startswith("ECOM_") and key != "ECOM_PSEUDONYM_KEY"
+        }
         ours |= orchestrator.settings(self.folder(name)) | {"ECOM_HOME": str(self.home)}
         match name:
             case "scheduler":  # its workers run the steps

@@ -36,17 +36,22 @@ def prepare(folder: Path, credentials: Credentials) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # It is written at each start and would be read at the next, against the command line.
     (folder / "mini.options").unlink(missing_ok=True)
+    write_private(folder / "s3.json", json.dumps(identities(credentials), indent=2) + "\n")
+
+
+def identities(credentials: Credentials) -> dict[str, Any]:
+    """Say who may do what, in the form that the server reads."""
     rights = {
         "admin": ["Admin", "Read", "List", "Tagging", "Write"],
         "publisher": [f"{right}:{BUCKET}" for right in ("Read", "List", "Tagging", "Write")],
         "consumer": [f"{right}:{BUCKET}" for right in ("Read", "List")],
     }
-    identities = []
+    entries = []
     for identity, actions in rights.items():
         key, secret = credentials.pair(identity)
         keys = [{"accessKey": key, "secretKey": secret}]
-        identities.append({"name": identity, "credentials": keys, "actions": actions})
-    write_private(folder / "s3.json", json.dumps({"identities": identities}, indent=2) + "\n")
+        entries.append({"name": identity, "credentials": keys, "actions": actions})
+    return {"identities": entries}
 
 
 def command(folder: Path, ports: dict[str, int]) -> list[str]:

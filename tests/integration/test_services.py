@@ -349,12 +349,13 @@ def test_mangled_state_is_explained(home: Path) -> None:
 def test_services_learn_the_least_they_need(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECOM_PRICING__LARGEST_STEP", "0.05")
     plan = draw(home, credentials.load(home))
+    monkeypatch.setenv("ECOM_PSEUDONYM_KEY", plan.keys.pseudonym_key)
     secrets = vars(plan.keys)
     seen = {
         name: {field for field, value in secrets.items() if value in plan.settings(name).values()}
         for name in ("scheduler", "api-server", "dag-processor", "triggerer", "object-store")
     }
-    assert seen["scheduler"] == {"publisher_key", "publisher_secret"}
+    assert seen["scheduler"] == {"publisher_key", "publisher_secret", "pseudonym_key"}
     assert seen["api-server"] == {"consumer_key", "consumer_secret"}
     assert seen["dag-processor"] == seen["triggerer"] == set()
     assert all(field.startswith("store_") for field in seen["object-store"])

@@ -1,0 +1,271 @@
+"""A small shop through the real Airflow: its scheduler, its REST API, its pages.
+
+One Airflow serves all tests of this file; it takes about half a minute to start and a minute to
+bring the shop from files to features.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from ecom_tasks import services
+from ecom_tasks.artefacts import dataset
+from ecom_tasks.demo import following, wait_for_dags
+from ecom_tasks.demo.following import Progress, Task
+from ecom_tasks.demo.view import last_error
+from ecom_tasks.domains import RELEASING
+from ecom_tasks.run import Ref
+from ecom_tasks.services import processes, state
+from tests import builders
+
+PATIENCE_S = 180.0
+PSEUDONYM_KEY = "00" * 32
+SOURCE = """
+name = "tiny-shop"
+
+[inputs.lines]
+path = "lines.csv"
+
+[inputs.goods]
+path = "products.csv"
+
+[tables.order_lines]
+sql = '''
+SELECT order_id, line_number, customer_id, product_id, quantity, unit_price, ordered_at
+FROM lines
+'''
+
+[tables.products]
+sql = "SELECT product_id, title, category, sellable, brand FROM goods"
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the files of a small shop and the source file that maps them."""
+    folder = tmp_path_factory.mktemp("shop")
+    tables = builders.block_shop(blocks=2, customers=8, weeks=20)
+    tables.order_lines.write_csv(folder / "lines.csv")
+    tables.products.write_csv(folder / "products.csv")
+    (folder / "shop.toml").write_text(SOURCE, encoding="utf-8")
+    broken = SOURCE.replace("SELECT order_id,", "SELECT order_number AS order_id,")
+    (folder / "broken.toml").write_text(broken, encoding="utf-8")
+    return folder
+
+
+LAST_DAY = builders.block_shop(blocks=1, customers=1, weeks=20).as_of.isoformat()
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Services]:
+    home = tmp_path_factory.mktemp("airflow") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("ECOM_", "AWS_"))]:
+            patch.delenv(name)
+        patch.setenv("ECOM_DASK", "threads")
+        patch.setenv("ECOM_PSEUDONYM_KEY", PSEUDONYM_KEY)
+        started = services.start(home)
+        wait_for_dags(started)
+        launched = state.read_state(home).services
+        assert len(launched) == 5
+        yield started
+        assert set(services.stop(home)) == {service.name for service in launched}
+        assert [pid for service in launched for pid in processes.members(service)] == []
+        services.clean(home)
+
+
+def brought_on(
+    airflow: services.Services, source: Path, name: str, *, until: tuple[str, ...]
+) -> Progress:
+    """Trigger ingestion and follow until the DAGs named are over; then end what still runs."""
+    api = airflow.api()
+    form = {"as_of": LAST_DAY, "source": str(source), "source_data": ""}
+    following.trigger(api, name, form)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        progress = following.look(api, name)
+        if not set(until) & set(progress.unfinished()) and not progress.awaited():
+            following.give_up(api)
+            return progress
+        assert time.monotonic() < deadline, progress
+        time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def good(airflow: services.Services, shop: Path) -> Progress:
+    """The small shop, until its features are published and the models are set off."""
+    return brought_on(airflow, shop / "shop.toml", "good", until=("ingestion", "features"))
+
+
+@pytest.fixture(scope="module")
+def bad(airflow: services.Services, shop: Path, good: Progress) -> Progress:  # noqa: ARG001
+    """The same shop, read with a mapping that names a column it does not have."""
+    return brought_on(airflow, shop / "broken.toml", "bad", until=("ingestion",))
+
+
+@pytest.fixture
+def _consumer(airflow: services.Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in services.environment(airflow.home, "consumer").items():
+        monkeypatch.setenv(name, value)
+
+
+def task(progress: Progress, dag: str, name: str) -> Task:
+    return next(each for each in progress.tasks if (each.dag, each.name) == (dag, name))
+
+
+def test_every_task_succeeds_at_once(good: Progress) -> None:
+    assert good.runs["ingestion"].state == good.runs["features"].state == "success"
+    done = [each for each in good.tasks if each.dag in {"ingestion", "features"}]
+    assert {(each.state, each.attempt) for each in done} == {("success", 1)}
+
+
+def test_each_dag_sets_off_the_next(good: Progress) -> None:
+    assert set(good.runs) == {"ingestion", "features", *RELEASING}
+    for dag in ("features", *RELEASING):
+        assert good.runs[dag].run_id.startswith("asset_triggered")
+
+
+def test_event_says_which_data_it_is_about(
+    airflow: services.Services, good: Progress, shop: Path
+) -> None:
+    api = airflow.api()
+    for dag, last in (("ingestion", "publish_snapshot"), ("features", "publish_features")):
+        run_id = good.runs[dag].run_id
+        (event,) = api.get("assets/events", source_dag_id=dag, source_run_id=run_id)["asset_events"]
+        assert event["extra"] == {
+            "manifest": following.made_by(api, task(good, dag, last)),
+            "as_of": LAST_DAY,
+            "source": str(shop / "shop.toml"),
+            "source_data": "",
+            "overrides": {},
+        }
+
+
+@pytest.mark.usefixtures("_consumer")
+def test_what_one_dag_made_is_what_the_next_reads(
+    airflow: services.Services, good: Progress
+) -> None:
+    api = airflow.api()
+    made = following.made_by(api, task(good, "ingestion", "publish_snapshot"))
+    assert following.made_by(api, task(good, "features", "pin_lake")) == made
+    manifest = dataset.manifest(made)
+    assert (manifest.name, manifest.as_of.isoformat()) == ("lake/all", LAST_DAY)
+    lines = dataset.manifest(Ref(manifest.inputs["lake/order_lines"]))
+    expected = builders.block_shop(blocks=2, customers=8, weeks=20).order_lines.height
+    # Written twice: once bucketed by customer, once by product.
+    assert lines.rows == 2 * expected
+
+
+def test_log_of_the_step_is_in_the_log_of_the_task(
+    airflow: services.Services, good: Progress
+) -> None:
+    records = following.log_lines(airflow.api(), task(good, "ingestion", "load_products"))
+    said = [(each["logger"], each["level"], each["event"]) for each in records if "logger" in each]
+    made = [event for logger, level, event in said
+            if (logger, level) == ("ecom_tasks.artefacts.dataset", "info")]  # fmt: skip
+    assert any(event.startswith("made lake/products") for event in made)
+    assert any("its largest process held" in event for logger, _, event in said
+               if logger == "ecom_airflow")  # fmt: skip
+
+
+def test_wrong_mapping_ends_the_day_with_its_remedy(
+    airflow: services.Services, bad: Progress
+) -> None:
+    assert bad.failed() == ["ingestion"]
+    failed = [each for each in bad.tasks if each.state == "failed"]
+    assert failed
+    # One attempt: a retry cannot help, and nobody waited for one.
+    assert {each.attempt for each in failed} == {1}
+    told = last_error(following.log_lines(airflow.api(), failed[0]))
+    assert "order_number" in told
+    assert told.startswith(("ConfigError", "DataContractError"))
+
+
+def test_failed_day_sets_nothing_off(bad: Progress) -> None:
+    assert set(bad.runs) == {"ingestion"}
+    assert bad.unfinished() == []
+    assert task(bad, "ingestion", "publish_snapshot").state == "upstream_failed"
+
+
+def asked(airflow: services.Services, path: str, token: str = "") -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(urlsplit(airflow.airflow_url).netloc, timeout=60)
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+    return connection.getresponse()
+
+
+@pytest.fixture(scope="module")
+def token(airflow: services.Services) -> str:
+    return airflow.api().token()
+
+
+PAGES = ("/ecom/releases", "/ecom/releases/pricing/1", "/ecom/releases/pricing/1/report.html")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_ask_who_is_there(airflow: services.Services, path: str) -> None:
+    assert asked(airflow, path).status == http.client.UNAUTHORIZED
+    assert asked(airflow, path, "forged").status in {401, 403}
+
+
+def test_page_of_releases_is_shown(airflow: services.Services, token: str) -> None:
+    answer = asked(airflow, "/ecom/releases", token)
+    page = answer.read().decode()
+    assert answer.status == http.client.OK
+    assert "<h1>Releases</h1>" in page
+    assert "cannot be read" not in page
+
+
+def test_missing_report_is_told(airflow: services.Services, token: str) -> None:
+    answer = asked(airflow, PAGES[2], token)
+    assert answer.status == http.client.NOT_FOUND
+    assert "pricing 1 has no report" in answer.read().decode()
+
+
+def test_page_is_in_the_menu(airflow: services.Services) -> None:
+    plugins = airflow.api().get("plugins")["plugins"]
+    (ours,) = [plugin for plugin in plugins if plugin["name"] == "ecom"]
+    assert [view["href"] for view in ours["external_views"]] == ["/ecom/releases"]
+    assert airflow.api().get("plugins/importErrors")["import_errors"] == []
+
+
+def test_pool_of_heavy_steps_is_there(airflow: services.Services) -> None:
+    pool = airflow.api().get("pools/compute")
+    assert pool["slots"] == 2
+
+
+def test_everything_listens_on_loopback_only(airflow: services.Services) -> None:
+    listening = set()
+    for service in state.read_state(airflow.home).services:
+        for pid in processes.members(service):
+            found = psutil.Process(pid).net_connections("inet")
+            listening |= {each.laddr for each in found if each.status == psutil.CONN_LISTEN}
+    assert urlsplit(airflow.airflow_url).port in {address.port for address in listening}
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+
+
+def test_runs_that_are_given_up_leave_no_step_behind(
+    airflow: services.Services,
+    bad: Progress,  # noqa: ARG001
+) -> None:
+    # The models were at work on the good day when their runs were given up.
+    scheduler = state.read_state(airflow.home).named("scheduler")[0]
+
+    def steps() -> list[psutil.Process]:
+        found = [psutil.Process(pid) for pid in processes.members(scheduler)]
+        return [process for process in found if "step" in process.cmdline()]
+
+    assert processes.wait_until(lambda: not steps(), 30)
+
+
+def test_starting_again_finds_all_at_work(airflow: services.Services) -> None:
+    before = state.read_state(airflow.home)
+    assert not services.start(airflow.home).fresh
+    assert state.read_state(airflow.home) == before
