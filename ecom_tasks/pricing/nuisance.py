@@ -17,8 +17,8 @@ from ecom_tasks.pricing.panel import SERIES, WEEK
 
 _SEED = 20171224
 _BINS = 64
-# Weight that a leaf needs, in rows of a product that sells about four units a week.
-_LEAF_WEIGHT = 60.0
+# Weight that a leaf needs: about 100 weeks of a product that sells four units a week.
+_LEAF_WEIGHT = 200.0
 
 
 @dataclass(frozen=True)

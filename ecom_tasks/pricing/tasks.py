@@ -137,6 +137,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
         )
         shop = dataset.read_json(elasticities, "shop.json")
         found.metrics.update(_metrics(found, scores, shop))
+        found.metrics["rule_violations"] = rules.violations(proposals, config).height
         found.metrics["proposals"] = dataset.read_json(prices, "total.json")
         draft.metrics.update(found.metrics)
         draft.assumptions.extend(_assumptions(proposals, config))
@@ -238,7 +239,6 @@ def _metrics(found: Any, scores: dict[str, Any], shop: dict[str, Any]) -> dict[s
             "placebo_passed": int(enough["placebo_passed"].sum()),
         },
         "products_on_sale_by_grade": dict(on_sale["grade"].value_counts().sort("grade").rows()),
-        "rule_violations": 0,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -236,6 +237,44 @@ def test_a_price_that_breaks_a_rule_stops_the_release(
     with pytest.raises(ModelRejectedError, match="16 proposed prices break a rule"):
         run_locally(tasks.flow, stepped)
     assert dataset.find(run, "artefacts/pricing") == ref
+
+
+def test_the_gate_stands_before_the_release(
+    published: tuple[Run, Ref], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, ref = published
+    honest = evaluate.score
+
+    def worse(predicted: pl.DataFrame) -> dict[str, Any]:
+        scores = honest(predicted)
+        scores["moved_prices"][evaluate.ELASTICITIES] *= 2
+        return scores
+
+    monkeypatch.setattr(evaluate, "score", worse)
+    other = replace(run, overrides={"pricing": {"trees": 20}})
+    with pytest.raises(ModelRejectedError, match="do not foretell held-out weeks"):
+        run_locally(tasks.flow, other)
+    assert dataset.find(run, "artefacts/pricing") == ref
+
+
+def test_a_held_out_week_does_not_foretell_itself(published: tuple[Run, Ref]) -> None:
+    run, _ = published
+    panel = tasks._read_panel(tasks.build_panel(run, tasks.pin_features(run)))
+    last = pl.col("week_starts_on") == AS_OF - timedelta(days=6)
+    busier = panel.with_columns(
+        pl
+        .when(last & (pl.col("product_id") == "p003"))
+        .then(500.0)
+        .otherwise("units")
+        .alias("units")
+    )
+    config = PricingConfig(test_windows=1, trees=20)
+    chosen = last & (pl.col("product_id") == "p003")
+    first, second = (
+        evaluate.evaluate(rows, config).filter(chosen).select(evaluate.CONTENDERS).row(0)
+        for rows in (panel, busier)
+    )
+    assert first == second
 
 
 @pytest.mark.parametrize("baseline", evaluate.BASELINES)

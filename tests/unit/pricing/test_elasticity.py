@@ -114,6 +114,12 @@ def test_the_placebo_finds_customers_who_know_next_weeks_price() -> None:
     assert seeing["estimate"] == pytest.approx(1.5, abs=0.5)
 
 
+def test_the_placebo_asks_only_weeks_with_a_sale_before_weeks_with_a_sale() -> None:
+    second = pl.int_range(pl.len()).over("product_id") % 2 == 0
+    rows = noisy(6).with_columns(second.alias("sold"))
+    assert elasticity.placebo(rows, [], 0.95).is_empty()
+
+
 def own(estimates: list[float | None], errors: list[float | None]) -> pl.DataFrame:
     count = len(estimates)
     return pl.DataFrame({
@@ -168,6 +174,27 @@ def test_the_difference_between_siblings_is_learnt() -> None:
     weights = shrinkage.between(children, "category")
     assert weights.sum() == pytest.approx(1.0)
     assert np.sqrt(weights @ np.linspace(0.05, 2.0, 40) ** 2) == pytest.approx(true, abs=0.05)
+
+
+def test_the_difference_is_weighed_by_its_restricted_likelihood() -> None:
+    """The same by integrating over the unknown mean of each category."""
+    children = pl.DataFrame({
+        "category": ["a", "a", "a", "b", "b"],
+        "estimate": [-1.0, -2.5, -0.3, 0.2, -0.4],
+        "variance": [0.1, 0.4, 0.2, 0.3, 0.05],
+    })
+    grid = np.linspace(-15, 15, 6001)
+    likelihood = []
+    for root in np.linspace(0.05, 2.0, 40):
+        value = 1.0
+        for category in ("a", "b"):
+            mine = children.filter(pl.col("category") == category)
+            scale = np.sqrt(mine["variance"].to_numpy() + root**2)[:, None]
+            density = stats.norm.pdf(mine["estimate"].to_numpy()[:, None], grid, scale)
+            value *= np.trapezoid(density.prod(axis=0), grid)
+        likelihood.append(value)
+    expected = np.array(likelihood) / np.sum(likelihood)
+    assert shrinkage.between(children, "category") == pytest.approx(expected, abs=1e-6)
 
 
 def test_no_estimate_at_all_is_an_error() -> None:

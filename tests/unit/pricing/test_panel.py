@@ -57,7 +57,7 @@ def prices(values: Sequence[float | None], **other: object) -> pl.DataFrame:
 def test_the_price_is_the_median_of_locations_whatever_each_sells() -> None:
     [row] = weekly([
         {"location_id": "a", "units": 90.0, "median_price": 1.0, "unit_price": 0.5},
-        {"location_id": "b", "units": 1.0, "median_price": 3.0, "unit_price": 3.0},
+        {"location_id": "b", "units": 1.0, "median_price": 4.0, "unit_price": 4.0},
         {"location_id": "c", "units": 1.0, "median_price": 2.0, "unit_price": 2.0},
     ]).to_dicts()
     assert row["price"] == 2.0
@@ -65,7 +65,7 @@ def test_the_price_is_the_median_of_locations_whatever_each_sells() -> None:
     assert row["location_id"] == "all"
     # In one of three locations the mean price paid is not the median one.
     assert row["price_mixed"] == pytest.approx(1 / 3, abs=1e-6)
-    logs = np.log([1.0, 3.0, 2.0])
+    logs = np.log([1.0, 4.0, 2.0])
     assert row["price_spread"] == pytest.approx(logs.var(ddof=1), abs=1e-6)
 
 
@@ -174,12 +174,13 @@ MOVING = [2.0, 2.0, 2.0, 1.5] * 8  # 8 of 32 weeks off the median, by 29%
         (prices(MOVING[:24]), "fewer than 26 weeks"),
         (prices([*MOVING[:-1], *[None] * 20, 2.0]), "less than 75%"),
         (prices([2.0] * 32), "moved in fewer than 6 weeks"),
-        (prices([2.0, 2.05] * 16), "moved in fewer than 6 weeks"),
+        (prices([2.0, 2.0, 2.0, 2.0 * 1.04] * 8), "moved in fewer than 6 weeks"),
+        (prices([2.0, 2.0, 2.0, 2.0 * 1.06] * 8), "enough"),
         (prices(MOVING, price_mixed=0.51), "different prices in the same week"),
         (prices(MOVING, price_spread=0.1), "locations disagree"),
         (prices(MOVING, price_spread=0.1, price_locations=20.0), "enough"),
     ],
-    ids=["enough", "short", "gaps", "one price", "small moves", "mixed", "spread", "many"],
+    ids=["enough", "short", "gaps", "one", "4%", "6%", "mixed", "spread", "many"],
 )
 def test_variation_is_judged_from_prices(rows: pl.DataFrame, expected: str) -> None:
     [judged] = variation.products(rows, CONFIG)["variation"].to_list()
@@ -204,15 +205,43 @@ def test_a_category_needs_three_products_that_moved() -> None:
     assert "fewer than 3 products" in found["variation"].to_list()[1]
 
 
-def test_neighbours_do_not_give_the_own_price_away() -> None:
-    """A mean that leaves the row out would let the models read its price off the week."""
+def test_a_price_that_nothing_foretells_is_not_foretold() -> None:
     rng = np.random.default_rng(0)
     rows, _ = simulated.panel(0, products=12, weeks=60)
     noise = np.exp(rng.normal(0, 0.2, rows.height))
     unforeseeable = rows.with_columns(pl.Series("price", noise), mailer=0.0)
     fitted = simulated.fitted_rows(unforeseeable, CONFIG)
-    # Six products a category: the week's mean has a sixth of the own price in it, no more.
+    # The mean of six products has a sixth of each in it, and no more may be found.
     assert nuisance.explained(fitted)["price"] < 1 / 6
+
+
+def test_neighbours_do_not_give_the_own_price_away() -> None:
+    """A mean that leaves the row out differs within a week by that row alone.
+
+    A model that also knows the week would read the own price off it, with the sign turned.
+    """
+    rows, _ = simulated.panel(0, products=12, weeks=20)
+    before = simulated.START + timedelta(weeks=16)
+    prepared = controls.prepare(panel.fill_quiet_weeks(rows, 3), before, CONFIG)
+    taught = prepared.filter(pl.col("week_starts_on") < before)
+    for name in ("category_price", "category_demand", "department_demand"):
+        each = taught.group_by("category", "week_starts_on").agg(pl.col(name).n_unique())
+        assert each[name].to_list() == [1] * (2 * 16)
+
+
+def test_what_neighbours_sell_is_taken_at_their_usual_price() -> None:
+    """Siblings reduced together sell more; that must not pass for a good season."""
+    values = [2.0, 2.0, 1.5, 2.0, 1.6] * 6
+    parts = [
+        prices(values, product_id=name, category="c", department="d", regular_price=2.0,
+               display=0.0, price_cut=0.0, coupon=0.0)
+        for name in ("p", "q", "r")
+    ]  # fmt: skip
+    rows = pl.concat(parts).with_columns((100 * pl.col("price") ** -1.5).alias("units"))
+    prepared = controls.prepare(panel.fill_quiet_weeks(rows, 3), LATE, CONFIG)
+    told = prepared["category_demand"]
+    assert told.max() - told.min() < 1e-5  # type: ignore[operator]
+    assert prepared["demand"].max() / prepared["demand"].min() == pytest.approx((2 / 1.5) ** 1.5)  # type: ignore[operator]
 
 
 def test_held_out_rows_are_not_told_their_own_units() -> None:
