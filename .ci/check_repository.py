@@ -20,7 +20,7 @@ SECRETS = {
     "a URL with a password": re.compile(r"[a-z+]+://[^\s/:@{}$]+:(?!<)[^\s/:@{}$]{3,}@[\w.]+"),
 }
 # Passwords of servers that a test starts for itself are no secrets; each is named here.
-ALLOWED = re.compile(r"shop:shop@|user:password@|postgres:example@")
+ALLOWED = re.compile(r"ann:s%40crt@|u:secret@|shop:shop@|user:password@")
 FOREIGN = re.compile(r"(?<![\w.])/(?:root|home/\w+|work|opt/pypi|opt/wheels)/")
 LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
 

@@ -90,18 +90,19 @@ def look(api: AirflowApi, run_id: str) -> Progress:
     waiting = [("ingestion", run_id)]
     while waiting:
         dag, name = waiting.pop()
-        answer = api.get(f"dags/{dag}/dagRuns/{quote(name, safe='')}")
+        answer = api.get(_run_path(DagRun(dag, name, "")))
         runs[dag] = DagRun(dag, name, answer["state"])
         if dag in SETS_OFF:
             found = _set_off(api, runs[dag], answer["start_date"])
             waiting += [each for each in found if each[0] in SETS_OFF[dag]]
-    asked = {
-        "dag_ids": list(runs),
-        "dag_run_ids": [run.run_id for run in runs.values()],
-        "page_limit": 200,
-    }
-    listed = api.post("dags/~/dagRuns/~/taskInstances/list", asked)["task_instances"]
-    return Progress(runs, [_task(fields) for fields in listed])
+    # Only questions by GET: Airflow writes a line in its audit log for every other one, and its
+    # SQLite has one writer at a time.
+    tasks = [
+        _task(fields)
+        for run in runs.values()
+        for fields in api.get(f"{_run_path(run)}/taskInstances", limit=100)["task_instances"]
+    ]
+    return Progress(runs, tasks)
 
 
 def _set_off(api: AirflowApi, run: DagRun, began: str | None) -> list[tuple[str, str]]:
@@ -150,8 +151,12 @@ def log_lines(api: AirflowApi, task: Task) -> list[dict[str, Any]]:
     return [line for line in answer["content"] if isinstance(line, dict)]
 
 
+def _run_path(run: DagRun | Task) -> str:
+    return f"dags/{run.dag}/dagRuns/{quote(run.run_id, safe='')}"
+
+
 def _path(task: Task) -> str:
-    return f"dags/{task.dag}/dagRuns/{quote(task.run_id, safe='')}/taskInstances/{task.name}"
+    return f"{_run_path(task)}/taskInstances/{task.name}"
 
 
 def trigger(api: AirflowApi, run_id: str, form: dict[str, Any]) -> None:
@@ -167,7 +172,7 @@ def give_up(api: AirflowApi) -> list[str]:
     for dag in DAGS:
         found = api.get(f"dags/{dag}/dagRuns", state=["queued", "running"], limit=100)
         for run in found["dag_runs"]:
-            path = f"dags/{dag}/dagRuns/{quote(run['dag_run_id'], safe='')}?update_mask=state"
-            api.patch(path, {"state": "failed"})
+            path = _run_path(DagRun(dag, run["dag_run_id"], run["state"]))
+            api.patch(f"{path}?update_mask=state", {"state": "failed"})
             ended.append(dag)
     return ended

@@ -74,7 +74,7 @@ CUSTOMER_PRODUCTS = Table(
         _measure("mean_days_between_orders", "null with one order day", nullable=True),
         _measure("orders_28d", "distinct orders in the 28 days up to cutoff"),
         _measure("orders_84d", "distinct orders in the 84 days up to cutoff"),
-        _measure("recency_weighted_orders", "orders, each halved for every 84 days of age (a setting)"),
+        _measure("recency_weighted_orders", "orders, halved for every 84 days of age (a setting)"),
     ),
 )
 DEMAND = Table(

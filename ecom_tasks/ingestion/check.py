@@ -21,6 +21,10 @@ from ecom_tasks.ingestion.sources import Source, load_source, require_tables
 from ecom_tasks.tables import TABLES, Table
 
 log = logging.getLogger(__name__)
+_REMEDY = (
+    "A run would put these rows into quarantine and publish nothing. Correct the SELECT of {table} "
+    "or the data; if the rows are right, raise ingestion.{limit}"
+)
 
 
 @dataclass(frozen=True)
@@ -119,4 +123,4 @@ def _try(
         "%s: %s rows, of which %s would go to quarantine%s",
         table.name, f"{loaded.read:,}", f"{loaded.quarantined:,}", reasons and f" ({reasons})",
     )  # fmt: skip
-    judge(table, loaded, config)
+    judge(table, loaded, config, _REMEDY)

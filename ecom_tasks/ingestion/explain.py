@@ -17,8 +17,15 @@ FAULTS = (duckdb.Error, pa.ArrowException, OSError)
 """
 
 
-_SIMPLER = {"Referenced column": "column", " not found in FROM clause": " is not there"}
-_TELLING = ("Candidate bindings", "Did you mean", "Column with name")
+_SIMPLER = {
+    "Schema mismatch between globbed files": "the files differ in their columns",
+    "Column with name: ": "column ",
+}
+_TELLING = ("Did you mean", "Column with name")
+_NO_COLUMN = re.compile(
+    r'Referenced column "([^"]+)" not found|'
+    r'Column "([^"]+)" referenced that exists in the SELECT clause'
+)
 
 
 def translated(error: Exception, where: str, hint: str, lines_before: int = 0) -> EcomError:
@@ -46,15 +53,34 @@ def explained(error: Exception, lines_before: int = 0) -> str:
     text = re.sub(r"^[\w ]+ Error: ", "", text.strip())
     head, *rest = [line.strip() for line in text.splitlines() if line.strip()]
     told = re.sub(r"(string|value) '[^']*'", r"\1", head).rstrip("!.")
-    for theirs, ours in _SIMPLER.items():
-        told = told.replace(theirs, ours)
     for line in rest:
         if line.startswith("Current file: "):
             told += f"; see {PurePath(line).name}"
         elif line.startswith(_TELLING):
-            told += f"; {line.replace('Candidate bindings:', 'there are')}"
+            told += f"; {line}"
+    for theirs, ours in _SIMPLER.items():
+        told = told.replace(theirs, ours)
     if place := re.search(r"^LINE (\d+): (.*)$", text, re.MULTILINE):
         told += f" (line {int(place[1]) - lines_before}: {place[2].strip()})"
+    return told
+
+
+def missing_column(error: Exception, sql: str, columns: Iterable[str]) -> str:
+    """Say which column of the inputs a SELECT asks for in vain; empty where that is not the fault.
+
+    Parameters
+    ----------
+    sql : the SELECT; the first line that names the column is quoted.
+    columns : all columns of its inputs.
+    """
+    found = _NO_COLUMN.search(str(error))
+    if not found:
+        return ""
+    name = found[1] or found[2]
+    told = f"column {name!r} is not in the data{meant(name, columns)}"
+    for number, line in enumerate(sql.splitlines(), 1):
+        if re.search(rf"\b{re.escape(name)}\b", line.split("--")[0]):
+            return f"{told} (line {number}: {line.strip()})"
     return told
 
 

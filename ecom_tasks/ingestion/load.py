@@ -211,7 +211,11 @@ def _keep_examples(bad: pl.DataFrame, kept: dict[str, list[dict[str, object]]]) 
         if len(examples) < MAX_EXAMPLES:
             # What a reader needs first, and nothing that is empty.
             ordered = {REASON: row[REASON], DETAIL: row[DETAIL]} | row
-            examples.append({name: value for name, value in ordered.items() if value is not None})
+            examples.append({
+                name: str(value) if isinstance(value, date) else value
+                for name, value in ordered.items()
+                if value is not None
+            })
 
 
 def _count_days(

@@ -19,13 +19,13 @@ import polars as pl
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.ingestion import pseudonyms
 from ecom_tasks.ingestion.casting import casted, failure
-from ecom_tasks.ingestion.explain import FAULTS, meant, translated
+from ecom_tasks.ingestion.explain import FAULTS, meant, missing_column, translated
 from ecom_tasks.ingestion.inputs import Prepared
 from ecom_tasks.ingestion.quarantine import DTYPES, FAILED, REFUSED
 from ecom_tasks.tables import CUSTOMER_ID, Table
 
 BATCH_ROWS = 250_000
-_COMPARE = "Compare the newest file with an older one: was a column dropped, renamed or added?"
+_COMPARE = "Compare the newest file with an older one: a column was dropped, renamed or added"
 _TOLERATE = (
     "Write TRY_CAST(x AS DOUBLE) for CAST, nullif(x, 0) below a division: the row then goes to "
     "quarantine and the others pass"
@@ -85,7 +85,8 @@ def _reader(prepared: Prepared) -> str:
     elif prepared.format == "csv":
         # Every line of every file decides on the types: a text in the last line of the last file
         # must not come as a surprise while reading.
-        options = {"sample_size": -1, "files_to_sniff": -1}
+        # The header is not guessed either: without rows below it, it would be taken for one.
+        options = {"sample_size": -1, "files_to_sniff": -1, "header": True}
     elif prepared.format == "json":
         options = {"sample_size": -1, "maximum_sample_files": len(prepared.files)}
     options |= prepared.options
@@ -156,17 +157,21 @@ def describe(connection: duckdb.DuckDBPyConnection, table: Table, sql: str) -> d
         # A line of its own, so that the lines of a message are those of the SELECT, plus one.
         rows = connection.execute(f"DESCRIBE\n{sql}").fetchall()
     except FAULTS as error:
-        hint = f"Inputs have {_columns_of_inputs(connection)}"
-        raise translated(error, table.name, hint, lines_before=1) from error
+        inputs = _columns_of_inputs(connection)
+        hint = "; ".join(f"{name} has {', '.join(columns)}" for name, columns in inputs.items())
+        every_column = [column for columns in inputs.values() for column in columns]
+        if told := missing_column(error, sql, every_column):
+            raise DataContractError(f"{table.name}: {told}", f"Input {hint}") from error
+        raise translated(error, table.name, f"Input {hint}", lines_before=1) from error
     return {str(row[0]): str(row[1]) for row in rows}
 
 
-def _columns_of_inputs(connection: duckdb.DuckDBPyConnection) -> str:
+def _columns_of_inputs(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     rows = connection.execute(
-        "SELECT table_name, string_agg(column_name, ', ' ORDER BY column_index) "
+        "SELECT table_name, list(column_name ORDER BY column_index) "
         "FROM duckdb_columns() WHERE NOT internal GROUP BY table_name ORDER BY table_name"
     ).fetchall()
-    return "; ".join(f"{name}: {columns}" for name, columns in rows)
+    return dict(rows)
 
 
 def check_columns(table: Table, types: Mapping[str, str]) -> list[str]:
@@ -185,8 +190,9 @@ def check_columns(table: Table, types: Mapping[str, str]) -> list[str]:
                 f"time: write timezone('Europe/London', {column.name}) with the shop's own zone"
             )
     known = {*table.column_names, REFUSED}
+    lacking = [name for name in table.column_names if name not in types]
     found += [
-        f"{table.name}.{name} is no column of the contract{meant(name, table.column_names)}"
+        f"{table.name}.{name} is no column of the contract{meant(name, lacking)}"
         for name in types
         if name not in known
     ]

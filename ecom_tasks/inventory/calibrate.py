@@ -53,15 +53,14 @@ def shifts(actual: Array, quantiles: Quantiles, levels: Sequence[float]) -> Arra
 
     Returns
     -------
-    (levels,); zeros where no forecast has any spread. If new windows are exchangeable with
-    these, P(actual <= moved quantile) is at least the level above one half, and at most it below.
+    (levels,); zeros where there is no series. If new windows are exchangeable with these,
+    P(actual <= moved quantile) is at least the level above one half, and at most it below.
     """
-    spread = _spread(quantiles, levels)
-    wide = spread > 0
-    if not wide.any():
+    count = actual.size
+    if count == 0:
         return np.zeros(len(levels))
-    scores = np.sort((actual[wide, None] - quantiles[wide]) / spread[wide, None], axis=0)
-    count = len(scores)
+    scores = (actual[..., None] - quantiles) / _spread(quantiles, levels)[..., None]
+    scores = np.sort(scores.reshape(count, -1), axis=0)
     found = []
     for column, level in enumerate(levels):
         rank = np.ceil if level >= 0.5 else np.floor
@@ -78,8 +77,9 @@ def apply(quantiles: Quantiles, shift: Sequence[float], levels: Sequence[float])
 
 
 def _spread(quantiles: Quantiles, levels: Sequence[float]) -> Array:
-    """Return the width of the central 80% interval, (series, steps)."""
-    return np.asarray(quantiles[..., levels.index(0.9)] - quantiles[..., levels.index(0.1)])
+    """Return the width of the central 80% interval, at least one unit, (series, steps)."""
+    width = quantiles[..., levels.index(0.9)] - quantiles[..., levels.index(0.1)]
+    return np.asarray(np.maximum(width, 1.0))
 
 
 def error_correlation(actual: Array, quantiles: Quantiles, levels: Sequence[float]) -> float:
@@ -92,12 +92,16 @@ def error_correlation(actual: Array, quantiles: Quantiles, levels: Sequence[floa
     from scipy.stats import norm
 
     steps = actual.shape[1]
-    if steps == 1:
+    if steps == 1 or actual.size == 0:
         return 0.0
     z = norm.ppf(np.asarray(levels))
-    places = np.empty(actual.shape)
-    for index in np.ndindex(actual.shape):
-        places[index] = np.interp(actual[index], quantiles[index], z)
+    at = np.clip((quantiles <= actual[..., None]).sum(axis=-1) - 1, 0, len(z) - 2)
+    below, above = (
+        np.take_along_axis(quantiles, at[..., None] + offset, axis=-1)[..., 0] for offset in (0, 1)
+    )
+    wide = above > below
+    share = np.where(wide, (actual - below) / np.where(wide, above - below, 1), 0)
+    places = z[at] + np.clip(share, 0, 1) * (z[at + 1] - z[at])
     places = np.clip(places - places.mean(), -_Z_LIMIT, _Z_LIMIT)
     square = float(np.mean(places**2))
     total = float(np.mean(places.sum(axis=1) ** 2))

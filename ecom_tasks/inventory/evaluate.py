@@ -73,9 +73,15 @@ def backtest(panel: Panel, config: InventoryConfig) -> Backtest:
 
 
 def _learn(panel: Panel, windows: Sequence[Window], config: InventoryConfig) -> Calibration:
+    # A series that had not sold yet is among the chosen only for what it sold later: its window
+    # says nothing about the error of forecasts.
+    sold = [panel.sold_before(each.origin) for each in windows]
     return calibrate.learn(
-        np.concatenate([actual(panel, each.origin, config) for each in windows]),
-        np.concatenate([each.quantiles for each in windows]),
+        np.concatenate([
+            actual(panel, each.origin, config)[known]
+            for each, known in zip(windows, sold, strict=True)
+        ]),
+        np.concatenate([each.quantiles[known] for each, known in zip(windows, sold, strict=True)]),
         config.quantiles,
     )
 

@@ -71,7 +71,10 @@ class Rows:
 
 
 def training_rows(panel: Panel, config: InventoryConfig) -> Rows:
-    """Lay out every pair of an origin and a step whose week is known, sampled to the limit."""
+    """Lay out every pair of an origin and a step whose week is known, sampled to the limit.
+
+    Rows begin with a series's first sale: before it, that it was chosen tells that it will sell.
+    """
     pairs = [
         (origin, step)
         for origin in range(config.history_weeks, panel.weeks)
@@ -79,19 +82,29 @@ def training_rows(panel: Panel, config: InventoryConfig) -> Rows:
         if origin + step <= panel.weeks
     ]
     share = min(1.0, config.training_rows / (len(pairs) * panel.series))
-    return _rows(panel, pairs, config, share)
+    random = np.random.default_rng(config.seed)
+    sampled = [
+        panel.sold_before(origin) & (random.random(panel.series) < share) for origin, _ in pairs
+    ]
+    return _rows(panel, pairs, config, sampled)
 
 
 def rows_ahead(panel: Panel, origin: int, config: InventoryConfig) -> Rows:
     """Lay out the weeks after `origin`: all series for step 1, then for step 2, ..."""
     steps = range(1, config.horizon_weeks + 1)
-    return _rows(panel, [(origin, step) for step in steps], config, share=1.0)
+    everything = np.ones(panel.series, np.bool_)
+    return _rows(
+        panel, [(origin, step) for step in steps], config, [everything] * config.horizon_weeks
+    )
 
 
 def _rows(
-    panel: Panel, pairs: Sequence[tuple[int, int]], config: InventoryConfig, share: float
+    panel: Panel,
+    pairs: Sequence[tuple[int, int]],
+    config: InventoryConfig,
+    chosen: Sequence[npt.NDArray[np.bool_]],
 ) -> Rows:
-    random = np.random.default_rng(config.seed)
+    """Lay out the chosen series of each (origin, step), features computed once an origin."""
     parts: list[Rows] = []
     past: dict[str, Floats] = {}
     for number, (origin, step) in enumerate(pairs):
@@ -107,7 +120,7 @@ def _rows(
             level(panel, origin),
             panel.units[:, week] if week < panel.weeks else np.full_like(panel.units[:, 0], np.nan),
         )
-        parts.append(part.where(random.random(panel.series) < share) if share < 1 else part)
+        parts.append(part.where(chosen[number]))
     return Rows(
         parts[0].names,
         np.concatenate([part.features for part in parts]),

@@ -23,8 +23,14 @@ from ecom_tasks.metrics.forecast import Array
 
 DAYS = 7
 _CHUNK = 5000
+_MINUTE = 1 / (24 * 60)
 UNKNOWN = "before subtracting stock on hand"
 KNOWN = "order_up_to - on_hand - on_order"
+ORDER_COLUMNS = (
+    "product_id", "location_id", "title", "order_quantity", "quantity_before_stock", "order_up_to",
+    "on_hand", "on_order", "pack_size", "minimum_order_quantity", "unit_cost", "value",
+    "lead_time_days", "basis", "assumed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,11 @@ def demand_paths(quantiles: Quantiles, levels: Sequence[float], draws: Draws) ->
 
 
 def lead_times(mean: Array, deviation: Array, draws: Draws) -> Array:
-    """Sample lead times in days, (series, samples); constant where mean or deviation is zero."""
+    """Sample lead times in days, (series, samples); constant where they vary by no minute."""
     found = np.repeat(mean[:, None], len(draws.uniform), axis=1)
     terms, which = np.unique(np.column_stack([mean, deviation]), axis=0, return_inverse=True)
     for number, (days, spread) in enumerate(terms):
-        if days > 0 and spread > 0:
+        if min(days, spread) > _MINUTE:
             shape = (days / spread) ** 2
             found[which == number] = gamma.ppf(draws.uniform, shape, scale=spread**2 / days)
     return found
@@ -157,7 +163,8 @@ def propose(levels: pl.DataFrame, stock: pl.DataFrame) -> pl.DataFrame:
 
     Returns
     -------
-    A row per series that needs stock, dearest first. `order_up_to` is the base stock level.
+    `ORDER_COLUMNS`, a row per series that needs stock, dearest first: `order_up_to` is the base
+    stock level, `value` the order at cost, `assumed` the terms that the shop did not say.
     Quantities are whole packs of `pack_size`, and at least `minimum_order_quantity`.
     `order_quantity` is null where the stock is unknown: there only `quantity_before_stock` can
     be told, from which the buyer subtracts what is on hand and on order.
@@ -178,6 +185,7 @@ def propose(levels: pl.DataFrame, stock: pl.DataFrame) -> pl.DataFrame:
         .sort(
             "value", "product_id", "location_id", descending=[True, False, False], nulls_last=True
         )
+        .select(ORDER_COLUMNS)
     )
 
 
@@ -189,3 +197,14 @@ def _in_packs(units: pl.Expr) -> pl.Expr:
     return (
         pl.when(packs > 0).then(pl.max_horizontal(packs, least)).when(units.is_not_null()).then(0.0)
     )
+
+
+def buyers_csv(orders: pl.DataFrame) -> str:
+    """Return the proposals as CSV for a spreadsheet: two decimals, and no text that is a formula.
+
+    The byte order mark makes Excel read it as UTF-8.
+    """
+    text = pl.col(pl.String)
+    risky = text.str.contains(r"^[=+\-@\t\r]")
+    harmless = orders.with_columns(pl.when(risky).then("'" + text).otherwise(text).name.keep())
+    return harmless.write_csv(include_bom=True, float_precision=2)

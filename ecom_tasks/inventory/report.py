@@ -15,12 +15,13 @@ from ecom_tasks import reports
 from ecom_tasks.inventory.calibrate import Array
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.evaluate import HEADLINE, Window, actual, best_baseline
-from ecom_tasks.inventory.series import Panel
+from ecom_tasks.inventory.series import ALL_LOCATIONS, Panel
 from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
 
 _FANS = 6
 _HISTORY_WEEKS = 26
 _ORDERS = 25
+_TITLE = 50
 
 
 def render(
@@ -53,7 +54,7 @@ def render(
             "The best sellers: what came, what was forecast, what is forecast",
             "Bands: central 80% (dark) and 98% or the widest there is (light). Behind the dashed "
             "line lie the weeks of this release.",
-            figure=_fans(panel, tests, release, config),
+            figure=_fans(panel, tests, release, tables["policy"]["title"].to_list(), config),
         ),
         Section(
             "Do the intervals hold?",
@@ -104,7 +105,13 @@ def _windows(scores: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _fans(panel: Panel, tests: list[Window], release: Window, config: InventoryConfig) -> Figure:
+def _fans(
+    panel: Panel,
+    tests: list[Window],
+    release: Window,
+    titles: list[str | None],
+    config: InventoryConfig,
+) -> Figure:
     value = panel.sales[:, -_HISTORY_WEEKS:].sum(axis=1)
     chosen = np.argsort(-value, kind="stable")[:_FANS]
     figure = Figure(figsize=(9, 7), layout="constrained")
@@ -126,7 +133,10 @@ def _fans(panel: Panel, tests: list[Window], release: Window, config: InventoryC
         between = date2num(panel.monday(panel.weeks)) - 3.5
         axes.axvline(between, color=GREY, linestyle="--", linewidth=0.8)
         product, place = panel.keys.row(row)[:2]
-        axes.set_title(f"{product} ({place}), units a week", fontsize=8)
+        where = "" if place == ALL_LOCATIONS else f" in {place}"
+        name = f"{titles[row] or ''} {product}"[-_TITLE:]
+        # A dollar sign would start a formula.
+        axes.set_title(f"{name}{where}, units a week".replace("$", r"\$"), fontsize=8)
         axes.set_ylim(bottom=0)
         axes.tick_params(axis="x", labelrotation=30, labelsize=7)
     return figure

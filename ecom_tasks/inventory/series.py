@@ -58,6 +58,10 @@ class Panel:
         """Complete weeks known."""
         return int(self.units.shape[1])
 
+    def sold_before(self, origin: int) -> npt.NDArray[np.bool_]:
+        """Tell which series had sold anything in the first `origin` weeks, (series,)."""
+        return np.asarray((self.units[:, :origin] > 0).any(axis=1))
+
     def monday(self, column: int) -> date:
         return self.first_week + column * WEEK
 

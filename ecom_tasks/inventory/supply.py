@@ -122,7 +122,7 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
     """Say in plain sentences what stands in the proposals without the shop having said it."""
     said = {
         "lead_time_days": f"a lead time of {config.lead_time_days:g} days",
-        "lead_time_days_std": f"a standard deviation of {config.lead_time_days_std:g} days in it",
+        "lead_time_days_std": f"a lead time that deviates by {config.lead_time_days_std:g} days",
         "pack_size": f"packs of {config.pack_size:g}",
         "minimum_order_quantity": "no least order",
         "unit_cost": f"a unit cost of {1 - config.margin:.0%} of the price",
@@ -130,10 +130,12 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
     }
     found = []
     for name, text in said.items():
-        count = terms["assumed"].str.split(", ").list.contains(name).sum()
+        count = int(terms["assumed"].str.split(", ").list.contains(name).sum())
         if count:
-            found.append(f"For {count} of {terms.height} series {text} is assumed: the source "
-                         f"has no {name} for them")  # fmt: skip
+            found.append(
+                f"Assumed for {count:,} of {terms.height:,} series, whose {name} the source does "
+                f"not say: {text}"
+            )
     found.append(
         f"Orders are placed every {config.review_days:g} days for a service level of "
         f"{config.service_level:.0%} in each cycle, as configured"
@@ -148,7 +150,7 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
     unknown = terms.height - stock.height
     if unknown:
         found.append(
-            f"The stock of {unknown} of {terms.height} series is unknown: their orders stand "
+            f"The stock of {unknown:,} of {terms.height:,} series is unknown: their orders stand "
             "before subtracting stock on hand and on order, and order_quantity is empty"
         )
     return found

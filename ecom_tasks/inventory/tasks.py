@@ -158,7 +158,7 @@ def propose_orders(
 def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, orders: Ref) -> Ref:
     """Refuse a model that beats no plain method; else publish forecasts, orders and report."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import evaluate, layout, report
+    from ecom_tasks.inventory import evaluate, layout, replenish, report
 
     config = InventoryConfig.of(run)
     scores: dict[str, Any] = dataset.read_json(backtest, "scores.json")
@@ -173,7 +173,7 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         }
         for name, table in tables.items():
             draft.write_frame(f"{name}.parquet", table)
-        tables["orders"].write_csv(draft.folder / "orders.csv", float_precision=2)
+        draft.write_text("orders.csv", replenish.buyers_csv(tables["orders"]))
         dataset.fetch(forecaster, draft.folder / "model", "*.ubj")
         draft.write_json("model/calibration.json", dataset.read_json(backtest, "calibration.json"))
         draft.metrics.update(scores, service=proposed.metrics["service"])

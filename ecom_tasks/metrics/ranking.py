@@ -124,13 +124,14 @@ def recall_at_k(at_rank: BoolArray, positives: IntArray, k: int) -> FloatArray:
 def mrr_at_k(at_rank: BoolArray, k: int) -> FloatArray:
     """Reciprocal of the rank of the first hit, 0 if there is none in the first k."""
     first_k = at_rank[:, : _checked(at_rank, k)]
-    found: IntArray = first_k.any(axis=1).astype(np.int64)
-    return np.asarray(found / (first_k.argmax(axis=1) + 1), dtype=np.float64)
+    reciprocal = 1 / (np.argmax(first_k, axis=1) + np.ones(len(first_k)))
+    return hit_rate_at_k(at_rank, k) * reciprocal
 
 
 def hit_rate_at_k(at_rank: BoolArray, k: int) -> FloatArray:
     """1 for a customer with at least one hit in the first k, else 0."""
-    return at_rank[:, : _checked(at_rank, k)].any(axis=1).astype(np.float64)
+    first_k = at_rank[:, : _checked(at_rank, k)]
+    return np.asarray(np.any(first_k, axis=1), dtype=np.float64)
 
 
 def bootstrap_interval(

@@ -188,6 +188,8 @@ def _end(folder: Path, names: tuple[str, ...] = STORE + AIRFLOW) -> list[str]:
     answering = {"api-server", *STORE}
     ended = processes.end([s for s in known.named(*names) if s.name not in answering])
     ended += processes.end([s for s in known.named(*names) if s.name in answering])
+    if object_store.NAME in ended:
+        object_store.sweep(known.ports)
     left = [service for service in known.services if service.name not in names]
     if known.services:
         state.write_state(folder, replace(known, services=left))

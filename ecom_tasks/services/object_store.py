@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ PORTS = {
     "s3": 8333,
     "s3-grpc": 18333,
     "store-admin": 18340,
-    "store-admin-grpc": 18341,
+    "store-admin-grpc": 28340,  # its worker looks for it 10000 above
     "store-master": 18342,
     "store-master-grpc": 18343,
     "store-volume": 18344,
@@ -111,8 +112,17 @@ def settings(credentials: Credentials) -> dict[str, str]:
     }
 
 
+def sweep(ports: dict[str, int]) -> None:
+    """Remove the sockets that the server leaves in /tmp, whatever it is told."""
+    for name, port in ports.items():
+        kind = name.removeprefix("store-").removesuffix("-grpc")
+        if name.endswith("-grpc"):
+            with suppress(OSError):
+                Path(f"/tmp/seaweedfs-{kind}-grpc-{port}.sock").unlink()  # noqa: S108
+
+
 def client(url: str, pair: tuple[str, str]) -> Any:
-    """Build a boto3 client that gives up quickly, for probing."""
+    """Build a boto3 client that gives up quickly: a server that starts may forget a request."""
     import boto3
     from botocore.config import Config
 
@@ -126,7 +136,7 @@ def client(url: str, pair: tuple[str, str]) -> Any:
             s3={"addressing_style": "path"},
             retries={"total_max_attempts": 1},
             connect_timeout=1,
-            read_timeout=10,
+            read_timeout=2,
             proxies={},
         ),
     )

@@ -57,6 +57,8 @@ def _sections(folder: Path, url: str, credentials: Credentials) -> dict[str, dic
             "load_examples": False,
             "dags_folder": PROJECT / "dags",
             "plugins_folder": PROJECT / "plugins",
+            # As glob, its library would put a warning into the log of every task.
+            "dag_ignore_file_syntax": "regexp",
             "executor": "LocalExecutor",
             # Each worker holds some 40 MB while idle and 150 MB while it runs a task.
             "parallelism": SLOTS + 1,
@@ -65,7 +67,8 @@ def _sections(folder: Path, url: str, credentials: Credentials) -> dict[str, dic
             "execution_api_server_url": f"{url}/execution/",
             "fernet_key": credentials.airflow_fernet,
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{folder / 'airflow.db'}"},
+        # SQLite lets one write at a time; on a busy machine the others wait longer than 5 s.
+        "database": {"sql_alchemy_conn": f"sqlite:///{folder / 'airflow.db'}?timeout=60"},
         "logging": {"base_log_folder": folder / "logs", "colored_console_log": False},
         "api": {
             "host": "127.0.0.1",

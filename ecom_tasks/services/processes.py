@@ -42,18 +42,21 @@ class Service:
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of `/proc/<pid>/stat` from the state on; empty when there is no such process."""
+    """Fields of `/proc/<pid>/stat` from the state on; empty when no such process is alive."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return text.rpartition(")")[2].split()
+    fields = text.rpartition(")")[2].split()
+    # A zombie whose other threads still run has not let go of its ports and files.
+    dead = fields[0] in "ZX" and int(fields[17]) <= 1
+    return [] if dead else fields
 
 
 def started(pid: int) -> str | None:
     """When the process started; None when it does not run (a zombie does not)."""
     fields = _stat(pid)
-    if not fields or fields[0] in "ZX":
+    if not fields:
         return None
     boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot}/{fields[19]}"
@@ -81,7 +84,7 @@ def _pids() -> Iterator[int]:
 
 def _session(pid: int) -> int | None:
     fields = _stat(pid)
-    return int(fields[3]) if fields and fields[0] not in "ZX" else None
+    return int(fields[3]) if fields else None
 
 
 def _works_in(pid: int, folder: str) -> bool:
@@ -99,7 +102,7 @@ def launch(
     folder: Path,
     log: Path,
 ) -> Service:
-    """Start a process in its own session; its output goes to `log`.
+    """Start a process in its own session; its output goes to `log`, the last one's to `log.1`.
 
     Parameters
     ----------
@@ -108,6 +111,8 @@ def launch(
     """
     folder.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
     with log.open("ab") as output:
         process = subprocess.Popen(
             list(command),

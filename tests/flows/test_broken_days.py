@@ -106,8 +106,11 @@ def missing_catalogue(folder: Path) -> None:
 
 # What the message must say: table, column or expectation, observed, expected.
 BROKEN: list[tuple[Break, list[str]]] = [
-    (dropped_column, ["order_lines", '"qty" is missing', f"{TODAY}.csv"]),
-    (dropped_column_everywhere, ["order_lines", '"qty"', '"quantity"', "line 6: qty AS quantity"]),
+    (dropped_column, ["order_lines: the files differ in their columns", 'column "qty" is missing',
+                      f"{TODAY}.csv"]),
+    (dropped_column_everywhere, ["order_lines: column 'qty' is not in the data",
+                                 "line 6: qty AS quantity",
+                                 "orders has order_no, line, customer, article, quantity"]),
     (doubled_file, ["order_lines", f"observed {A_DAY} of {2 * A_DAY}", "expected at most 30%",
                     f"{A_DAY} duplicate key"]),
     (shifted_currency, ["order_lines.unit_price", "distribution", "observed_median",
@@ -117,7 +120,7 @@ BROKEN: list[tuple[Break, list[str]]] = [
     (schema_drift, ["order_lines", f"observed {A_DAY} of {A_DAY}", "expected at most 30%",
                     f"{A_DAY} wrong type: quantity", "quantity: '3 pcs'"]),
     (future_dates, ["order_lines", f"observed {A_DAY} of {A_DAY} rows of a usual day",
-                    "expected at most 30%", f"{A_DAY} in the future", "datetime.datetime(2924, 3"]),
+                    "expected at most 30%", f"{A_DAY} in the future", "ordered_at='2924-03-31 "]),
     (empty_files, ["order_lines", f"observed 0 rows up to {TODAY}", "expected at least 1"]),
     (empty_catalogue, ["products", f"observed 0 rows up to {TODAY}", "expected at least 1"]),
     (unknown_products, ["order_lines", f"observed {A_DAY} of {A_DAY}", "unknown product",

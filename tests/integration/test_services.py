@@ -45,7 +45,10 @@ def _own_pseudonym_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
+    """Folder of an installation; its ports are far from those that others would choose."""
     (tmp_path / "home").mkdir()
+    ports = {name: first + 3000 for name, first in object_store.PORTS.items()}
+    state.write_state(tmp_path / "home", state.State(free_ports(ports), []))
     yield tmp_path / "home"
     services.stop(tmp_path / "home")
 
@@ -199,6 +202,17 @@ def test_data_keys_and_ports_outlive_a_restart(home: Path) -> None:
     assert answer["Body"].read() == b"content"
 
 
+def test_stopped_store_leaves_nothing_behind(home: Path) -> None:
+    def sockets() -> set[str]:
+        return {path.name for path in Path("/tmp").glob("seaweedfs-*.sock")}  # noqa: S108
+
+    services.start(home, airflow=False)
+    port = state.read_state(home).ports["s3-grpc"]
+    assert f"seaweedfs-s3-grpc-{port}.sock" in sockets()
+    services.stop(home)
+    assert f"seaweedfs-s3-grpc-{port}.sock" not in sockets()
+
+
 def test_crash_of_the_store_is_survived(home: Path) -> None:
     first = services.start(home, airflow=False)
     client(first, "publisher").put_object(Bucket="ecom", Key="kept", Body=b"content")
@@ -247,6 +261,8 @@ def test_stop_leaves_strangers_alone(home: Path) -> None:
             folder=str(home.parent), log="", settings="",
         )  # fmt: skip
         state.write_state(home, state.State({}, [written]))
+        assert [each.running for each in services.status(home)] == [False]
+        assert services.ended(home) == [written]
         assert services.stop(home) == []
         assert stranger.poll() is None
         assert state.read_state(home).services == []

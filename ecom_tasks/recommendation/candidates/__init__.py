@@ -1,0 +1,78 @@
+"""Candidate generation: recall first, order later.
+
+A generator is one file with one function: interactions in; customer_id, product_id, score and
+generator out. To add one, write its file and enter it in `GENERATORS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from ecom_tasks.recommendation.candidates import als, neighbours, popular, repeat
+from ecom_tasks.recommendation.config import RecommendationConfig
+
+Generator = Callable[[pl.DataFrame, RecommendationConfig], pl.DataFrame]
+
+GENERATORS: dict[str, Generator] = {
+    repeat.NAME: repeat.generate,
+    neighbours.NAME: neighbours.generate,
+    als.NAME: als.generate,
+    popular.NAME: popular.generate,
+}
+
+
+def score_name(generator: str) -> str:
+    return f"{generator}_score"
+
+
+def rank_name(generator: str) -> str:
+    return f"{generator}_rank"
+
+
+SCORES = tuple(name(each) for each in GENERATORS for name in (score_name, rank_name))
+
+
+def propose(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Unite the candidates of all generators, with the score and rank that each one gives.
+
+    Own past products come from `repeat` alone; what the other generators say about them is kept
+    as evidence for the ranker.
+
+    Parameters
+    ----------
+    interactions : rows of the feature table customer_products at one cutoff, of products that
+        have enough customers
+
+    Returns
+    -------
+    DataFrame
+        customer_id, product_id, is_new (1.0 or 0.0: bought before), and `SCORES`: float32, null
+        where a generator does not know the pair; rank 1 is its best. Sorted by pair.
+    """
+    pair = ["customer_id", "product_id"]
+    found = {name: generate(interactions, config) for name, generate in GENERATORS.items()}
+    own = interactions.select(pair)
+    new = pl.concat([
+        frame.select(pair) for name, frame in found.items() if name != repeat.NAME
+    ]).unique()
+    united = pl.concat([
+        found[repeat.NAME].select(*pair, pl.lit(0.0).cast(pl.Float32).alias("is_new")),
+        new.join(own, on=pair, how="anti").with_columns(
+            pl.lit(1.0).cast(pl.Float32).alias("is_new")
+        ),
+    ])
+    for name, frame in found.items():
+        score = pl.col("score")
+        rank = score.rank("ordinal", descending=True).over("customer_id", order_by="product_id")
+        united = united.join(
+            frame.select(
+                *pair,
+                score.cast(pl.Float32).alias(score_name(name)),
+                rank.cast(pl.Float32).alias(rank_name(name)),
+            ),
+            on=pair,
+            how="left",
+        )
+    return united.sort(pair)

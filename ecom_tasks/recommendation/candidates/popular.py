@@ -1,0 +1,38 @@
+"""Popular now: what most customers bought in the last four weeks; the fallback for everyone."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ecom_tasks.metrics.ranking import rank_within
+from ecom_tasks.recommendation.config import RecommendationConfig
+
+NAME = "popular"
+
+
+def popularity(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Return product_id and score: customers of the last 28 days, all customers as tie-break."""
+    recent = (pl.col("orders_28d") > 0).sum()
+    return (
+        interactions
+        .group_by("product_id")
+        .agg((recent + pl.len() / (pl.len() + 1)).alias("score"))
+        .sort(["score", "product_id"], descending=[True, False])
+    )
+
+
+def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose to each customer the most popular products that are new to them.
+
+    Returns
+    -------
+    DataFrame with customer_id, product_id, score, generator
+    """
+    # Customers own some of the most popular products: four times as many leave enough.
+    top = popularity(interactions).head(4 * config.popular_candidates)
+    everyone = interactions.select("customer_id").unique()
+    own = interactions.select("customer_id", "product_id")
+    new = everyone.join(top, how="cross").join(own, on=["customer_id", "product_id"], how="anti")
+    return rank_within(new, config.popular_candidates).select(
+        "customer_id", "product_id", "score", pl.lit(NAME).alias("generator")
+    )

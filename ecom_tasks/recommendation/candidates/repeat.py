@@ -1,0 +1,49 @@
+"""Buy again: the customer's own past products, the most and most recently bought first."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ecom_tasks.metrics.ranking import rank_within
+from ecom_tasks.recommendation.config import RecommendationConfig
+
+NAME = "repeat"
+
+
+def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose each customer's own products; the score is the recency-weighted orders.
+
+    Returns
+    -------
+    DataFrame with customer_id, product_id, score, generator
+    """
+    own = interactions.select(
+        "customer_id", "product_id", pl.col("recency_weighted_orders").alias("score")
+    )
+    return rank_within(own, config.repeat_candidates).select(
+        "customer_id", "product_id", "score", pl.lit(NAME).alias("generator")
+    )
+
+
+def typical_interval(interactions: pl.DataFrame, products: pl.DataFrame) -> pl.DataFrame:
+    """Return how many days usually pass between two orders of a product by a customer.
+
+    The customer's own mean, drawn towards the mean of all buyers of the product as if two of
+    its gaps had been seen; null where neither is known.
+
+    Parameters
+    ----------
+    interactions : customer_id, product_id, orders, mean_days_between_orders
+    products : product_id, mean_days_between_purchases
+
+    Returns
+    -------
+    DataFrame with customer_id, product_id, interval_days
+    """
+    prior_gaps = 2
+    gaps = pl.col("orders") - 1
+    own, usual = pl.col("mean_days_between_orders"), pl.col("mean_days_between_purchases")
+    drawn = (gaps * own + prior_gaps * usual) / (gaps + prior_gaps)
+    return interactions.join(products, on="product_id", how="left").select(
+        "customer_id", "product_id", pl.coalesce(drawn, own, usual).alias("interval_days")
+    )

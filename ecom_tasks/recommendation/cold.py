@@ -1,0 +1,104 @@
+"""Products with little history: offered by what they are, not by who bought them."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ecom_tasks.metrics.ranking import rank_within
+from ecom_tasks.recommendation.candidates.matrix import blocks
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.recommendation.snapshots import Snapshot
+from ecom_tasks.training import two_tower
+
+NAME = "two_tower"
+
+
+def content(snapshot: Snapshot, catalogue: pl.DataFrame) -> pl.DataFrame:
+    """Return product_id, title, category, brand, price of what was sold or launched by the cutoff.
+
+    Parameters
+    ----------
+    catalogue : lake table products
+    """
+    sold = snapshot.products.select(
+        "product_id", "title", "category", "brand", pl.col("mean_price").alias("price")
+    )
+    launched = catalogue.filter(
+        pl.col("sellable").fill_null(value=True) & (pl.col("launched_on") <= snapshot.cutoff)
+    ).select(
+        "product_id", "title", "category", "brand",
+        pl.col("regular_price").cast(pl.Float64).alias("price"),
+    )  # fmt: skip
+    return pl.concat([sold, launched.join(sold, on="product_id", how="anti")])
+
+
+def cold_products(
+    snapshot: Snapshot, catalogue: pl.DataFrame, config: RecommendationConfig
+) -> pl.Series:
+    """Return the ids of fresh products that too few customers bought to be ranked."""
+    warm = snapshot.warm(config.min_customers)
+    sold = snapshot.products.filter(pl.col("days_since_last_sale") < config.fresh_days)
+    age = (pl.lit(snapshot.cutoff) - pl.col("launched_on")).dt.total_days()
+    launched = catalogue.filter(
+        pl.col("sellable").fill_null(value=True) & age.is_between(0, config.fresh_days - 1)
+    )
+    fresh = pl.concat([sold.select("product_id"), launched.select("product_id")]).unique()
+    return fresh.join(warm, on="product_id", how="anti").sort("product_id")["product_id"]
+
+
+def dials(config: RecommendationConfig) -> two_tower.Dials:
+    return two_tower.Dials(
+        embedding_size=config.embedding_size,
+        vocabulary=config.vocabulary,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        largest_sample=config.largest_sample,
+        seed=config.seed,
+    )
+
+
+def propose(
+    towers: two_tower.TwoTower,
+    known: two_tower.Catalogue,
+    snapshot: Snapshot,
+    cold: pl.Series,
+    k: int,
+) -> pl.DataFrame:
+    """Propose cold products that are new to the customer, nearest first.
+
+    Returns
+    -------
+    DataFrame with customer_id, product_id, score (cosine), generator, rank
+    """
+    customers, words = two_tower.histories(snapshot.pairs, known)
+    chosen = known.product_ids.is_in(cold.implode()).to_numpy()
+    ids = known.product_ids.filter(pl.Series(chosen))
+    if ids.is_empty() or customers.is_empty():
+        return _nothing()
+    products = two_tower.embed(towers.product, known.words[chosen])
+    vectors = two_tower.embed(towers.customer, words)
+    most = min(2 * k, len(ids))
+    parts = []
+    for part in blocks(len(customers)):
+        scores = vectors[part] @ products.T
+        top = np.argpartition(-scores, most - 1, axis=1)[:, :most]
+        row = np.repeat(np.arange(scores.shape[0]), most)
+        parts.append(
+            pl.DataFrame({
+                "customer_id": customers.gather(row + part.start),
+                "product_id": ids.gather(top.ravel()),
+                "score": scores[row, top.ravel()].astype(np.float64),
+            })
+        )
+    own = snapshot.pairs.select("customer_id", "product_id")
+    new = pl.concat(parts).join(own, on=["customer_id", "product_id"], how="anti")
+    return rank_within(new, k).select(
+        "customer_id", "product_id", "score", pl.lit(NAME).alias("generator"), "rank"
+    )
+
+
+def _nothing() -> pl.DataFrame:
+    return pl.DataFrame(schema={"customer_id": pl.String, "product_id": pl.String,
+                                "score": pl.Float64, "generator": pl.String,
+                                "rank": pl.Int64})  # fmt: skip

@@ -1,0 +1,87 @@
+"""Every dial of the recommendation domain, with its unit."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from ecom_tasks.config import DomainConfig
+
+
+class RecommendationConfig(DomainConfig):
+    """Settings of candidate generation, ranker, two-tower model, rules and evaluation."""
+
+    domain: ClassVar[str] = "recommendation"
+
+    seed: int = Field(default=7, description="of every random choice")
+
+    # Time: windows lie between consecutive cutoffs of the feature tables.
+    test_windows: int = Field(default=2, ge=1, description="held-out windows, newest last")
+    train_windows: int = Field(default=3, ge=1, description="label windows that a ranker learns")
+
+    # Candidate generation
+    min_customers: int = Field(
+        default=3, ge=1, description="customers that a product needs to be ranked; below: cold"
+    )
+    repeat_candidates: int = Field(
+        default=80, ge=1, description="own past products per customer, best first"
+    )
+    neighbour_candidates: int = Field(default=25, ge=1, description="new products per customer")
+    als_candidates: int = Field(default=20, ge=1, description="new products per customer")
+    popular_candidates: int = Field(default=20, ge=1, description="new products per customer")
+    matrix_products: int = Field(
+        default=8000, ge=2, description="most bought products that neighbours and ALS know"
+    )
+    neighbours: int = Field(default=100, ge=1, description="kept per product")
+    neighbour_shrinkage: float = Field(
+        default=10.0, ge=0, description="added to the cosine's denominator; tames rare products"
+    )
+    als_factors: int = Field(default=48, ge=1, description="dimensions")
+    als_iterations: int = Field(default=10, ge=1, description="sweeps")
+    als_regularization: float = Field(default=0.05, ge=0, description="L2 weight")
+    als_alpha: float = Field(default=5.0, gt=0, description="confidence per unit of log orders")
+
+    # Ranker: expected orders first, then LambdaMART on top of it.
+    label_cap: int = Field(default=4, ge=1, description="orders in a window counted at most")
+    count_rounds: int = Field(default=140, ge=1, description="trees of expected orders, at most")
+    rank_rounds: int = Field(default=15, ge=0, description="trees of LambdaMART, at most")
+    unordered_share: float = Field(
+        default=0.3, gt=0, le=1, description="of the candidates not ordered, those learnt from"
+    )
+    patience: int = Field(default=15, ge=1, description="rounds without gain before stopping")
+    learning_rate: float = Field(default=0.1, gt=0, le=1, description="of the count trees")
+    rank_learning_rate: float = Field(default=0.05, gt=0, le=1, description="of the rank trees")
+    max_depth: int = Field(default=6, ge=1, description="levels of a tree")
+    min_child_weight: float = Field(default=30.0, ge=0, description="expected orders in a leaf")
+    column_share: float = Field(default=0.4, gt=0, le=1, description="features tried per tree")
+    row_share: float = Field(default=0.8, gt=0, le=1, description="rows seen per tree")
+
+    # Two-tower model for products with little history
+    embedding_size: int = Field(default=32, ge=2, description="dimensions")
+    vocabulary: int = Field(default=8192, ge=64, description="hash buckets of content tokens")
+    epochs: int = Field(default=2, ge=1, description="passes over the pairs")
+    batch_size: int = Field(default=1024, ge=2, description="pairs")
+    largest_sample: int = Field(default=100_000, ge=1, description="pairs per pass, at most")
+    fresh_days: int = Field(
+        default=28, ge=1, description="a cold product is offered if sold or launched within"
+    )
+
+    # What is published
+    top_k: int = Field(default=20, ge=1, description="products per customer")
+    similar_k: int = Field(default=10, ge=1, description="similar products per product")
+    cold_k: int = Field(default=5, ge=1, description="products with little history per customer")
+    stale_days: int = Field(
+        default=84, ge=1, description="a product unsold for longer is not recommended"
+    )
+    excluded_products: tuple[str, ...] = Field(default=(), description="never recommended")
+    excluded_categories: tuple[str, ...] = Field(
+        default=(), description="category paths that are not recommended, with all below them"
+    )
+
+    # Judging
+    resamples: int = Field(default=1000, ge=10, description="of the bootstrap over customers")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="level of the intervals")
+    smallest_gain: float = Field(
+        default=0.0, description="NDCG@10 above the baseline that a release needs"
+    )

@@ -1,0 +1,164 @@
+"""Full ranking over a held-out window, beside plain baselines, with intervals over customers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from ecom_tasks.errors import ModelRejectedError
+from ecom_tasks.metrics import ranking
+from ecom_tasks.recommendation.candidates.popular import popularity
+from ecom_tasks.recommendation.config import RecommendationConfig
+
+RANKER, FREQUENCY, POPULAR = "ranker", "own purchase frequency", "popularity"
+DEPTH = 20
+
+
+def rankings(
+    scored: pl.DataFrame, interactions: pl.DataFrame
+) -> dict[str, dict[str, pl.DataFrame]]:
+    """Rank with the model and with both baselines.
+
+    Parameters
+    ----------
+    scored : customer_id, product_id, is_new, score: the model's candidates
+    interactions : customer_products at the window's start, of products with enough customers
+
+    Returns
+    -------
+    by question (`all` products; `new` to the customer) and contender: customer_id, product_id, rank
+    """
+    pair = ["customer_id", "product_id"]
+    own = interactions.select(*pair, pl.col("recency_weighted_orders").alias("score"))
+    everyone = interactions.select("customer_id").unique()
+    # Of the most popular, enough that DEPTH are left when a customer's own are taken out.
+    liked = popularity(interactions)
+    popular = everyone.join(liked.head(DEPTH), how="cross")
+    popular_new = everyone.join(liked.head(300), how="cross").join(own, on=pair, how="anti")
+    return {
+        "all": {
+            RANKER: ranking.rank_within(scored, DEPTH),
+            FREQUENCY: ranking.rank_within(own, DEPTH),
+            POPULAR: ranking.rank_within(popular, DEPTH),
+        },
+        "new": {
+            RANKER: ranking.rank_within(scored.filter("is_new"), DEPTH),
+            POPULAR: ranking.rank_within(popular_new, DEPTH),
+        },
+    }
+
+
+def judge(
+    scored: pl.DataFrame,
+    interactions: pl.DataFrame,
+    bought: pl.DataFrame,
+    config: RecommendationConfig,
+) -> dict[str, Any]:
+    """Compare the model with the baselines over one window.
+
+    Parameters
+    ----------
+    scored, interactions : see `rankings`
+    bought : `snapshots.bought` of the window, of products with enough customers
+
+    Returns
+    -------
+    by question: `customers`, for each contender metrics with an interval of ndcg_at_10, and
+    `gain` of the model over the best baseline with its paired interval
+    """
+    known = interactions["customer_id"].unique()
+    found: dict[str, Any] = {}
+    for question, contenders in rankings(scored, interactions).items():
+        positives = bought.filter("is_new") if question == "new" else bought
+        right = positives.select("customer_id", "product_id")
+        hits = {
+            name: ranking.hits(ranked, right, known, DEPTH) for name, ranked in contenders.items()
+        }
+        baseline = FREQUENCY if FREQUENCY in hits else POPULAR
+        found[question] = {
+            "customers": len(hits[RANKER].customers),
+            "contenders": {name: _metrics(each, config) for name, each in hits.items()},
+            "gain": _gain(hits[RANKER], hits[baseline], config) | {"over": baseline},
+        }
+    return found
+
+
+def _metrics(hits: ranking.Hits, config: RecommendationConfig) -> dict[str, float]:
+    ndcg = ranking.ndcg_at_k(hits.at_rank, hits.positives, 10)
+    low, high = _interval(ndcg, config)
+    values = {
+        "ndcg_at_10": ndcg.mean(),
+        "ndcg_at_10_lower": low,
+        "ndcg_at_10_upper": high,
+        "recall_at_10": ranking.recall_at_k(hits.at_rank, hits.positives, 10).mean(),
+        "recall_at_20": ranking.recall_at_k(hits.at_rank, hits.positives, 20).mean(),
+        "mrr_at_10": ranking.mrr_at_k(hits.at_rank, 10).mean(),
+        "hit_rate_at_10": ranking.hit_rate_at_k(hits.at_rank, 10).mean(),
+    }
+    return {name: round(float(value), 6) for name, value in values.items()}
+
+
+def _gain(
+    model: ranking.Hits, baseline: ranking.Hits, config: RecommendationConfig
+) -> dict[str, Any]:
+    difference = ranking.ndcg_at_k(model.at_rank, model.positives, 10) - ranking.ndcg_at_k(
+        baseline.at_rank, baseline.positives, 10
+    )
+    low, high = _interval(difference, config)
+    values = {"ndcg_at_10": float(difference.mean()), "lower": low, "upper": high}
+    return {name: round(value, 6) for name, value in values.items()}
+
+
+def _interval(values: ranking.FloatArray, config: RecommendationConfig) -> tuple[float, float]:
+    return ranking.bootstrap_interval(
+        values, level=config.confidence, resamples=config.resamples, seed=config.seed
+    )
+
+
+def judge_cold(
+    proposed: pl.DataFrame, pairs: pl.DataFrame, cold: pl.Series, bought: pl.DataFrame, k: int
+) -> dict[str, float]:
+    """Share of customers whose k cold products hold one that they then bought, beside popularity.
+
+    Parameters
+    ----------
+    proposed : customer_id, product_id, rank of the two-tower model
+    pairs : customer_products at the window's start
+    cold : ids of the cold products
+    bought : `snapshots.bought` of the window, of all products
+    """
+    is_cold = pl.col("product_id").is_in(cold.implode())
+    right = bought.filter(pl.col("is_new") & is_cold).select("customer_id", "product_id")
+    known = pairs["customer_id"].unique()
+    ranked = popularity(pairs.filter(is_cold)).head(10 * k)
+    everyone = pairs.select("customer_id").unique().join(ranked, how="cross")
+    plain = everyone.join(pairs, on=["customer_id", "product_id"], how="anti")
+    found: dict[str, float] = {}
+    for name, lists in {"two_tower": proposed, POPULAR: ranking.rank_within(plain, k)}.items():
+        hits = ranking.hits(lists, right, known, k)
+        if not hits.customers:
+            return {"customers": 0}
+        found["customers"] = len(hits.customers)
+        found[name] = round(float(ranking.hit_rate_at_k(hits.at_rank, k).mean()), 6)
+    return found
+
+
+def gate(windows: dict[str, Any], config: RecommendationConfig) -> None:
+    """Refuse a ranker that does not beat own purchase frequency in every window.
+
+    Raises
+    ------
+    ModelRejectedError
+        Naming window and figures.
+    """
+    for window, found in windows.items():
+        gain = found["all"]["gain"]
+        if gain["ndcg_at_10"] <= config.smallest_gain:
+            raise ModelRejectedError(
+                f"From {window} the ranker gains {gain['ndcg_at_10']:.4f} NDCG@10 over "
+                f"{gain['over']} ({gain['lower']:.4f} to {gain['upper']:.4f}), more than "
+                f"{config.smallest_gain} is needed",
+                "The lists in service stay. Look whether the window is unusual, or give a longer "
+                "history",
+            )

@@ -1,0 +1,234 @@
+"""Ranker: expected orders of each candidate in the coming window, then LambdaMART on top of it.
+
+The first trees (`count:poisson`) learn how often a pair is ordered in a window: more telling than
+whether it is ordered at all. The later ones (`rank:ndcg`, top-k pairs) continue the same model and
+move what matters at the head of the list. Validation on a later window says how many of each.
+The model is one file; its raw output is the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import xgboost as xgb
+from numpy.typing import NDArray
+
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.recommendation.features import NAMES
+from ecom_tasks.recommendation.snapshots import PAIR
+
+THREADS = 2
+"""Fixed: the number of threads decides the order of sums, hence the last bits of a model."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How many trees of each kind."""
+
+    count: int
+    rank: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Candidates of one or more windows, with what happened.
+
+    Attributes
+    ----------
+    features : float32, shape (rows, features), NaN where unknown
+    orders : orders of the pair in the window, shape (rows,)
+    group : number of the customer within a window, ascending, shape (rows,)
+    weight : rows of the window that this one stands for, shape (rows,)
+    """
+
+    features: NDArray[np.float32]
+    orders: NDArray[np.float32]
+    group: NDArray[np.uint32]
+    weight: NDArray[np.float32]
+
+
+def examples(frame: pl.DataFrame, labels: pl.DataFrame) -> Examples:
+    """Label the candidates of customers who bought anything in the window.
+
+    Parameters
+    ----------
+    frame : of `features.build`, sorted by pair
+    labels : of `snapshots.bought`
+    """
+    active = frame.join(labels.select("customer_id").unique(), on="customer_id", how="semi")
+    labelled = active.select(PAIR).join(
+        labels.select(*PAIR, "orders"), on=PAIR, how="left", maintain_order="left"
+    )
+    return Examples(
+        matrix(active),
+        labelled["orders"].fill_null(0).cast(pl.Float32).to_numpy(),
+        active["customer_id"].rle_id().to_numpy(),
+        np.ones(active.height, dtype=np.float32),
+    )
+
+
+def thin(window: Examples, share: float, seed: int) -> Examples:
+    """Keep all that was ordered and a random `share` of the rest, weighted to stand for all.
+
+    Nine in ten candidates were not ordered; a part of them teaches as much, in less time and
+    memory. Only for learning: a list is judged with all its candidates.
+    """
+    drawn = np.random.default_rng(seed).random(len(window.orders)) < share
+    ordered = window.orders > 0
+    keep = ordered | drawn
+    weight = np.where(ordered, 1, 1 / share).astype(np.float32) * window.weight
+    return Examples(window.features[keep], window.orders[keep], window.group[keep], weight[keep])
+
+
+def matrix(frame: pl.DataFrame) -> NDArray[np.float32]:
+    """Return the ranker's columns, shape (rows, features)."""
+    return frame.select(NAMES).to_numpy(order="c").astype(np.float32, copy=False)
+
+
+def join(windows: Sequence[Examples]) -> Examples:
+    """Stack the examples of several windows; the same customer is another group in each."""
+    starts = np.cumsum([0, *(int(w.group[-1]) + 1 if len(w.group) else 0 for w in windows)])
+    return Examples(
+        np.concatenate([w.features for w in windows]),
+        np.concatenate([w.orders for w in windows]),
+        np.concatenate([
+            w.group + np.uint32(start) for w, start in zip(windows, starts, strict=False)
+        ]),
+        np.concatenate([w.weight for w in windows]),
+    )
+
+
+def choose_rounds(
+    learn: Examples, validate: Examples, config: RecommendationConfig
+) -> tuple[Rounds, dict[str, list[float]]]:
+    """Find how many trees serve NDCG@10 best on a later window.
+
+    Returns
+    -------
+    rounds, and the validation curve of each kind of tree for the report
+    """
+    counts: list[float] = []
+    counter = _count_trees(learn, config, config.count_rounds, _Watch(validate, counts))
+    count = int(np.argmax(counts)) + 1
+    ranks: list[float] = []
+    if config.rank_rounds:
+        watch = _Watch(validate, ranks)
+        _rank_trees(counter[:count], learn, config, config.rank_rounds, watch)
+    gained = max(ranks, default=0.0) > counts[count - 1]
+    rounds = Rounds(count, int(np.argmax(ranks)) + 1 if gained else 0)
+    return rounds, {"expected orders": counts, "LambdaMART": ranks}
+
+
+def train(learn: Examples, rounds: Rounds, config: RecommendationConfig) -> xgb.Booster:
+    """Train the given numbers of trees; same examples, same bytes."""
+    model = _count_trees(learn, config, rounds.count)
+    if rounds.rank:
+        model = _rank_trees(model, learn, config, rounds.rank)
+    model.feature_names = list(NAMES)
+    return model
+
+
+def score(model: xgb.Booster, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return customer_id, product_id, is_new and score (higher is better) of candidates."""
+    data = xgb.DMatrix(matrix(frame), feature_names=list(NAMES), nthread=THREADS)
+    values = model.predict(data, output_margin=True)
+    return frame.select(*PAIR, pl.col("is_new") > 0).with_columns(
+        pl.Series("score", values).cast(pl.Float64)
+    )
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """A later window to stop by, and where the curve is written."""
+
+    window: Examples
+    curve: list[float]
+
+
+def _tree_settings(config: RecommendationConfig) -> dict[str, object]:
+    return {
+        "tree_method": "hist",
+        "max_depth": config.max_depth,
+        "subsample": config.row_share,
+        "colsample_bytree": config.column_share,
+        "seed": config.seed,
+        "nthread": THREADS,
+    }
+
+
+def _count_trees(
+    learn: Examples, config: RecommendationConfig, rounds: int, watch: _Watch | None = None
+) -> xgb.Booster:
+    settings = _tree_settings(config) | {
+        "objective": "count:poisson",
+        "learning_rate": config.learning_rate,
+        "min_child_weight": config.min_child_weight,
+    }
+
+    def label(orders: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.minimum(orders, config.label_cap).astype(np.float32)
+
+    return _boost(settings, (learn, label, rounds), config, watch)
+
+
+def _rank_trees(
+    base: xgb.Booster,
+    learn: Examples,
+    config: RecommendationConfig,
+    rounds: int,
+    watch: _Watch | None = None,
+) -> xgb.Booster:
+    settings = _tree_settings(config) | {
+        "objective": "rank:ndcg",
+        "lambdarank_pair_method": "topk",
+        "lambdarank_num_pair_per_sample": 10,
+        "learning_rate": config.rank_learning_rate,
+        "max_depth": max(1, config.max_depth - 1),
+        "min_child_weight": 1,
+    }
+
+    def label(orders: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (orders > 0).astype(np.float32)
+
+    return _boost(settings, (learn, label, rounds), config, watch, base)
+
+
+Label = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def _boost(
+    settings: dict[str, object],
+    work: tuple[Examples, Label, int],
+    config: RecommendationConfig,
+    watch: _Watch | None,
+    base: xgb.Booster | None = None,
+) -> xgb.Booster:
+    learn, label, rounds = work
+    # XGBoost weighs rows, or whole groups where there are any: pairs are compared unweighted.
+    told = {"qid": learn.group} if base else {"weight": learn.weight}
+    data = xgb.QuantileDMatrix(learn.features, label=label(learn.orders), nthread=THREADS, **told)
+    if watch is None:
+        return xgb.train(settings, data, rounds, xgb_model=base)
+    later = xgb.QuantileDMatrix(
+        watch.window.features,
+        label=(watch.window.orders > 0).astype(np.float32),
+        qid=watch.window.group,
+        ref=data,
+        nthread=THREADS,
+    )
+    found: dict[str, dict[str, list[float]]] = {}
+    model = xgb.train(
+        settings | {"eval_metric": "ndcg@10"},
+        data,
+        rounds,
+        evals=[(later, "validation")],
+        evals_result=found,
+        early_stopping_rounds=config.patience,
+        verbose_eval=False,
+        xgb_model=base,
+    )
+    watch.curve.extend(found["validation"]["ndcg@10"])
+    return model

@@ -1,0 +1,116 @@
+"""Why a product stands in a list, in words that can be shown to a customer."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from ecom_tasks.recommendation import cold
+from ecom_tasks.recommendation.candidates import als, neighbours, popular, rank_name, repeat
+from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
+
+_NEW = (neighbours.NAME, als.NAME, popular.NAME)
+
+
+def generator_of(candidates: pl.DataFrame) -> pl.DataFrame:
+    """Name the generator that puts each pair highest.
+
+    Parameters
+    ----------
+    candidates : customer_id, product_id, is_new and the generators' ranks
+
+    Returns
+    -------
+    DataFrame with customer_id, product_id, generator
+    """
+    ranks = [pl.col(rank_name(name)).fill_null(float("inf")) for name in _NEW]
+    best = pl.concat_list(ranks).list.arg_min()
+    return candidates.select(
+        *PAIR,
+        pl
+        .when(pl.col("is_new") > 0)
+        .then(best.replace_strict(dict(enumerate(_NEW)), return_dtype=pl.String))
+        .otherwise(pl.lit(repeat.NAME))
+        .alias("generator"),
+    )
+
+
+def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfig) -> pl.DataFrame:
+    """Add the column `reason`.
+
+    Parameters
+    ----------
+    lists : customer_id, product_id, generator and any further columns
+    """
+    interactions = snapshot.interactions(config.min_customers)
+    interval = repeat.typical_interval(
+        interactions,
+        snapshot.products.select(
+            "product_id", pl.col("mean_days_between_purchases").cast(pl.Float64)
+        ),
+    )
+    bought_with = _because(lists.filter(pl.col("generator") == neighbours.NAME), snapshot, config)
+    days = pl.col("interval_days").round(0).cast(pl.Int64)
+    again = (
+        pl.when(days.is_null() | (days < 1)).then(pl.lit("buy again"))
+        .when(days == 1).then(pl.lit("buy again: every day"))
+        .otherwise(pl.format("buy again: every {} days", days.fill_null(0)))
+    )  # fmt: skip
+    together = pl.format("bought together with {}", pl.col("because"))
+    by_generator = {
+        repeat.NAME: again,
+        neighbours.NAME: pl.coalesce(together, pl.lit("goes with what you buy")),
+        als.NAME: pl.lit("liked by customers with a similar taste"),
+        popular.NAME: pl.lit("popular now"),
+        cold.NAME: pl.lit("new, and like what you buy"),
+    }
+    reason = pl.lit("")
+    for name, text in by_generator.items():
+        reason = pl.when(pl.col("generator") == name).then(text).otherwise(reason)
+    return (
+        lists
+        .join(interval, on=PAIR, how="left", maintain_order="left")
+        .join(bought_with, on=PAIR, how="left", maintain_order="left")
+        .with_columns(reason.alias("reason"))
+        .drop("interval_days", "because")
+    )
+
+
+def _because(pairs: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfig) -> pl.DataFrame:
+    """Return customer_id, product_id, because: title of the own product that speaks most for it."""
+    known, near = similar(snapshot, config)
+    titles = snapshot.products.select(
+        pl.col("product_id").alias("because_of"),
+        pl.coalesce("title", "product_id").alias("because"),
+    )
+    found = neighbours.strongest(pairs.select(PAIR), known, near)
+    return found.join(titles, on="because_of", how="left").select(*PAIR, "because")
+
+
+def similar(
+    snapshot: Snapshot, config: RecommendationConfig
+) -> tuple[Interactions, sparse.csr_matrix]:
+    """Return the matrices of who bought what, and of which products are near to each other."""
+    interactions = snapshot.interactions(config.min_customers)
+    known = encode(interactions, config.matrix_products)
+    return known, neighbours.similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
+
+
+def similar_products(snapshot: Snapshot, config: RecommendationConfig) -> pl.DataFrame:
+    """Return product_id, similar_product_id, rank, score (shrunk cosine over customers)."""
+    known, near = similar(snapshot, config)
+    entries = near.tocoo()
+    names = known.products["product_id"]
+    pairs = pl.DataFrame({
+        "product_id": names.gather(entries.row),
+        "similar_product_id": names.gather(entries.col),
+        "score": entries.data.astype(np.float64).round(6),
+    })
+    ordered = pairs.sort(
+        ["product_id", "score", "similar_product_id"], descending=[False, True, False]
+    )
+    rank = pl.int_range(1, pl.len() + 1).over("product_id").cast(pl.Int64).alias("rank")
+    return ordered.with_columns(rank).filter(pl.col("rank") <= config.similar_k)

@@ -1,0 +1,116 @@
+"""The one page that says what was learnt and how good it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from ecom_tasks import reports
+from ecom_tasks.recommendation.evaluate import FREQUENCY, POPULAR, RANKER
+from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
+
+_COLOURS = {RANKER: BLUE, FREQUENCY: ORANGE, POPULAR: GREY}
+_QUESTIONS = {"all": "everything bought", "new": "products new to the customer"}
+_EXAMPLES = 3
+
+
+def render(
+    title: str, metrics: dict[str, Any], lists: pl.DataFrame, curves: dict[str, list[float]]
+) -> str:
+    """Render the page.
+
+    Parameters
+    ----------
+    metrics : as in the release's metrics.json
+    lists : the published lists with title, reason, generator
+    curves : NDCG@10 on the validation window by number of trees, for each kind of tree
+    """
+    windows = metrics["windows"]
+    first = next(iter(windows.values()))["all"]
+    gain, scores = first["gain"], first["contenders"]
+    verdict = (
+        f"Of 1.0 that a perfect list of ten would score, these lists score "
+        f"{scores[RANKER]['ndcg_at_10']:.3f}; repeating what each buys most scores "
+        f"{scores[FREQUENCY]['ndcg_at_10']:.3f} (gain {gain['ndcg_at_10']:.3f}, 95% interval "
+        f"{gain['lower']:.3f} to {gain['upper']:.3f}, {first['customers']} customers)."
+    )
+    sections = [
+        Section(
+            f"Weeks from {window}: {_QUESTIONS[question]}",
+            "Full ranking over all products with enough customers. NDCG@10 with its interval over "
+            "customers; the model saw nothing of these weeks.",
+            table=_table(found),
+        )
+        for window, both in windows.items()
+        for question, found in both.items()
+    ]
+    sections.insert(0, Section("NDCG@10 beside the baselines", figure=_bars(windows)))
+    if metrics["cold"].get("customers"):
+        sections.append(_cold(metrics["cold"]))
+    sections.append(
+        Section(
+            "How many trees",
+            "NDCG@10 on a window before all test windows, by number of trees; the best is used.",
+            figure=_curves(curves),
+        )
+    )
+    sections.append(Section("Where the published products come from", figure=_sources(lists)))
+    for customer in lists["customer_id"].unique().sort().head(_EXAMPLES):
+        shown = lists.filter((pl.col("customer_id") == customer) & (pl.col("rank") <= 10))
+        columns = ["rank", "title", "reason", "score"]
+        sections.append(Section(f"List of customer {customer[:8]}...", table=shown.select(columns)))
+    return reports.page(title, verdict, sections)
+
+
+def _table(found: dict[str, Any]) -> pl.DataFrame:
+    rows = [{"method": name} | values for name, values in found["contenders"].items()]
+    return pl.DataFrame(rows).rename({"ndcg_at_10_lower": "lower", "ndcg_at_10_upper": "upper"})
+
+
+def _bars(windows: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    for axes, question in zip(figure.subplots(1, 2), _QUESTIONS, strict=True):
+        for place, found in enumerate(each[question] for each in windows.values()):
+            for step, (name, values) in enumerate(found["contenders"].items()):
+                value = values["ndcg_at_10"]
+                error = [[value - values["ndcg_at_10_lower"]], [values["ndcg_at_10_upper"] - value]]
+                axes.bar(place + 0.25 * step, value, 0.23, color=_COLOURS[name], yerr=error,
+                         label=name if place == 0 else None)  # fmt: skip
+        axes.set_xticks([place + 0.25 for place in range(len(windows))], list(windows))
+        axes.set_title(_QUESTIONS[question])
+        axes.legend(fontsize=7)
+    return figure
+
+
+def _curves(curves: dict[str, list[float]]) -> Figure:
+    figure = Figure(figsize=(6, 2.6), layout="constrained")
+    axes = figure.subplots()
+    begin = 0
+    for name, values in curves.items():
+        axes.plot(range(begin + 1, begin + len(values) + 1), values, label=name)
+        begin = int(max(range(len(values)), key=values.__getitem__)) + 1 if values else begin
+    axes.set_xlabel("trees")
+    axes.set_ylabel("NDCG@10")
+    axes.legend()
+    return figure
+
+
+def _sources(lists: pl.DataFrame) -> Figure:
+    figure = Figure(figsize=(6, 2.2), layout="constrained")
+    axes = figure.subplots()
+    counts = lists["generator"].value_counts().sort("count", "generator")
+    axes.barh(counts["generator"].to_list(), counts["count"].to_list(), color=BLUE)
+    axes.set_xlabel("places in lists")
+    return figure
+
+
+def _cold(cold: dict[str, float]) -> Section:
+    text = (
+        f"Products with too little history to be ranked are offered by their content. Of "
+        f"{cold['customers']:.0f} customers who bought such a product, {cold['two_tower']:.1%} "
+        f"found one in their short list; a list of the most popular ones reaches "
+        f"{cold[POPULAR]:.1%}."
+    )
+    return Section("Products with little history", text)

@@ -1,0 +1,118 @@
+"""What was known at each cutoff, and what customers did until the next one.
+
+Two consecutive snapshots of the feature tables are one window: features come from the first,
+labels from what the second has and the first has not. No feature can therefore see its label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+
+import polars as pl
+
+from ecom_tasks.errors import DataContractError
+from ecom_tasks.recommendation.config import RecommendationConfig
+
+PAIR = ("customer_id", "product_id")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The feature tables of one cutoff.
+
+    Attributes
+    ----------
+    cutoff : last day known, inclusive
+    customers, products, pairs : feature tables customers, products and customer_products
+    calendar : promotions, product_id x week_starts_on; may be empty
+    """
+
+    cutoff: date
+    customers: pl.DataFrame
+    products: pl.DataFrame
+    pairs: pl.DataFrame
+    calendar: pl.DataFrame
+
+    def warm(self, min_customers: int) -> pl.DataFrame:
+        """Return product_id of the products with enough customers to be ranked."""
+        return self.products.filter(pl.col("customers") >= min_customers).select("product_id")
+
+    def interactions(self, min_customers: int) -> pl.DataFrame:
+        """Return the pairs of products with enough customers."""
+        return self.pairs.join(self.warm(min_customers), on="product_id", how="semi")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Labels from `cutoff`, exclusive, to `until`, inclusive."""
+
+    cutoff: date
+    until: date
+
+    def __str__(self) -> str:
+        return f"{self.cutoff} to {self.until}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which window serves what; each list is ordered oldest first.
+
+    Attributes
+    ----------
+    serve : the cutoff whose lists are published
+    test : held-out windows
+    windows : all windows, the test windows last
+    """
+
+    serve: date
+    test: list[Window]
+    windows: list[Window]
+
+    def train_before(self, cutoff: date, most: int) -> list[Window]:
+        """Return the newest `most` windows whose labels were complete at `cutoff`."""
+        return [window for window in self.windows if window.until <= cutoff][-most:]
+
+
+def plan(cutoffs: list[date], config: RecommendationConfig) -> Plan:
+    """Lay out training, validation and test windows over the cutoffs there are.
+
+    Raises
+    ------
+    DataContractError
+        There is no window left to train on before the first test window.
+    """
+    known = sorted(cutoffs)
+    windows = [Window(*both) for both in pairwise(known)]
+    need = config.test_windows + 2
+    if len(known) < need:
+        raise DataContractError(
+            f"Customers are known at {len(known)} cutoffs, and {need} are needed: one to train "
+            f"on, one to start from, {config.test_windows} to test on",
+            "Load a longer history, raise features.snapshots, or lower features.snapshot_days",
+        )
+    return Plan(serve=known[-1], test=windows[-config.test_windows :], windows=windows)
+
+
+def bought(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """Return what was ordered between two snapshots of customer_products.
+
+    Returns
+    -------
+    DataFrame
+        customer_id, product_id, orders (in the window, at least 1), is_new (not bought before)
+    """
+    earlier = before.select(*PAIR, pl.col("orders").alias("orders_before"))
+    return (
+        after
+        .select(*PAIR, "orders")
+        .join(earlier, on=PAIR, how="left")
+        .with_columns(
+            (pl.col("orders") - pl.col("orders_before").fill_null(0)).alias("orders"),
+            pl.col("orders_before").is_null().alias("is_new"),
+        )
+        .filter(pl.col("orders") > 0)
+        .select(*PAIR, "orders", "is_new")
+        .sort(PAIR)
+    )

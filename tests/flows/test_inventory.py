@@ -1,0 +1,193 @@
+"""The inventory flow, from published features to a release that a buyer can use."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import xgboost as xgb
+
+from ecom_tasks import tables
+from ecom_tasks.artefacts import dataset
+from ecom_tasks.errors import DataContractError, ModelRejectedError
+from ecom_tasks.features import tasks as features
+from ecom_tasks.inventory import tasks
+from ecom_tasks.inventory.config import InventoryConfig
+from ecom_tasks.run import Ref, Run, run_locally
+from tests import builders
+
+WEEKS = 36
+SHOP = builders.block_shop(blocks=2, customers=10, goods=6, weeks=WEEKS)
+SETTINGS: dict[str, object] = {"horizon_weeks": 2, "samples": 200, "country": "GB"}
+PRODUCTS = 2 * 6
+
+
+def with_features(run: Run, **lake: pl.DataFrame) -> Run:
+    """Publish the shop and its features; return the run of that day."""
+    day = replace(
+        run, as_of=SHOP.as_of,
+        overrides={"inventory": SETTINGS, "features": {"snapshots": 1}},
+    )  # fmt: skip
+    shop = {"order_lines": SHOP.order_lines, "products": SHOP.products} | lake
+    builders.publish_lake(day, shop)
+    run_locally(features.flow, day)
+    return day
+
+
+def changed(run: Run, **settings: object) -> Run:
+    return replace(run, run_id="again", overrides={"inventory": SETTINGS | settings})
+
+
+def table(release: Ref, name: str) -> pl.DataFrame:
+    return dataset.scan(release, f"{name}.parquet").collect()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Ref]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ECOM_DASK", "threads")
+        root = tmp_path_factory.mktemp("inventory").as_uri()
+        day = with_features(Run("test", SHOP.as_of, root))
+        return day, run_locally(tasks.flow, day)
+
+
+def test_a_release_holds_all_that_a_consumer_needs(
+    published: tuple[Run, Ref], tmp_path: Path
+) -> None:
+    day, release = published
+    made = dataset.manifest(release)
+    assert {entry.path for entry in made.files} == {
+        "forecasts.parquet", "orders.parquet", "orders.csv", "policy.parquet", "metrics.json",
+        "report.html", "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json",
+    }  # fmt: skip
+    forecasts = table(release, "forecasts")
+    assert forecasts.height == PRODUCTS * 2
+    assert forecasts["week_starts_on"].min() > day.as_of
+    levels = [f"q{level:02d}" for level in (1, 5, 10, 25, 50, 75, 90, 95, 99)]
+    assert forecasts.columns == ["product_id", "location_id", "week_starts_on", "mean", *levels]
+    for below, above in pairwise(levels):
+        assert (forecasts[below] <= forecasts[above]).all()
+    folder = dataset.fetch(release, tmp_path, "model/*")
+    for name in ("mean", "quantiles"):
+        model = xgb.Booster(model_file=folder / "model" / f"{name}.ubj")
+        assert "lag_1" in (model.feature_names or [])
+
+
+def test_the_headline_beats_the_best_plain_method(published: tuple[Run, Ref]) -> None:
+    made = dataset.manifest(published[1])
+    assert made.headline is not None
+    assert made.headline.metric == "wrmsse"
+    assert made.headline.value < made.headline.baseline
+    plain = {name: each["wrmsse"] for name, each in made.metrics["baselines"].items()}
+    assert made.headline.baseline == min(plain.values()) == plain[made.headline.baseline_name]
+    assert len(made.metrics["windows"]) == 2
+    assert made.metrics["windows"][-1]["origin"] == "2024-08-26"  # 36 weeks, the last two judge
+
+
+def test_orders_without_stock_claim_no_quantity(published: tuple[Run, Ref]) -> None:
+    orders, policy = table(published[1], "orders"), table(published[1], "policy")
+    assert policy.height == PRODUCTS
+    assert orders["order_quantity"].null_count() == orders.height > 0
+    assert (orders["quantity_before_stock"] >= orders["order_up_to"]).all()
+    assert orders["assumed"].str.contains("lead_time_days").all()
+    assert orders["value"].is_sorted(descending=True)
+    assert (policy["base_stock_level"] > policy["reorder_point"]).all()
+    said = " ".join(dataset.manifest(published[1]).assumptions)
+    for assumed in ("lead_time_days", "unit_cost", "before subtracting stock", "No promotions"):
+        assert assumed in said
+
+
+def test_the_buyers_file_says_the_same(published: tuple[Run, Ref], tmp_path: Path) -> None:
+    text = (dataset.fetch(published[1], tmp_path, "orders.csv") / "orders.csv").read_bytes()
+    orders = table(published[1], "orders")
+    read = pl.read_csv(io.BytesIO(text))
+    assert read["product_id"].to_list() == orders["product_id"].to_list()
+    assert read["quantity_before_stock"].to_list() == orders["quantity_before_stock"].to_list()
+
+
+def test_the_report_opens_with_the_result(published: tuple[Run, Ref], tmp_path: Path) -> None:
+    html = (dataset.fetch(published[1], tmp_path, "*.html") / "report.html").read_text()
+    value = dataset.manifest(published[1]).headline
+    assert value is not None
+    assert f"WRMSSE {value.value:.3f}" in html
+    assert html.count("<svg") == 2
+    assert "before subtracting stock on hand" in html
+
+
+def test_the_same_input_is_made_once_and_the_same_elsewhere(
+    published: tuple[Run, Ref], run: Run
+) -> None:
+    day, release = published
+    assert run_locally(tasks.flow, replace(day, run_id="again")) == release
+    elsewhere = run_locally(tasks.flow, with_features(run))
+    first, second = (
+        {entry.path: entry.sha256 for entry in dataset.manifest(ref).files}
+        for ref in (release, elsewhere)
+    )
+    assert second == first
+
+
+def test_another_lead_time_trains_nothing_again(published: tuple[Run, Ref]) -> None:
+    day, release = published
+    slow = run_locally(tasks.flow, changed(day, lead_time_days=21.0))
+    before, after = (dataset.manifest(ref) for ref in (release, slow))
+    assert after.version != before.version
+    for kept in ("work/inventory/forecaster", "work/inventory/backtest"):
+        assert after.inputs[kept] == before.inputs[kept]
+    both = table(release, "policy").join(table(slow, "policy"), on="product_id")
+    assert (both["base_stock_level_right"] > both["base_stock_level"]).all()
+    assert any("order must last longer" in each for each in after.assumptions)
+
+
+def test_known_stock_and_terms_make_orders_that_can_be_placed(run: Run) -> None:
+    ids = SHOP.products["product_id"].to_list()
+    stock = [
+        {"product_id": each, "location_id": "shop", "snapshot_on": SHOP.as_of, "on_hand": 3.0,
+         "on_order": 1.0}
+        for each in ids
+    ]  # fmt: skip
+    supply = [
+        {"product_id": each, "location_id": "shop", "lead_time_days": 3.0, "pack_size": 6.0}
+        for each in ids
+    ]
+    day = with_features(
+        run, stock=builders.table(tables.STOCK, stock), supply=builders.table(tables.SUPPLY, supply)
+    )
+    orders = table(run_locally(tasks.flow, day), "orders")
+    assert orders.height > 0
+    for order in orders.iter_rows(named=True):
+        missing = order["order_up_to"] - 3 - 1
+        assert missing <= order["order_quantity"] < missing + 6
+        assert order["order_quantity"] % 6 == 0
+        assert "lead_time_days," not in order["assumed"]
+
+
+def test_a_short_history_says_what_is_needed(run: Run) -> None:
+    day = with_features(run)
+    long = changed(day, test_windows=6)
+    needed = InventoryConfig(horizon_weeks=2, test_windows=6).weeks_needed
+    assert needed < WEEKS
+    run_locally(tasks.flow, long)
+    with pytest.raises(DataContractError, match=f"needs 38 complete weeks.*got {WEEKS}"):
+        run_locally(tasks.flow, changed(day, test_windows=12))
+
+
+def test_a_model_that_beats_nothing_is_not_published(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ecom_tasks.inventory import evaluate
+
+    perfect: Any = lambda panel, origin, config: {  # noqa: E731
+        "clairvoyant": evaluate.actual(panel, origin, config)
+    }
+    monkeypatch.setattr("ecom_tasks.inventory.baselines.forecast", perfect)
+    day = with_features(run)
+    with pytest.raises(ModelRejectedError, match=r"does not beat 0\.0000 of the clairvoyant"):
+        run_locally(tasks.flow, day)
+    with pytest.raises(DataContractError, match="No artefacts/inventory"):
+        dataset.find(day, "artefacts/inventory")
