@@ -8,6 +8,8 @@ the tasks.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
@@ -16,7 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecom_tasks.errors import ConfigError
-from ecom_tasks.ingestion.config import IngestionConfig, checking_settings, loading_settings
+from ecom_tasks.ingestion.config import (
+    IngestionConfig,
+    RecordedSettings,
+    checking_settings,
+    loading_settings,
+)
 from ecom_tasks.run import Ref, Run, Step
 from ecom_tasks.tables import CUSTOMER_ID, TABLES
 
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 
 PINS = "pins.json"
 RESULT = "result.json"
+REPORT = "report.html"
 WITHOUT = {
     "events": "the source has no events: only orders tell what a customer is interested in",
     "customers": "the source has no customers: nothing but their orders is known of them",
@@ -63,7 +71,8 @@ def pin_source(run: Run) -> Ref:
         }
         draft.assumptions += source.specification.assumptions
 
-    settings = loading_settings(IngestionConfig.of(run), source_sha256=source.sha256, pins=pins)
+    digest = hashlib.sha256(json.dumps(pins, sort_keys=True).encode()).hexdigest()
+    settings = RecordedSettings(source_sha256=source.sha256, pins_sha256=digest)  # type: ignore[call-arg]
     return dataset.produce(run, f"sources/{source.name}", build, config=settings)
 
 
@@ -110,7 +119,7 @@ def load_supply(run: Run, source: Ref, products: Ref) -> Ref:
 def validate_tables(run: Run, *tables: Ref) -> Ref:
     """Hold every table against its suite in `expectations/`; a critical failure ends the day.
 
-    The result and its pages (Data Docs) are published either way, as `lake/data_docs`.
+    The report and the Data Docs are published either way, as `lake/data_docs`.
     """
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.ingestion import suites, verdict
@@ -134,7 +143,8 @@ def validate_tables(run: Run, *tables: Ref) -> Ref:
         config, suites_sha256=suites.fingerprint(config.further_expectations)
     )
     ref = dataset.produce(run, "lake/data_docs", build, inputs=tables, config=settings)
-    verdict.judge(verdict.parse(dataset.read_json(ref, RESULT)), ref)
+    report = f"{ref.rpartition('/')[0]}/{REPORT}"
+    verdict.judge(verdict.parse(dataset.read_json(ref, RESULT)), report)
     return ref
 
 

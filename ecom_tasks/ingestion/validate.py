@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from great_expectations.exceptions.exceptions import GreatExpectationsError
 from great_expectations.execution_engine import sqlalchemy_execution_engine as engine
 
 from ecom_tasks.errors import MAX_EXAMPLES, ConfigError
+from ecom_tasks.ingestion import documents
 from ecom_tasks.ingestion.suites import Suite
 from ecom_tasks.ingestion.verdict import Result
 from ecom_tasks.tables import TABLES, Table
@@ -54,7 +55,7 @@ def validate(
     lake : folder of Parquet files of each table that has rows.
     suites : expectations of every table.
     as_of : time under which the documents file the validation.
-    out : folder that gets the pages, below `data_docs/`.
+    out : folder that gets `report.html`, and the Data Docs below `data_docs/`.
     """
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="ecom-gx-") as scratch:
@@ -66,7 +67,17 @@ def validate(
         shutil.copytree(pages, out / DOCUMENTS)
     with duckdb.connect() as connection:
         _define_views(connection, lake)
-        return [_with_rows(connection, result, raw) for result, raw in results]
+        found = [_with_rows(connection, result, raw) for result, raw in results]
+    _document(found, as_of, out)
+    return found
+
+
+def _document(results: Sequence[Result], as_of: datetime, out: Path) -> None:
+    title = f"Validation as of {as_of.date()}"
+    documents.settle(out / DOCUMENTS, as_of.strftime("%Y%m%dT%H%M%S.%fZ"))
+    front = documents.front_page(out / DOCUMENTS, title)
+    (out / DOCUMENTS / "index.html").write_text(front, encoding="utf-8")
+    (out / "report.html").write_text(documents.report(results, title), encoding="utf-8")
 
 
 def _define_views(connection: duckdb.DuckDBPyConnection, lake: Mapping[str, Path]) -> None:

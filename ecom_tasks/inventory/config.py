@@ -42,7 +42,7 @@ class InventoryConfig(DomainConfig):
         default=2, ge=1, description="windows before an origin that calibrate its quantiles"
     )
     history_weeks: int = Field(
-        default=8, ge=4, description="weeks that a forecast must be able to look back upon"
+        default=8, ge=8, description="weeks that a forecast must be able to look back upon"
     )
     season_weeks: int = Field(
         default=52, ge=1, description="weeks of a season; for the seasonal naive baseline"

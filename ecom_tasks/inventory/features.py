@@ -14,11 +14,13 @@ import holidays
 import numpy as np
 import numpy.typing as npt
 
+from ecom_tasks.errors import ConfigError
 from ecom_tasks.inventory.series import Floats, Panel
 
 RECENT, LONG = 8, 26
 """Weeks of the recent and of the long mean."""
 _LEVEL_FLOOR = np.float32(0.1)
+_PRICE_FLOOR = np.float32(0.01)
 _YEAR = 52
 
 
@@ -64,12 +66,12 @@ def history(panel: Panel, origin: int) -> dict[str, Floats]:
 def _price(panel: Panel, origin: int) -> dict[str, Floats]:
     """Describe the last price beside the usual one, and the discounts of the last weeks."""
     price = panel.price[:, :origin]
-    usual = _mean_known(price[:, -LONG:])
+    usual = np.maximum(_mean_known(price[:, -LONG:]), _PRICE_FLOOR)
     last = last_known(price)
     depth = panel.discount_depth[:, :origin]
     lowest = np.where(np.isnan(price), np.inf, price)[:, -RECENT:].min(axis=1)
     return {
-        "log_price": np.log(np.maximum(usual, 0.01)),
+        "log_price": np.log(usual),
         "price_last": last / usual,
         "price_lowest": np.where(np.isfinite(lowest), lowest, np.nan) / usual,
         "discount_1": depth[:, -1],
@@ -193,5 +195,11 @@ def last_known(values: Floats) -> Floats:
 def _holidays_in_week(monday: date, country: str) -> int:
     """Count the public holidays of a week."""
     days = [monday + timedelta(days=day) for day in range(7)]
-    calendar = holidays.country_holidays(country, years={day.year for day in days})
+    try:
+        calendar = holidays.country_holidays(country, years={day.year for day in days})
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"inventory.country={country!r} is no country whose holidays are known",
+            "Give its two-letter ISO 3166 code, for example US, GB or CN",
+        ) from error
     return sum(day in calendar for day in days)

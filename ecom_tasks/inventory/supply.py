@@ -156,17 +156,19 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
     return found
 
 
-def plan_assumptions(panel: Panel) -> list[str]:
-    """Say which weeks ahead were forecast without knowing their promotions."""
+def forecast_assumptions(panel: Panel, config: InventoryConfig) -> list[str]:
+    """Say what the forecasts take for granted: holidays, and weeks beyond every plan."""
+    found = [f"Public holidays are those of {config.country}, as configured"]
     if not panel.promotions:
-        return ["No promotions are known: forecasts go by sales, price and calendar alone"]
+        return [*found, "No promotions are known: forecasts go by sales, price and calendar alone"]
     ahead = range(panel.weeks, panel.announced.shape[1])
     blind = [panel.monday(week) for week in ahead if week > plans_reach(panel, panel.weeks)]
     if not blind:
-        return []
+        return found
     return [
+        *found,
         f"No promotion plan reaches the weeks from {blind[0]} on: there each product is taken to "
-        "be promoted as usual in its last 8 weeks"
+        "be promoted as usual in its last 8 weeks",
     ]
 
 

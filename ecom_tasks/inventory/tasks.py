@@ -144,7 +144,7 @@ def propose_orders(
         draft.write_frame("orders.parquet", orders)
         draft.metrics["service"] = service.judge(panel, judged.tests, agreed, config)
         draft.assumptions += supply.assumptions(agreed, counted, config)
-        draft.assumptions += supply.plan_assumptions(panel)
+        draft.assumptions += supply.forecast_assumptions(panel, config)
 
     return dataset.produce(
         run,

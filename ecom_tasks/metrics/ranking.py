@@ -124,8 +124,8 @@ def recall_at_k(at_rank: BoolArray, positives: IntArray, k: int) -> FloatArray:
 def mrr_at_k(at_rank: BoolArray, k: int) -> FloatArray:
     """Reciprocal of the rank of the first hit, 0 if there is none in the first k."""
     first_k = at_rank[:, : _checked(at_rank, k)]
-    reciprocal = 1 / (np.argmax(first_k, axis=1) + np.ones(len(first_k)))
-    return hit_rate_at_k(at_rank, k) * reciprocal
+    reciprocal = np.asarray(1 / (first_k.argmax(axis=1) + 1), dtype=np.float64)
+    return np.asarray(np.where(first_k.any(axis=1), reciprocal, 0.0), dtype=np.float64)
 
 
 def hit_rate_at_k(at_rank: BoolArray, k: int) -> FloatArray:

@@ -30,11 +30,12 @@ def render(
     windows = metrics["windows"]
     first = next(iter(windows.values()))["all"]
     gain, scores = first["gain"], first["contenders"]
+    scores = {name: values["ndcg_at_10"] for name, values in first["contenders"].items()}
     verdict = (
-        f"Of 1.0 that a perfect list of ten would score, these lists score "
-        f"{scores[RANKER]['ndcg_at_10']:.3f}; repeating what each buys most scores "
-        f"{scores[FREQUENCY]['ndcg_at_10']:.3f} (gain {gain['ndcg_at_10']:.3f}, 95% interval "
-        f"{gain['lower']:.3f} to {gain['upper']:.3f}, {first['customers']} customers)."
+        f"Of 1.0 that a perfect list of ten would score, these lists score {scores[RANKER]:.3f}; "
+        f"repeating what each buys most scores {scores[FREQUENCY]:.3f} (gain "
+        f"{gain['ndcg_at_10']:.3f}, interval {gain['lower']:.3f} to {gain['upper']:.3f}, "
+        f"{first['customers']} customers)."
     )
     sections = [
         Section(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -161,7 +162,15 @@ def test_what_is_right_meets_every_expectation(tmp_path: Path) -> None:
     results = validated(tmp_path, {name: good() for name, good in lakes.GOOD.items()})
     assert failed(results) == set()
     assert len(results) == sum(map(len, SUITES.values()))
-    assert (tmp_path / "out" / "data_docs" / "index.html").is_file()
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert f"{len(results)} expectations: 0 critical ones and 0 others were not met" in report
+    pages = sorted((tmp_path / "out").rglob("*.html"))
+    assert len(pages) == 2 + 2 * len(TABLES)  # of each table its suite and its result
+    front = (tmp_path / "out" / "data_docs" / "index.html").read_text()
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r"<(script|link|img)\b[^>]*http|url\([^)]*http", text), page
+        assert page.name in {"index.html", "report.html"} or f"/{page.name}" in front
 
 
 BROKEN: list[Callable[[], dict[str, Rows]]] = [
@@ -177,6 +186,17 @@ def test_every_expectation_can_fail(tmp_path: Path) -> None:
         assert all(len(each.rows) <= 5 for each in results)
         seen |= failed(results)
     assert all_expectations() - seen == set()
+
+
+def test_the_same_tables_give_the_same_pages(tmp_path: Path) -> None:
+    seen = []
+    for name in ("first", "second"):
+        lines = spoil(lakes.order_lines(), unit_price=-1.5)
+        validated(tmp_path / name, {"order_lines": lines, "products": lakes.products()})
+        out = tmp_path / name / "out"
+        seen.append({file.relative_to(out): file.read_bytes() for file in out.rglob("*.html")})
+    assert len(seen[0]) == 6
+    assert seen[0] == seen[1]
 
 
 def test_a_failure_shows_what_was_observed_and_the_rows(tmp_path: Path) -> None:

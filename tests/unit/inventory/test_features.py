@@ -8,6 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from ecom_tasks.errors import ConfigError
 from ecom_tasks.inventory.features import (
     history,
     last_known,
@@ -23,9 +24,11 @@ from tests.unit.inventory import shop
 WEEKS, ORIGIN = 70, 66
 RANDOM = np.random.default_rng(3)
 UNITS = RANDOM.poisson(6, size=(6, WEEKS)).astype(float)
-# Announced on the Monday before the week starts; the last one is known only after the origin.
-SHOWN = [(0, 20), (0, 40), (1, 30), (0, ORIGIN), (1, ORIGIN + 1)]
-ANNOUNCED = [MONDAY + timedelta(weeks=week - 1) for _, week in SHOWN]
+# Announced on the Monday before the week starts, so that of product 1 is known only after the
+# origin; that of product 2 for the same week was announced long before.
+SHOWN = [(0, 20), (0, 40), (1, 30), (0, ORIGIN), (1, ORIGIN + 1), (2, ORIGIN + 1)]
+ANNOUNCED = [MONDAY + timedelta(weeks=week - 1) for _, week in SHOWN[:-1]]
+ANNOUNCED.append(MONDAY + timedelta(weeks=60))
 CONFIG = shop.small()
 
 
@@ -85,11 +88,13 @@ def test_lags_and_means_by_hand() -> None:
 def test_a_plan_counts_from_its_announcement_on() -> None:
     found = panel()
     rows = found.keys["product_id"].to_list()
-    first, second = rows.index("p000"), rows.index("p001")
-    assert planned(found, ORIGIN, ORIGIN)["display"][first] == 1
-    assert planned(found, ORIGIN + 1, ORIGIN + 1)["display"][second] == 1
-    assert plans_reach(found, ORIGIN) == ORIGIN
-    assert plans_reach(found, ORIGIN - 2) == 40
+    late, early = rows.index("p001"), rows.index("p002")
+    before = planned(found, ORIGIN, ORIGIN + 1)["display"]
+    after = planned(found, ORIGIN + 1, ORIGIN + 1)["display"]
+    assert (before[late], before[early]) == (0, 1)
+    assert (after[late], after[early]) == (1, 1)
+    assert plans_reach(found, ORIGIN) == ORIGIN + 1
+    assert plans_reach(found, 60) == 40
 
 
 def test_beyond_every_plan_promotion_is_taken_to_be_as_usual() -> None:
@@ -108,6 +113,19 @@ def test_holidays_of_the_country_are_counted() -> None:
     assert american["holidays_after"][0] == 1  # New Year's Day 2025
     british = week_ahead(found, 51, 1, "GB")
     assert british["holidays"][0] == 2  # and Boxing Day
+    # Maundy Thursday, Good Friday and Easter Sunday, 2024-03-31.
+    assert week_ahead(found, 12, 1, "NO")["holidays"][0] == 3
+
+
+def test_an_unknown_country_is_named() -> None:
+    with pytest.raises(ConfigError, match="country='XX'"):
+        week_ahead(shop.panel(np.ones((1, 60)), CONFIG), 51, 1, "XX")
+
+
+def test_gifts_have_no_price_to_compare_with() -> None:
+    free = panel()
+    past = history(replace(free, price=np.zeros_like(free.price)), ORIGIN)
+    assert past["price_last"].tolist() == [0.0] * len(UNITS)
 
 
 @pytest.mark.parametrize(

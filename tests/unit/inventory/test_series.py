@@ -58,8 +58,8 @@ def test_weeks_go_on_to_the_day_of_the_run_where_nothing_sells_any_more() -> Non
 def test_too_short_a_history_says_how_many_weeks_are_needed() -> None:
     with pytest.raises(DataContractError, match=f"needs {WEEKS} complete weeks.*got {WEEKS - 1}"):
         shop.panel(STEADY[:, :-1], shop.small())
-    # (test + calibration + 1) windows of 2 weeks, and 4 to look back upon
-    assert WEEKS == (1 + 1 + 1) * 2 + 4
+    # (test + calibration + 1) windows of 2 weeks, and 8 to look back upon
+    assert WEEKS == (1 + 1 + 1) * 2 + 8
 
 
 def test_locations_are_summed_unless_asked_for() -> None:

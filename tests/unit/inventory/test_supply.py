@@ -108,12 +108,14 @@ def test_orders_that_must_last_beyond_the_forecast_are_told() -> None:
 def test_weeks_beyond_the_plans_are_told() -> None:
     weeks = shop.small().weeks_needed
     units = np.full((1, weeks), 3.0)
-    blind = shop.panel(units, shop.small(), shop.displays([(0, weeks)], [MONDAY]))
-    (told,) = supply.plan_assumptions(blind)
+    config = shop.small(country="GB")
+    blind = shop.panel(units, config, shop.displays([(0, weeks)], [MONDAY]))
+    holidays, told = supply.forecast_assumptions(blind, config)
+    assert "holidays are those of GB" in holidays
     assert str(blind.monday(weeks + 1)) in told
-    full = shop.panel(units, shop.small(), shop.displays([(0, weeks + 1)], [MONDAY]))
-    assert supply.plan_assumptions(full) == []
-    (none,) = supply.plan_assumptions(shop.panel(units, shop.small()))
+    full = shop.panel(units, config, shop.displays([(0, weeks + 1)], [MONDAY]))
+    assert supply.forecast_assumptions(full, config) == [holidays]
+    _, none = supply.forecast_assumptions(shop.panel(units, config), config)
     assert "No promotions are known" in none
 
 

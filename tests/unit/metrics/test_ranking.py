@@ -1,7 +1,8 @@
-"""Ranking metrics: by hand, beside an independent twin, by property."""
+"""Ranking metrics: by hand, beside an independent twin, and by property."""
 
 from __future__ import annotations
 
+import doctest
 import math
 
 import numpy as np
@@ -12,75 +13,133 @@ from hypothesis import strategies as st
 
 from ecom_tasks.metrics import ranking
 
-
-def frame(lists: dict[str, list[str]]) -> pl.DataFrame:
-    rows = [
-        {"customer_id": customer, "product_id": product, "rank": rank}
-        for customer, products in lists.items()
-        for rank, product in enumerate(products, 1)
-    ]
-    schema = {"customer_id": pl.String, "product_id": pl.String, "rank": pl.Int64}
-    return pl.DataFrame(rows, schema=schema)
-
-
-def hits(ranked: dict[str, list[str]], right: dict[str, list[str]], depth: int) -> ranking.Hits:
-    customers = pl.Series(sorted({*ranked, *right}), dtype=pl.String)
-    return ranking.hits(frame(ranked), frame(right).drop("rank"), customers, depth)
+DEPTH = 8
+rows = st.lists(
+    st.tuples(st.lists(st.booleans(), min_size=DEPTH, max_size=DEPTH), st.integers(0, 6)).filter(
+        lambda row: sum(row[0]) + row[1] > 0
+    ),
+    min_size=1,
+    max_size=12,
+)
+depths = st.integers(1, DEPTH)
 
 
-def test_by_hand() -> None:
-    found = hits(
-        {"ann": ["a", "b", "c"], "bob": ["a", "b", "c"]}, {"ann": ["a", "c"], "bob": ["z"]}, 3
+def arrays(given_rows: list[tuple[list[bool], int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Hits at each rank, and positives: those ranked and some that were not."""
+    at_rank = np.array([row for row, _ in given_rows], dtype=bool)
+    return at_rank, at_rank.sum(axis=1) + np.array([missed for _, missed in given_rows])
+
+
+def test_ndcg_by_hand() -> None:
+    at_rank = np.array([[True, False, True], [False, False, False]])
+    found = ranking.ndcg_at_k(at_rank, np.array([2, 1]), 3)
+    best = 1 / math.log2(2) + 1 / math.log2(3)
+    assert found == pytest.approx([(1 / math.log2(2) + 1 / math.log2(4)) / best, 0])
+
+
+def test_the_ideal_of_ndcg_is_cut_at_k_and_the_positives_of_recall_are_not() -> None:
+    at_rank, positives = np.array([[True, True, False]]), np.array([5])
+    assert ranking.ndcg_at_k(at_rank, positives, 2) == pytest.approx([1.0])
+    assert ranking.recall_at_k(at_rank, positives, 2) == pytest.approx([2 / 5])
+
+
+def test_mrr_and_hit_rate_look_no_deeper_than_k() -> None:
+    at_rank = np.array([[False, False, True], [False, True, True]])
+    assert ranking.mrr_at_k(at_rank, 2) == pytest.approx([0, 1 / 2])
+    assert ranking.mrr_at_k(at_rank, 3) == pytest.approx([1 / 3, 1 / 2])
+    assert ranking.hit_rate_at_k(at_rank, 2) == pytest.approx([0, 1])
+
+
+def twin(hit: list[bool], positives: int, k: int) -> dict[str, float]:
+    """The textbook formulas for one customer, one rank at a time."""
+    gain, first = 0.0, 0.0
+    for rank in range(1, k + 1):
+        if hit[rank - 1]:
+            gain += math.log(2) / math.log(rank + 1)
+            first = first or 1 / rank
+    ideal = sum(math.log(2) / math.log(rank + 1) for rank in range(1, min(k, positives) + 1))
+    return {"ndcg": gain / ideal, "recall": sum(hit[:k]) / positives, "mrr": first,
+            "hit_rate": float(first > 0)}  # fmt: skip
+
+
+@given(given_rows=rows, k=depths)
+def test_the_twin_agrees(given_rows: list[tuple[list[bool], int]], k: int) -> None:
+    at_rank, positives = arrays(given_rows)
+    expected = [twin(hit, int(n), k) for (hit, _), n in zip(given_rows, positives, strict=True)]
+    found = {
+        "ndcg": ranking.ndcg_at_k(at_rank, positives, k),
+        "recall": ranking.recall_at_k(at_rank, positives, k),
+        "mrr": ranking.mrr_at_k(at_rank, k),
+        "hit_rate": ranking.hit_rate_at_k(at_rank, k),
+    }
+    for name, values in found.items():
+        assert values == pytest.approx([each[name] for each in expected]), name
+
+
+@given(given_rows=rows, k=depths, rank=st.integers(0, DEPTH - 2))
+def test_moving_a_hit_up_never_lowers_ndcg(
+    given_rows: list[tuple[list[bool], int]], k: int, rank: int
+) -> None:
+    at_rank, positives = arrays(given_rows)
+    better = at_rank.copy()
+    better[:, rank] |= at_rank[:, rank + 1]
+    better[:, rank + 1] = at_rank[:, rank] & at_rank[:, rank + 1]
+    before = ranking.ndcg_at_k(at_rank, positives, k)
+    after = ranking.ndcg_at_k(better, positives, k)
+    assert (after >= before - 1e-12).all()
+    assert ((after >= 0) & (after <= 1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_k_outside_the_depth_is_named(k: int) -> None:
+    with pytest.raises(ValueError, match=rf"k must lie in 1\.\.3 .* got {k}"):
+        ranking.mrr_at_k(np.zeros((1, 3), dtype=bool), k)
+
+
+def pairs(text: str) -> pl.DataFrame:
+    """`ann:milk ann:tea` as customer_id, product_id."""
+    schema = {"customer_id": pl.String, "product_id": pl.String}
+    return pl.DataFrame([pair.split(":") for pair in text.split()], schema=schema, orient="row")
+
+
+def test_of_equal_scores_the_smaller_product_goes_first() -> None:
+    scored = pairs("ann:tea ann:milk ann:jam bob:tea").with_columns(
+        pl.Series("score", [1.0, 1.0, 2.0, 0.0])
     )
-    assert found.customers == ["ann", "bob"]
-    ideal = 1 + 1 / math.log2(3)
-    ndcg = ranking.ndcg_at_k(found.at_rank, found.positives, 3)
-    assert ndcg == pytest.approx([(1 + 1 / math.log2(4)) / ideal, 0])
-    assert ranking.recall_at_k(found.at_rank, found.positives, 2) == pytest.approx([1 / 2, 0])
-    assert ranking.mrr_at_k(found.at_rank, 3) == pytest.approx([1, 0])
-    assert ranking.hit_rate_at_k(found.at_rank, 3) == pytest.approx([1, 0])
-
-
-def test_customers_without_positives_are_left_out_and_without_list_get_zero() -> None:
-    found = hits({"ann": ["a"], "bob": ["a"]}, {"bob": ["a"], "cid": ["a"]}, 1)
-    assert found.customers == ["bob", "cid"]
-    assert ranking.ndcg_at_k(found.at_rank, found.positives, 1) == pytest.approx([1, 0])
-
-
-def test_of_equal_scores_the_smaller_id_goes_first() -> None:
-    scored = pl.DataFrame({
-        "customer_id": ["ann"] * 3, "product_id": ["c", "a", "b"], "score": [1.0, 1.0, 2.0],
-    })  # fmt: skip
     ranked = ranking.rank_within(scored, 2)
-    assert ranked["product_id"].to_list() == ["b", "a"]
-    assert ranked["rank"].to_list() == [1, 2]
+    assert ranked.select("customer_id", "product_id", "rank").rows() == [
+        ("ann", "jam", 1),
+        ("ann", "milk", 2),
+        ("bob", "tea", 1),
+    ]
 
 
-ids = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8)
+def test_hits_leave_out_customers_without_positives_and_keep_those_without_lists() -> None:
+    ranked = pairs("ann:tea ann:milk eve:tea").with_columns(pl.Series("rank", [1, 2, 1]))
+    right = pairs("ann:milk ann:jam bob:tea zoe:tea")
+    found = ranking.hits(ranked, right, pl.Series(["ann", "bob", "eve"]), 3)
+    assert found.customers == ["ann", "bob"]  # eve bought nothing; nobody asked for zoe
+    assert found.at_rank.tolist() == [[False, True, False], [False, False, False]]
+    assert found.positives.tolist() == [2, 1]
 
 
-@given(listed=ids, right=ids.filter(bool), k=st.integers(1, 8))
-def test_as_an_independent_twin_says(listed: list[str], right: list[str], k: int) -> None:
-    found = hits({"ann": listed}, {"ann": right}, 8)
-    gained = sum(1 / math.log2(i + 2) for i, p in enumerate(listed[:k]) if p in right)
-    ideal = sum(1 / math.log2(i + 2) for i in range(min(k, len(right))))
-    first = next((i for i, p in enumerate(listed[:k], 1) if p in right), None)
-    assert ranking.ndcg_at_k(found.at_rank, found.positives, k)[0] == pytest.approx(gained / ideal)
-    assert ranking.mrr_at_k(found.at_rank, k)[0] == pytest.approx(1 / first if first else 0)
-    share = len(set(listed[:k]) & set(right)) / len(right)
-    assert ranking.recall_at_k(found.at_rank, found.positives, k)[0] == pytest.approx(share)
+def test_bootstrap_of_a_constant_is_that_constant() -> None:
+    assert ranking.bootstrap_interval(np.full(30, 0.25)) == pytest.approx((0.25, 0.25))
 
 
-def test_k_beyond_the_depth_is_refused() -> None:
-    found = hits({"ann": ["a"]}, {"ann": ["a"]}, 3)
-    with pytest.raises(ValueError, match=r"k must lie in 1\.\.3 .* got 4"):
-        ranking.ndcg_at_k(found.at_rank, found.positives, 4)
+def test_bootstrap_is_as_wide_as_the_normal_interval() -> None:
+    values = np.random.default_rng(1).normal(size=400)
+    low, high = ranking.bootstrap_interval(values, level=0.9, resamples=4000, seed=2)
+    error = values.std() / math.sqrt(400)
+    assert low == pytest.approx(values.mean() - 1.645 * error, abs=0.15 * error)
+    assert high == pytest.approx(values.mean() + 1.645 * error, abs=0.15 * error)
 
 
-def test_bootstrap_interval_is_that_of_the_normal_for_many_customers() -> None:
-    values = np.random.default_rng(1).normal(5.0, 2.0, 2000)
-    low, high = ranking.bootstrap_interval(values, resamples=4000)
-    half = 1.96 * values.std() / math.sqrt(len(values))
-    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
-    assert ranking.bootstrap_interval(np.full(10, 3.0)) == (3.0, 3.0)
+def test_level_outside_the_open_interval_is_named() -> None:
+    with pytest.raises(ValueError, match=r"level must lie in \(0, 1\), got 1"):
+        ranking.bootstrap_interval(np.zeros(2), level=1)
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(ranking).failed == 0
+    assert doctest.testmod(ranking).attempted > 0

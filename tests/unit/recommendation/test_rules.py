@@ -1,67 +1,86 @@
-"""Rules: nothing forbidden is listed, and no list is shorter than it could be."""
+"""Rules stand inside top-k: lists are full whenever enough eligible products exist."""
 
 from __future__ import annotations
 
-from datetime import date
-
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ecom_tasks.recommendation import rules
 from ecom_tasks.recommendation.config import RecommendationConfig
+from tests import builders
 
-PRODUCTS = [f"p{i}" for i in range(8)]
-CONFIG = RecommendationConfig()
+PRODUCTS = pl.DataFrame({
+    "product_id": ["ale", "beer", "jam", "old"],
+    "category": ["drinks/beer", "drinks/beer/dark", "drinksome", None],
+    "days_since_last_sale": [0.0, 84.0, 1.0, 85.0],
+})
 
 
-@given(
-    scores=st.dictionaries(st.sampled_from(PRODUCTS), st.floats(-5, 5), min_size=1),
-    allowed=st.sets(st.sampled_from(PRODUCTS)),
-    k=st.integers(1, 9),
+def eligible(stock: pl.DataFrame | None = None, **settings: object) -> list[str]:
+    config = RecommendationConfig(**settings)  # type: ignore[arg-type]
+    return rules.eligible(PRODUCTS, stock, config)["product_id"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        ({}, ["ale", "beer", "jam"]),
+        ({"stale_days": 100}, ["ale", "beer", "jam", "old"]),
+        ({"excluded_products": ("jam",)}, ["ale", "beer"]),
+        ({"excluded_categories": ("drinks",)}, ["jam"]),
+        ({"excluded_categories": ("drinks/beer/dark",)}, ["ale", "jam"]),
+    ],
 )
-def test_a_list_has_k_products_whenever_k_are_eligible(
-    scores: dict[str, float], allowed: set[str], k: int
+def test_eligible_products(settings: dict[str, object], left: list[str]) -> None:
+    assert eligible(**settings) == left
+
+
+def test_a_product_that_the_latest_count_finds_nowhere_is_left_out() -> None:
+    def counted(product: str, location: str, on: int, hand: float) -> dict[str, object]:
+        return {"product_id": product, "location_id": location,
+                "snapshot_on": builders.day(on), "on_hand": hand}  # fmt: skip
+
+    stock = builders.table(
+        builders.tables.STOCK,
+        [
+            counted("ale", "north", 0, 5), counted("ale", "north", 1, 0),
+            counted("jam", "north", 1, 0), counted("jam", "south", 0, 2),
+        ],
+    )  # fmt: skip
+    assert eligible(stock) == ["beer", "jam"]  # of beer nothing is known
+
+
+NAMES = [f"p{n}" for n in range(8)]
+scores = st.dictionaries(
+    st.tuples(st.sampled_from(["ann", "bob"]), st.sampled_from(NAMES)),
+    st.floats(-5, 5),
+    min_size=1,
+)
+
+
+@given(scored=scores, allowed=st.sets(st.sampled_from(NAMES)), k=st.integers(1, 10))
+def test_every_list_has_k_products_whenever_k_are_eligible(
+    scored: dict[tuple[str, str], float], allowed: set[str], k: int
 ) -> None:
-    scored = pl.DataFrame({
-        "customer_id": ["ann"] * len(scores),
-        "product_id": list(scores),
-        "score": list(scores.values()),
-        "generator": ["repeat"] * len(scores),
-    })
-    popular = pl.DataFrame({"product_id": PRODUCTS, "score": [9.0 - i for i in range(8)]})
-    eligible = pl.DataFrame({"product_id": sorted(allowed)}, schema={"product_id": pl.String})
-    listed = rules.top_k(scored, eligible, popular, k)
-    assert set(listed["product_id"]) <= allowed
-    assert listed.height == min(k, len(allowed))
-    assert listed["product_id"].n_unique() == listed.height
-    assert listed["rank"].to_list() == list(range(1, listed.height + 1))
-    ranked = sorted((p for p in scores if p in allowed), key=lambda p: (-scores[p], p))
-    assert listed["product_id"].to_list()[: len(ranked)] == ranked[:k]
-
-
-def catalogue() -> pl.DataFrame:
-    return pl.DataFrame({
-        "product_id": ["fresh", "stale", "wine", "winegum", "secret", "gone"],
-        "category": ["Food", "Food", "Drinks/Wine", "Drinks/Winegum", None, "Food"],
-        "days_since_last_sale": [0.0, 85.0, 1.0, 1.0, 1.0, 1.0],
-    })
-
-
-def test_each_rule_takes_out_what_it_names() -> None:
-    config = RecommendationConfig(
-        excluded_products=("secret",), excluded_categories=("Drinks/Wine",), stale_days=84
-    )
-    stock = pl.DataFrame({
-        "product_id": ["gone", "gone", "fresh", "fresh"],
-        "location_id": ["north", "north", "north", "south"],
-        "snapshot_on": [date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 2), date(2024, 1, 1)],
-        "on_hand": [5.0, 0.0, 0.0, 1.0],
-    })
-    found = rules.eligible(catalogue(), stock, config)["product_id"].to_list()
-    assert found == ["fresh", "winegum"]
-
-
-def test_without_stock_everything_on_sale_is_eligible() -> None:
-    found = rules.eligible(catalogue(), None, CONFIG)["product_id"].to_list()
-    assert found == ["fresh", "gone", "secret", "wine", "winegum"]
+    frame = pl.DataFrame(
+        [(*pair, value, "als") for pair, value in scored.items()],
+        schema=["customer_id", "product_id", "score", "generator"], orient="row",
+    )  # fmt: skip
+    may = pl.DataFrame({"product_id": sorted(allowed)}, schema={"product_id": pl.String})
+    liked = pl.DataFrame({"product_id": NAMES, "score": [float(n) for n in range(8, 0, -1)]})
+    lists = rules.top_k(frame, may, liked, k)
+    assert set(lists["product_id"]) <= allowed
+    for customer in {customer for customer, _ in scored}:
+        mine = lists.filter(customer_id=customer)
+        assert mine.height == min(k, len(allowed))
+        assert mine["rank"].to_list() == list(range(1, mine.height + 1))
+        assert mine["product_id"].is_unique().all()
+        own = mine.filter(generator="als")
+        assert own["rank"].to_list() == list(range(1, own.height + 1))  # fill stands behind
+        best = sorted(
+            (value for (who, what), value in scored.items() if who == customer and what in allowed),
+            reverse=True,
+        )
+        assert own["score"].to_list() == best[:k]

@@ -1,0 +1,30 @@
+"""Snapshots of small shops, made with the feature tables themselves."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import polars as pl
+
+from ecom_tasks.features import customers, demand, interactions, products
+from ecom_tasks.recommendation.snapshots import Snapshot
+from tests.builders import Shop
+
+
+def snapshot(shop: Shop, cutoff: date) -> Snapshot:
+    """What was known of `shop` at `cutoff`; orders count half after 84 days."""
+    lines, goods, plans = (
+        table.lazy() for table in (shop.order_lines, shop.products, shop.promotions)
+    )
+    return Snapshot(
+        cutoff=cutoff,
+        customers=customers.build(lines, goods, cutoff).collect(),
+        products=products.build(lines, goods, cutoff).collect(),
+        pairs=interactions.build(lines, goods, cutoff, 84.0).collect(),
+        calendar=demand.promotion_calendar(plans, goods, shop.as_of, 8).collect(),
+    )
+
+
+def block_of(name: str) -> pl.Expr:
+    """Block that a customer or product of `block_shop` belongs to."""
+    return pl.col(name).str.head(2)

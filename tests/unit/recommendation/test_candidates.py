@@ -1,0 +1,129 @@
+"""Candidate generation on a shop whose blocks are planted: tastes never cross a block."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import sparse
+
+from ecom_tasks.recommendation import candidates
+from ecom_tasks.recommendation.candidates import als, matrix, neighbours, popular, repeat
+from ecom_tasks.recommendation.config import RecommendationConfig
+from tests.builders import block_shop
+from tests.unit.recommendation.shops import block_of, snapshot
+
+CONFIG = RecommendationConfig(
+    repeat_candidates=5, neighbour_candidates=4, als_candidates=4, popular_candidates=3,
+    als_factors=8, neighbour_shrinkage=1.0,
+)  # fmt: skip
+SHOP = block_shop(weeks=6, goods=12)
+SNAPSHOT = snapshot(SHOP, SHOP.as_of)
+KNOWN = SNAPSHOT.interactions(CONFIG.min_customers)
+OWN = KNOWN.select("customer_id", "product_id")
+
+
+@pytest.mark.parametrize("name", candidates.GENERATORS)
+def test_every_generator_has_the_same_form(name: str) -> None:
+    found = candidates.GENERATORS[name](KNOWN, CONFIG)
+    assert found.columns == ["customer_id", "product_id", "score", "generator"]
+    assert found["generator"].unique().to_list() == [name]
+    assert not found.select("customer_id", "product_id").is_duplicated().any()
+    assert set(found["customer_id"]) == set(KNOWN["customer_id"])
+    again = candidates.GENERATORS[name](KNOWN.sample(fraction=1, shuffle=True, seed=1), CONFIG)
+    key = ["customer_id", "product_id"]
+    assert found.sort(key).equals(again.sort(key))
+
+
+@pytest.mark.parametrize("generate", [neighbours.generate, als.generate])
+def test_new_products_come_from_the_customers_own_block(generate: candidates.Generator) -> None:
+    found = generate(KNOWN, CONFIG).join(OWN, on=["customer_id", "product_id"], how="anti")
+    best = found.sort("score", descending=True).group_by("customer_id").head(1)
+    assert best.height > 0.8 * KNOWN["customer_id"].n_unique()
+    assert best.filter(block_of("customer_id") != block_of("product_id")).is_empty()
+
+
+def test_repeat_takes_the_most_and_most_recently_bought() -> None:
+    found = repeat.generate(KNOWN, CONFIG)
+    sizes = found.group_by("customer_id").len().join(OWN.group_by("customer_id").len("own"),
+                                                     on="customer_id")  # fmt: skip
+    assert (sizes["len"] == sizes["own"].clip(upper_bound=5)).all()
+    left_out = KNOWN.join(found, on=["customer_id", "product_id"], how="anti")
+    worst = found.group_by("customer_id").agg(pl.col("score").min())
+    compared = left_out.join(worst, on="customer_id")
+    assert compared.height > 0
+    assert (compared["recency_weighted_orders"] <= compared["score"]).all()
+
+
+def test_the_typical_interval_is_drawn_to_the_product_by_two_gaps() -> None:
+    pairs = pl.DataFrame({
+        "customer_id": ["ann", "bob", "eve", "zoe"],
+        "product_id": ["milk", "milk", "new", "new"],
+        "orders": [7.0, 1.0, 3.0, 1.0],
+        "mean_days_between_orders": [10.0, None, 4.0, None],
+    })
+    usual = pl.DataFrame({
+        "product_id": ["milk", "new"],
+        "mean_days_between_purchases": [30.0, None],
+    })
+    found = repeat.typical_interval(pairs, usual).sort("customer_id")
+    assert found["interval_days"].to_list() == [(6 * 10 + 2 * 30) / 8, 30.0, 4.0, None]
+
+
+def interactions(rows: list[tuple[str, str, float]]) -> pl.DataFrame:
+    frame = pl.DataFrame(rows, schema=["customer_id", "product_id", "orders_28d"], orient="row")
+    return frame.with_columns(orders=pl.lit(1.0), recency_weighted_orders=pl.lit(1.0))
+
+
+def test_popular_counts_recent_customers_and_leaves_out_what_is_owned() -> None:
+    known = interactions([
+        ("ann", "old", 0), ("bob", "old", 0), ("eve", "old", 0),
+        ("ann", "now", 9), ("bob", "now", 1), ("zoe", "one", 1),
+    ])  # fmt: skip
+    assert popular.popularity(known)["product_id"].to_list() == ["now", "one", "old"]
+    found = popular.generate(known, CONFIG).sort("score", descending=True)
+    assert found.filter(customer_id="ann")["product_id"].to_list() == ["one"]
+    assert found.filter(customer_id="zoe")["product_id"].to_list() == ["now", "old"]
+
+
+def test_similarity_is_the_cosine_with_shrinkage() -> None:
+    orders = sparse.csr_matrix(np.array([[1, 1, 0], [1, 0, 2]], dtype=np.float32))
+    near = neighbours.similarity(orders, neighbours=3, shrinkage=2.0).toarray()
+    assert near[0, 1] == pytest.approx(1 / (np.sqrt(2) * 1 + 2))
+    assert near[0, 2] == pytest.approx(2 / (np.sqrt(2) * 2 + 2))
+    assert near[1, 2] == 0
+    assert np.diag(near).tolist() == [0, 0, 0]
+    nearest = neighbours.similarity(orders, neighbours=1, shrinkage=2.0).toarray()
+    assert (nearest > 0).sum(axis=1).tolist() == [1, 1, 1]
+    assert nearest[0, 2] > 0
+
+
+def test_the_strongest_reason_is_a_product_the_customer_owns() -> None:
+    known = matrix.encode(
+        interactions([("ann", "milk", 1), ("bob", "milk", 1), ("bob", "jam", 1), ("eve", "jam", 1),
+                      ("eve", "nut", 1)]), 9)  # fmt: skip
+    near = neighbours.similarity(known.orders, 9, 1.0)
+    asked = pl.DataFrame({"customer_id": ["ann", "ann"], "product_id": ["jam", "nut"]})
+    found = neighbours.strongest(asked, known, near)
+    assert found.rows() == [("ann", "jam", "milk")]  # nobody who bought nuts bought milk
+
+
+def test_encoding_keeps_the_products_with_most_customers_and_every_customer() -> None:
+    known = matrix.encode(
+        interactions([("ann", "milk", 1), ("bob", "milk", 1), ("eve", "jam", 1)]), 1
+    )
+    assert known.products["product_id"].to_list() == ["milk"]
+    assert known.customers["customer_id"].to_list() == ["ann", "bob", "eve"]
+    assert known.orders.toarray().ravel() == pytest.approx([np.log(2), np.log(2), 0])
+
+
+def test_the_union_holds_own_products_from_repeat_alone() -> None:
+    united = candidates.propose(KNOWN, CONFIG)
+    pair = ["customer_id", "product_id"]
+    own = united.filter(pl.col("is_new") == 0)
+    assert own.select(pair).equals(repeat.generate(KNOWN, CONFIG).select(pair).sort(pair))
+    assert united.filter(pl.col("is_new") == 1).join(OWN, on=pair, how="semi").is_empty()
+    assert not united.select(pair).is_duplicated().any()
+    best = united.filter(pl.col("popular_rank") == 1)
+    assert best["customer_id"].is_unique().all()
+    assert best.height == united["customer_id"].n_unique()

@@ -1,0 +1,96 @@
+"""Judging: baselines beside the model, intervals, and the gate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ecom_tasks.errors import ModelRejectedError
+from ecom_tasks.recommendation import evaluate
+from ecom_tasks.recommendation.config import RecommendationConfig
+
+CONFIG = RecommendationConfig(resamples=50)
+KNOWN = pl.DataFrame({
+    "customer_id": ["ann", "ann", "bob", "eve"],
+    "product_id": ["milk", "tea", "milk", "jam"],
+    "recency_weighted_orders": [2.0, 1.0, 1.0, 1.0],
+    "orders_28d": [1.0, 1.0, 1.0, 1.0],
+})
+
+
+def scored(rows: list[tuple[str, str, float, bool]]) -> pl.DataFrame:
+    names = ["customer_id", "product_id", "score", "is_new"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+BOUGHT = pl.DataFrame({
+    "customer_id": ["ann", "ann", "bob", "new"],
+    "product_id": ["tea", "jam", "jam", "milk"],
+    "is_new": [False, True, True, True],
+})
+
+
+def test_model_and_baselines_are_judged_on_the_same_customers() -> None:
+    model = scored([("ann", "tea", 9, False), ("ann", "jam", 8, True), ("bob", "milk", 3, False),
+                    ("bob", "jam", 2, True)])  # fmt: skip
+    found = evaluate.judge(model, KNOWN, BOUGHT, CONFIG)
+    everything = found["all"]
+    assert everything["customers"] == 2  # eve bought nothing, `new` was unknown
+    second = 1 / math.log2(3)
+    contenders = everything["contenders"]
+    # ann's list is perfect; bob's only product stands second.
+    assert contenders[evaluate.RANKER]["ndcg_at_10"] == pytest.approx((1 + second) / 2, abs=1e-6)
+    # Own frequency: ann gets milk, tea (one of two found, at rank 2), bob milk.
+    assert contenders[evaluate.FREQUENCY]["ndcg_at_10"] == pytest.approx(
+        second / (1 + second) / 2, abs=1e-6
+    )
+    # Popularity: milk, then jam and tea by id.
+    third = 1 / math.log2(4)
+    assert contenders[evaluate.POPULAR]["ndcg_at_10"] == pytest.approx(
+        ((second + third) / (1 + second) + second) / 2, abs=1e-6
+    )
+    assert everything["gain"]["over"] == evaluate.FREQUENCY
+    assert everything["gain"]["ndcg_at_10"] == pytest.approx(
+        (1 + second) / 2 - second / (1 + second) / 2, abs=1e-6
+    )
+
+
+def test_new_products_are_ranked_without_what_the_customer_owns() -> None:
+    model = scored([("ann", "tea", 9, False), ("ann", "jam", 8, True), ("bob", "milk", 3, False),
+                    ("bob", "tea", 2, True)])  # fmt: skip
+    new = evaluate.judge(model, KNOWN, BOUGHT, CONFIG)["new"]
+    assert new["customers"] == 2
+    assert new["contenders"][evaluate.RANKER]["ndcg_at_10"] == pytest.approx(1 / 2)
+    assert new["contenders"][evaluate.POPULAR]["hit_rate_at_10"] == 1
+    assert new["gain"]["over"] == evaluate.POPULAR
+
+
+def windows(*gains: float) -> dict[str, Any]:
+    gain = {"over": evaluate.FREQUENCY, "lower": -1.0, "upper": 1.0}
+    return {f"w{n}": {"all": {"gain": gain | {"ndcg_at_10": g}}} for n, g in enumerate(gains)}
+
+
+def test_the_gate_needs_a_gain_in_every_window() -> None:
+    evaluate.gate(windows(0.01, 0.02), CONFIG)
+    for gains in ((0.01, 0.0), (-0.01, 0.5)):
+        with pytest.raises(ModelRejectedError, match="own purchase frequency"):
+            evaluate.gate(windows(*gains), CONFIG)
+    strict = CONFIG.model_copy(update={"smallest_gain": 0.015})
+    with pytest.raises(ModelRejectedError, match=r"From w0 the ranker gains 0\.0100"):
+        evaluate.gate(windows(0.01, 0.02), strict)
+
+
+def test_cold_products_are_judged_by_new_purchases_of_them_only() -> None:
+    proposed = pl.DataFrame({"customer_id": ["ann", "bob"], "product_id": ["kiwi", "kiwi"],
+                             "rank": [1, 1]})  # fmt: skip
+    bought = pl.DataFrame({
+        "customer_id": ["ann", "bob", "eve"],
+        "product_id": ["kiwi", "lime", "milk"],
+        "is_new": [True, True, True],
+    })
+    cold = pl.Series("product_id", ["kiwi", "lime"])
+    found = evaluate.judge_cold(proposed, KNOWN, cold, bought, 1)
+    assert found == {"customers": 2, "two_tower": 1 / 2, evaluate.POPULAR: 0}

@@ -1,0 +1,92 @@
+"""The ranker learns what is planted, and only from what it is given."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ecom_tasks.recommendation import ranker
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.recommendation.features import NAMES
+from ecom_tasks.recommendation.ranker import Examples, Rounds
+
+CONFIG = RecommendationConfig(
+    count_rounds=30, rank_rounds=5, patience=5, min_child_weight=1, column_share=1.0
+)
+TELLING = NAMES.index("recency_weighted_orders")
+
+
+def planted(seed: int, customers: int = 60, each: int = 20) -> Examples:
+    """Orders follow one feature alone; all others are noise."""
+    random = np.random.default_rng(seed)
+    rows = customers * each
+    features = random.normal(size=(rows, len(NAMES))).astype(np.float32)
+    orders = random.poisson(np.exp(1.5 * features[:, TELLING] - 1.5)).astype(np.float32)
+    group = np.repeat(np.arange(customers, dtype=np.uint32), each)
+    return Examples(features, orders, group, np.ones(rows, dtype=np.float32))
+
+
+def frame(features: np.ndarray) -> pl.DataFrame:
+    ids = [f"{number:05d}" for number in range(len(features))]
+    return pl.DataFrame(features, schema=list(NAMES), orient="row").with_columns(
+        customer_id=pl.lit("ann"), product_id=pl.Series(ids)
+    )
+
+
+def test_scores_follow_the_planted_feature() -> None:
+    model = ranker.train(planted(1, customers=200), Rounds(30, 5), CONFIG)
+    later = planted(2).features
+    scored = ranker.score(model, frame(later))
+    assert np.corrcoef(later[:, TELLING], scored["score"].to_numpy())[0, 1] > 0.9
+    assert scored.columns == ["customer_id", "product_id", "is_new", "score"]
+
+
+def test_the_same_examples_give_the_same_bytes() -> None:
+    first, second = (ranker.train(planted(1), Rounds(10, 3), CONFIG) for _ in range(2))
+    assert first.save_raw("ubj") == second.save_raw("ubj")
+    other = ranker.train(planted(2), Rounds(10, 3), CONFIG)
+    assert first.save_raw("ubj") != other.save_raw("ubj")
+
+
+def test_both_kinds_of_trees_stand_in_one_model() -> None:
+    assert ranker.train(planted(1), Rounds(10, 3), CONFIG).num_boosted_rounds() == 13
+    assert ranker.train(planted(1), Rounds(10, 0), CONFIG).num_boosted_rounds() == 10
+
+
+def test_early_stopping_takes_the_best_number_of_trees_and_learns_nothing_from_noise() -> None:
+    rounds, curves = ranker.choose_rounds(planted(1), planted(2), CONFIG)
+    counted = curves["expected orders"]
+    assert rounds.count == int(np.argmax(counted)) + 1
+    assert counted[rounds.count - 1] == max(counted)
+    if rounds.rank:
+        assert max(curves["LambdaMART"]) > max(counted)
+    without = CONFIG.model_copy(update={"rank_rounds": 0})
+    assert ranker.choose_rounds(planted(1), planted(2), without)[0] == Rounds(rounds.count, 0)
+
+
+def test_examples_label_every_candidate_of_active_customers() -> None:
+    candidates = pl.concat([frame(planted(1).features[:3]), frame(planted(2).features[:2])])
+    candidates = candidates.with_columns(customer_id=pl.Series(["ann"] * 3 + ["bob"] * 2))
+    labels = pl.DataFrame({"customer_id": ["ann"], "product_id": ["00001"], "orders": [4.0]})
+    found = ranker.examples(candidates, labels)
+    assert found.orders.tolist() == [0, 4, 0]  # bob was not there
+    assert found.features.shape == (3, len(NAMES))
+    assert found.group.tolist() == [0, 0, 0]
+
+
+def test_joined_windows_keep_their_customers_apart() -> None:
+    joined = ranker.join([planted(1, customers=3, each=2), planted(2, customers=2, each=2)])
+    assert joined.group.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert len(joined.orders) == len(joined.features) == len(joined.weight) == 10
+
+
+def test_thinning_keeps_all_orders_and_the_weight_of_the_whole() -> None:
+    whole = planted(1, customers=400)
+    thinned = ranker.thin(whole, 0.25, seed=3)
+    assert thinned.orders.sum() == whole.orders.sum()
+    rest = thinned.orders == 0
+    assert set(thinned.weight[~rest]) == {1.0}
+    assert thinned.weight[rest].sum() == pytest.approx((whole.orders == 0).sum(), rel=0.1)
+    assert rest.sum() < 0.3 * (whole.orders == 0).sum()
+    assert (ranker.thin(whole, 0.25, seed=3).features == thinned.features).all()
