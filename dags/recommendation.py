@@ -35,5 +35,7 @@ with DAG(
             "recommendation",
             pools={"pin_features": "default_pool"},
             outlets={"publish_release": released("recommendation")},
+            # It takes the longest of the models: begun first, all of them end earlier.
+            urgency=10,
         )
     )

@@ -69,6 +69,7 @@ def airflow_steps(
     *,
     pools: Mapping[str, str] | None = None,
     outlets: Mapping[str, Asset] | None = None,
+    urgency: int = 1,
 ) -> Step:
     """Enter each task of a flow in the DAG being built.
 
@@ -77,6 +78,7 @@ def airflow_steps(
     domain : name under which the flow is registered.
     pools : task name -> pool; the others run in `compute`.
     outlets : task name -> asset whose event it emits.
+    urgency : where tasks of several DAGs wait for a slot, those of the higher go first.
     """
 
     def step(
@@ -96,6 +98,7 @@ def airflow_steps(
             doc_md=task.__doc__,
             pool=(pools or {}).get(name, HEAVY),
             outlets=[asset] if asset else [],
+            priority_weight=urgency,
             retries=RETRIES,
             retry_policy=RETRY_POLICY,
         )

@@ -167,9 +167,10 @@ def _released(running: services.Services, progress: following.Progress, domain: 
 def _show(console: Console, running: services.Services, brought: dict[str, Brought]) -> None:
     from rich.table import Table
 
-    table = Table("domain", "version", "headline", "plain baseline", "rows published",
-                  title="Published, pulled back and verified")  # fmt: skip
-    table.add_column("lies in", overflow="fold")
+    table = Table("domain", title="Published, pulled back and verified")
+    table.add_column("version", no_wrap=True)
+    for column in ("headline", "plain baseline", "rows published"):
+        table.add_column(column)
     for domain, each in brought.items():
         headline = each.manifest.headline
         table.add_row(
@@ -178,11 +179,12 @@ def _show(console: Console, running: services.Services, brought: dict[str, Broug
             f"{headline.value:.4g} {headline.metric}" if headline else "",
             f"{headline.baseline:.4g} {headline.baseline_name}" if headline else "",
             f"{headline.rows:,} {headline.unit}" if headline else f"{each.manifest.rows:,}",
-            f"{running.root}/{each.manifest.name}/v/{each.manifest.version}",
         )
     if brought:
         console.print(table)
-        console.print(f"Pulled to {running.home / 'pulled'}/<domain>/current")
+    for each in brought.values():
+        where = f"{running.root}/{each.manifest.name}/v/{each.manifest.version}"
+        console.print(f"{where}  ->  {each.pulled.folder}", soft_wrap=True)
 
 
 def _abandon(console: Console, running: services.Services | None) -> None:

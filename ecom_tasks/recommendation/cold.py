@@ -6,12 +6,11 @@ import numpy as np
 import polars as pl
 
 from ecom_tasks.metrics.ranking import rank_within
+from ecom_tasks.recommendation.candidates import COLD
 from ecom_tasks.recommendation.candidates.matrix import blocks
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import Snapshot
 from ecom_tasks.training import two_tower
-
-NAME = "two_tower"
 
 
 def content(snapshot: Snapshot, catalogue: pl.DataFrame) -> pl.DataFrame:
@@ -94,7 +93,7 @@ def propose(
     own = snapshot.pairs.select("customer_id", "product_id")
     new = pl.concat(parts).join(own, on=["customer_id", "product_id"], how="anti")
     return rank_within(new, k).select(
-        "customer_id", "product_id", "score", pl.lit(NAME).alias("generator"), "rank"
+        "customer_id", "product_id", "score", pl.lit(COLD).alias("generator"), "rank"
     )
 
 

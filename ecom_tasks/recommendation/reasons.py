@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from ecom_tasks.recommendation import cold
-from ecom_tasks.recommendation.candidates import als, neighbours, popular, rank_name, repeat
+from ecom_tasks.recommendation.candidates import COLD, als, neighbours, popular, rank_name, repeat
 from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
@@ -65,7 +64,7 @@ def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfi
         neighbours.NAME: pl.coalesce(together, pl.lit("goes with what you buy")),
         als.NAME: pl.lit("liked by customers with a similar taste"),
         popular.NAME: pl.lit("popular now"),
-        cold.NAME: pl.lit("new, and like what you buy"),
+        COLD: pl.lit("new, and like what you buy"),
     }
     reason = pl.lit("")
     for name, text in by_generator.items():

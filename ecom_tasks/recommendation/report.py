@@ -39,7 +39,7 @@ def render(
     )
     sections = [
         Section(
-            f"Weeks from {window}: {_QUESTIONS[question]}",
+            f"Held out, {window}: {_QUESTIONS[question]}",
             "Full ranking over all products with enough customers. NDCG@10 with its interval over "
             "customers; the model saw nothing of these weeks.",
             table=_table(found),
@@ -81,7 +81,8 @@ def _bars(windows: dict[str, Any]) -> Figure:
                          label=name if place == 0 else None)  # fmt: skip
         axes.set_xticks([place + 0.25 for place in range(len(windows))], list(windows))
         axes.set_title(_QUESTIONS[question])
-        axes.legend(fontsize=7)
+        axes.margins(y=0.3)  # room for the legend
+        axes.legend(fontsize=7, ncols=3, loc="upper center")
     return figure
 
 
@@ -89,7 +90,8 @@ def _curves(curves: dict[str, list[float]]) -> Figure:
     figure = Figure(figsize=(6, 2.6), layout="constrained")
     axes = figure.subplots()
     begin = 0
-    for name, values in curves.items():
+    # LambdaMART continues where the count trees were best.
+    for name, values in sorted(curves.items(), reverse=True):
         axes.plot(range(begin + 1, begin + len(values) + 1), values, label=name)
         begin = int(max(range(len(values)), key=values.__getitem__)) + 1 if values else begin
     axes.set_xlabel("trees")

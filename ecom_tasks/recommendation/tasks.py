@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ecom_tasks.artefacts.dataset import Draft
     from ecom_tasks.recommendation.ranker import Examples
     from ecom_tasks.recommendation.snapshots import Plan, Snapshot, Window
+    from ecom_tasks.training.two_tower import Catalogue, TwoTower
 
 RANKER, LISTS = "models/ranker.ubj", "recommendations.parquet"
 
@@ -54,30 +55,25 @@ def generate_candidates(run: Run, features: Ref) -> Ref:
 def train_two_tower(run: Run, features: Ref) -> Ref:
     """Learn products and customers as vectors from content, for products with little history."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import cold, evaluate
-    from ecom_tasks.training import two_tower
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
 
-    def fit(snapshot: Snapshot) -> tuple[two_tower.TwoTower, two_tower.Catalogue, pl.DataFrame]:
-        products = _catalogue(features)
-        known = two_tower.catalogue(cold.content(snapshot, products), config.vocabulary)
-        towers = two_tower.train(snapshot.pairs, known, cold.dials(config))
-        fresh = cold.cold_products(snapshot, products, config)
-        return towers, known, cold.propose(towers, known, snapshot, fresh, config.cold_k)
-
     def build(draft: Draft) -> None:
+        # Ten seconds of import, which a run that finds its work done does not need.
+        from ecom_tasks.recommendation import cold, evaluate
+        from ecom_tasks.training import two_tower
+
         last = plan.test[-1]
         before = _snapshot(features, last.cutoff)
-        _, _, proposed = fit(before)
+        _, _, proposed = _fit_towers(features, before, config)
         fresh = cold.cold_products(before, _catalogue(features), config)
         bought = _bought(features, last)
         draft.metrics.update(
             evaluate.judge_cold(proposed, before.pairs, fresh, bought, config.cold_k)
         )
         today = _snapshot(features, plan.serve)
-        towers, known, proposed = fit(today)
+        towers, known, proposed = _fit_towers(features, today, config)
         draft.write_frame("cold.parquet", proposed)
         two_tower.save(towers.customer, draft.folder / "models/customer_tower.keras")
         two_tower.save(towers.product, draft.folder / "models/product_tower.keras")
@@ -296,6 +292,20 @@ def _catalogue(features: Ref) -> pl.DataFrame:
     return dataset.scan(dataset.input_named(features, "lake/products")).collect()
 
 
+def _fit_towers(
+    features: Ref, snapshot: Snapshot, config: RecommendationConfig
+) -> tuple[TwoTower, Catalogue, pl.DataFrame]:
+    """Train on what was known at the snapshot's cutoff, and propose its cold products."""
+    from ecom_tasks.recommendation import cold
+    from ecom_tasks.training import two_tower
+
+    products = _catalogue(features)
+    known = two_tower.catalogue(cold.content(snapshot, products), config.vocabulary)
+    towers = two_tower.train(snapshot.pairs, known, cold.dials(config))
+    fresh = cold.cold_products(snapshot, products, config)
+    return towers, known, cold.propose(towers, known, snapshot, fresh, config.cold_k)
+
+
 def _lists(
     config: RecommendationConfig,
     features: Ref,
@@ -332,7 +342,7 @@ def _lists(
     )
 
 
-def _embeddings(towers: Any, known: Any) -> pl.DataFrame:
+def _embeddings(towers: TwoTower, known: Catalogue) -> pl.DataFrame:
     import polars as pl
 
     from ecom_tasks.training import two_tower

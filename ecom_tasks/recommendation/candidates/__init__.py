@@ -21,6 +21,8 @@ GENERATORS: dict[str, Generator] = {
     als.NAME: als.generate,
     popular.NAME: popular.generate,
 }
+COLD = "two_tower"
+"""Generator of products with little history; it is a model of its own, see `cold.py`."""
 
 
 def score_name(generator: str) -> str:

@@ -87,9 +87,9 @@ def test_cold_products_are_judged_by_new_purchases_of_them_only() -> None:
     proposed = pl.DataFrame({"customer_id": ["ann", "bob"], "product_id": ["kiwi", "kiwi"],
                              "rank": [1, 1]})  # fmt: skip
     bought = pl.DataFrame({
-        "customer_id": ["ann", "bob", "eve"],
-        "product_id": ["kiwi", "lime", "milk"],
-        "is_new": [True, True, True],
+        "customer_id": ["ann", "bob", "eve", "eve"],
+        "product_id": ["kiwi", "lime", "milk", "kiwi"],
+        "is_new": [True, True, True, False],
     })
     cold = pl.Series("product_id", ["kiwi", "lime"])
     found = evaluate.judge_cold(proposed, KNOWN, cold, bought, 1)
