@@ -29,6 +29,7 @@ from ecom_tasks.ingestion.quarantine import (
     part,
     schema_of,
 )
+from ecom_tasks.ingestion.sorting import sorted_by_key
 from ecom_tasks.ingestion.sources import Source
 from ecom_tasks.tables import Table
 
@@ -249,6 +250,6 @@ def _write_merged(order: Order) -> None:
         for bucket in range(order.buckets):
             files = sorted(order.scratch.glob(f"{entity}-{bucket:03}-*.parquet"))
             rows = pl.read_parquet(files) if files else pl.DataFrame(schema=schema_of(table))
-            order.write(bucketing.file_of(entity, bucket), rows.sort(table.key))
+            order.write(bucketing.file_of(entity, bucket), sorted_by_key(rows, table.key))
             for file in files:
                 file.unlink()

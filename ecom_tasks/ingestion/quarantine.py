@@ -13,6 +13,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from ecom_tasks.ingestion.sorting import sorted_by_key
 from ecom_tasks.tables import Column, Table, Type
 
 FAILED = "_failed"
@@ -128,7 +129,7 @@ def _ahead(table: Table, rules: Rules) -> Iterator[pl.Expr]:
 
 def _part_duplicates(whole: pl.DataFrame, table: Table) -> tuple[pl.DataFrame, pl.DataFrame]:
     key = list(table.key)
-    rows = whole.sort(key)
+    rows = sorted_by_key(whole, key)
     taken = rows.select(
         pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in key).fill_null(
             value=False

@@ -57,8 +57,6 @@ def _sections(folder: Path, url: str, credentials: Credentials) -> dict[str, dic
             "load_examples": False,
             "dags_folder": PROJECT / "dags",
             "plugins_folder": PROJECT / "plugins",
-            # As glob, its library would put a warning into the log of every task.
-            "dag_ignore_file_syntax": "regexp",
             "executor": "LocalExecutor",
             # Each worker holds some 40 MB while idle and 150 MB while it runs a task.
             "parallelism": SLOTS + 1,
@@ -102,6 +100,8 @@ def settings(folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(PROJECT),
         "PYTHONUNBUFFERED": "1",
         "MALLOC_ARENA_MAX": "2",
+        # Of a library of Airflow's; it would stand in the log of every task.
+        "PYTHONWARNINGS": "ignore:GitWildMatchPattern",
     }
 
 

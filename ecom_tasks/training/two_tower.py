@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -206,5 +207,17 @@ def save(tower: keras.Model, path: Path) -> None:
             if name == "metadata.json":
                 facts = json.loads(data) | {"date_saved": ""}
                 data = json.dumps(facts, sort_keys=True).encode()
+            if name == "config.json":
+                data = _without_addresses(data)
             target.writestr(zipfile.ZipInfo(name, _EPOCH), data)
     raw.unlink()
+
+
+def _without_addresses(config: bytes) -> bytes:
+    """Number shared objects by their order, where Keras writes their place in memory."""
+    places = dict.fromkeys(re.findall(rb'"shared_object_id": (\d+)', config))
+    for number, place in enumerate(places):
+        config = config.replace(
+            b'"shared_object_id": ' + place, b'"shared_object_id": ' + str(number).encode()
+        )
+    return config

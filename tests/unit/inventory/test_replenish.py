@@ -76,11 +76,12 @@ def test_random_lead_times_are_in_the_textbooks_safety_stock() -> None:
     assert found["safety_stock"] == pytest.approx(float(expected), rel=0.05)
 
 
-def test_errors_that_go_together_need_more_safety() -> None:
-    apart, together = (level(terms(), 700.0, 70.0, correlation=c) for c in (0.0, 1.0))
-    z = NormalDist().inv_cdf(0.95)
-    assert apart["safety_stock"] == pytest.approx(z * 70 * np.sqrt(2), rel=0.03)
-    assert together["safety_stock"] == pytest.approx(z * 70 * 2, rel=0.03)
+@pytest.mark.parametrize("correlation", [0.0, 0.25, 1.0])
+def test_errors_that_go_together_need_more_safety(correlation: float) -> None:
+    found = level(terms(), 700.0, 70.0, correlation=correlation)
+    # Two weeks: var(x + y) = var x + var y + 2 cov(x, y).
+    deviation = 70 * np.sqrt(1 + 1 + 2 * correlation)
+    assert found["safety_stock"] == pytest.approx(NormalDist().inv_cdf(0.95) * deviation, rel=0.03)
 
 
 def test_no_lead_time_leaves_the_review_period() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import polars as pl
 import pytest
@@ -77,6 +78,10 @@ def test_the_same_training_gives_the_same_bytes(
     two_tower.save(towers.product, tmp_path / "a.keras")
     two_tower.save(again.product, tmp_path / "b.keras")
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
+    loaded = keras.saving.load_model(tmp_path / "a.keras")
+    assert np.array_equal(
+        two_tower.embed(loaded, known.words), two_tower.embed(towers.product, known.words)
+    )
 
 
 def test_words_go_from_special_to_general() -> None:
