@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def main(source: str, data: str = "", as_of: date | None = None) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, end as for Ctrl-C
     day = as_of or LAST_DAYS.get(source) or datetime.now(UTC).date() - timedelta(days=1)
     began = time.monotonic()
     running = None
