@@ -87,6 +87,25 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("inputs", nargs="*", help="references that the task takes")
     step.add_argument("--run", required=True, help="the run as JSON")
 
+    backtest = add("backtest", _backtest)
+    backtest.add_argument("domain", choices=["recommendation"])
+    backtest.add_argument("--interactions", type=Path, required=True, metavar="FILE.parquet")
+    backtest.add_argument("--customer", required=True, metavar="COLUMN")
+    backtest.add_argument("--product", required=True, metavar="COLUMN")
+    order = backtest.add_mutually_exclusive_group()
+    order.add_argument("--time", default="", metavar="COLUMN", help="when it happened")
+    order.add_argument("--position", default="", metavar="COLUMN", help="its place in a history")
+    backtest.add_argument("--protocol", required=True,
+                          choices=["leave-one-out", "time-split", "given-split"])  # fmt: skip
+    backtest.add_argument("--test", type=Path, metavar="FILE.parquet", help="for given-split")
+    backtest.add_argument("--share", type=float, default=0.1, help="of the newest interactions, "
+                          "for time-split (default: 0.1)")  # fmt: skip
+    backtest.add_argument("--generators", nargs="+", metavar="NAME",
+                          help="default: all; a wrong name lists them")  # fmt: skip
+    backtest.add_argument("--set", action="append", default=[], metavar="recommendation.NAME=VALUE",
+                          help="override one setting; repeatable")  # fmt: skip
+    backtest.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+
     check = add("check-source", _check_source)
     check.add_argument("file", help="shipped source or TOML file")
     check.add_argument("--data", default="", help="folder or bucket prefix of its files")
@@ -198,6 +217,55 @@ def _step(arguments: argparse.Namespace) -> int:
     ref = run_task(arguments.domain, arguments.task, run, [Ref(i) for i in arguments.inputs])
     _out(ref)
     return 0
+
+
+def _backtest(arguments: argparse.Namespace) -> int:
+    """Judge candidate generators on a file of interactions, ranking all products.
+
+    Prints a table of metrics beside the plain baselines. Nothing is published.
+    """
+    from ecom_tasks.recommendation import backtest, protocols
+    from ecom_tasks.recommendation.config import RecommendationConfig
+
+    columns = protocols.Columns(
+        arguments.customer, arguments.product, arguments.time or arguments.position
+    )
+    if arguments.protocol != "given-split" and not columns.order:
+        raise ConfigError(
+            f"{arguments.protocol} needs to know which interaction came last",
+            "Give --time or --position with the name of a column",
+        )
+    run = Run("backtest", date.today(), "", overrides=_overrides(arguments.set))  # noqa: DTZ011
+    config = RecommendationConfig.of(run)
+    interactions = protocols.read(arguments.interactions, columns)
+    # The columns of the order need not be in a file of which all rows must be found.
+    unordered = protocols.Columns(arguments.customer, arguments.product)
+    test = protocols.read(arguments.test, unordered) if arguments.test else None
+    parts = protocols.split(interactions, arguments.protocol, test, arguments.share)
+    found = backtest.run(parts, arguments.generators or backtest.names(), config)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    _print(_judged(found))
+    return 0
+
+
+def _judged(found: dict[str, Any]) -> Any:
+    """Return the figures of a backtest as a table, baselines first."""
+    from rich.table import Table
+
+    shown = ["ndcg@10", "recall@10", "ndcg@20", "recall@20", "mrr@10", "map@10", "hit_rate@10",
+             "coverage@10", "novelty@10"]  # fmt: skip
+    title = f"{found['customers']:,} customers judged, all {found['products']:,} products ranked"
+    table = Table("", *shown, "95% of ndcg@10", "seconds", title=title)
+    for kind in ("baselines", "generators"):
+        for name, values in found[kind].items():
+            if kind == "generators" and name in found["baselines"]:
+                continue
+            interval = f"{values['ndcg@10_lower']:.4f}-{values['ndcg@10_upper']:.4f}"
+            figures = [f"{values[each]:.4f}" for each in shown]
+            label = f"{name} (baseline)" if kind == "baselines" else name
+            table.add_row(label, *figures, interval, f"{values['seconds']:.1f}")
+    return table
 
 
 def _check_source(arguments: argparse.Namespace) -> int:

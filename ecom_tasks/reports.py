@@ -49,6 +49,7 @@ h1 { font-size: 1.5rem; margin-bottom: .25rem } h2 { font-size: 1.1rem; margin: 
 table { border-collapse: collapse; font-size: 13px; width: 100%; color: #111827 }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line) }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+td:not(.number) { min-width: 8rem }
 svg { max-width: 100%; height: auto; display: block }
 p.soft { color: var(--soft); font-size: 13px }
 @media (prefers-color-scheme: dark) {

@@ -170,7 +170,7 @@ def _publish(run: Run, contract: Table, rows: pl.DataFrame | None, buckets: int)
     source = dataset.produce(
         run,
         f"sources/{contract.name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}",
-        _as_ingestion(lambda _draft: None),
+        _as_ingestion(lambda draft: draft.metrics.update(country="GB")),
     )
 
     def build(draft: Draft) -> None:

@@ -19,10 +19,13 @@ from ecom_tasks.artefacts.manifest import Code
 PACKAGE = Path(__file__).resolve().parent.parent
 # What a domain's bytes depend on besides its own folder. Orchestration, logs and commands do not
 # shape them, so a change there recomputes nothing.
-_LAYERS_BELOW = ("training", "metrics", "artefacts", "compute.py", "reports.py", "tables.py")
+_LAYERS_BELOW = ("artefacts", "compute.py", "reports.py", "tables.py")
+_MODEL_LAYERS = ("training", "metrics")
+_WITHOUT_MODELS = ("ingestion", "features")
 _SHAPING = (
     "polars", "pyarrow", "duckdb", "numpy", "pandas", "scipy", "xgboost-cpu", "xgboost",
     "tensorflow-cpu", "tensorflow", "keras", "implicit", "great-expectations", "matplotlib",
+    "holidays", "fastexcel",
 )  # fmt: skip
 
 
@@ -48,7 +51,8 @@ def code_of(domain: str) -> Code:
 
 def _source_hash(domain: str) -> str:
     digest = hashlib.sha256()
-    for part in (domain, *_LAYERS_BELOW):
+    further = () if domain in _WITHOUT_MODELS else _MODEL_LAYERS
+    for part in (domain, *_LAYERS_BELOW, *further):
         path = PACKAGE / part
         files = [path] if path.is_file() else sorted(path.rglob("*.py"))
         for file in files:

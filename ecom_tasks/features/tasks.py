@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 BY_CUSTOMER = "by_customer"
 BY_PRODUCT = "by_product"
-LAKE_TABLES = ("order_lines", "products", "promotions")
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Where a worker finds the lake, and what it is to know of it."""
+    """Where a worker finds the lake, and what it is to know of it.
+
+    `promotions` is None for a feature table that does not read them: new promotions then leave
+    its version as it is.
+    """
 
     order_lines: Ref
     products: Ref
-    promotions: Ref
+    promotions: Ref | None
     as_of: date
     config: FeaturesConfig
 
@@ -66,12 +69,12 @@ def build_customer_products(run: Run, lake: Ref) -> Ref:
 
 def build_demand(run: Run, lake: Ref) -> Ref:
     """Weekly units, price and promotion of each product at each location."""
-    return _build(run, lake, "demand", _demand, BY_PRODUCT)
+    return _build(run, lake, "demand", _demand, BY_PRODUCT, promotions=True)
 
 
 def build_promotion_calendar(run: Run, lake: Ref) -> Ref:
     """Where each product is promoted, week by week, also in weeks announced but not yet begun."""
-    return _build(run, lake, "promotion_calendar", _promotion_calendar, BY_PRODUCT)
+    return _build(run, lake, "promotion_calendar", _promotion_calendar, BY_PRODUCT, promotions=True)
 
 
 def build_price_history(run: Run, lake: Ref) -> Ref:
@@ -106,14 +109,22 @@ def flow(step: Step) -> Ref:
     return step(publish_features, lake, *features)
 
 
-def _build(run: Run, lake: Ref, name: str, bucket: Bucket, entity: str) -> Ref:
+def _build(
+    run: Run, lake: Ref, name: str, bucket: Bucket, entity: str, *, promotions: bool = False
+) -> Ref:
     """Map `bucket` over the buckets of the lake; publish the parts as `features/<name>`."""
     from ecom_tasks import compute
     from ecom_tasks.artefacts import dataset
 
     config = FeaturesConfig.of(run)
-    inputs = {table: dataset.input_named(lake, f"lake/{table}") for table in LAKE_TABLES}
-    tables = Tables(**inputs, as_of=run.as_of, config=config)
+    tables = Tables(
+        order_lines=dataset.input_named(lake, "lake/order_lines"),
+        products=dataset.input_named(lake, "lake/products"),
+        promotions=dataset.input_named(lake, "lake/promotions") if promotions else None,
+        as_of=run.as_of,
+        config=config,
+    )
+    inputs = [ref for ref in (tables.order_lines, tables.products, tables.promotions) if ref]
 
     def build(draft: Draft) -> None:
         paths = dataset.paths(tables.order_lines, f"{entity}/*.parquet")
@@ -121,9 +132,7 @@ def _build(run: Run, lake: Ref, name: str, bucket: Bucket, entity: str) -> Ref:
         for entries in compute.map_buckets(work, paths, f"features/{name}"):
             draft.add(entries)
 
-    return dataset.produce(
-        run, f"features/{name}", build, inputs=list(inputs.values()), config=config
-    )
+    return dataset.produce(run, f"features/{name}", build, inputs=inputs, config=config)
 
 
 def _build_bucket(bucket: Bucket, tables: Tables, destination: str, path: str) -> list[FileEntry]:
@@ -146,7 +155,7 @@ def _scan_promotions(tables: Tables, path: str) -> pl.LazyFrame:
     from ecom_tasks.features.lines import empty
     from ecom_tasks.tables import PROMOTIONS
 
-    if path in dataset.paths(tables.promotions):
+    if tables.promotions and path in dataset.paths(tables.promotions):
         return dataset.scan(tables.promotions, path)
     return empty(PROMOTIONS)
 

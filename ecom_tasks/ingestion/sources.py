@@ -95,6 +95,11 @@ class Specification(_Strict):
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$", description="lower case, for example my-shop")
     title: str = ""
+    country: str = Field(
+        default="",
+        pattern="^([A-Z]{2})?$",
+        description="two-letter ISO 3166 code of the shop's country, for its public holidays",
+    )
     data: str = Field(default="", description="folder or bucket prefix of the files")
     assumptions: list[str] = []
     inputs: dict[str, Input] = Field(min_length=1)

@@ -69,6 +69,7 @@ def pin_source(run: Run) -> Ref:
             f"{pin['input']}: {pin['name']}": _sized(pin["bytes"], pin["rows"], pin["fingerprint"])
             for pin in pins
         }
+        draft.metrics["country"] = source.specification.country
         draft.assumptions += source.specification.assumptions
 
     digest = hashlib.sha256(json.dumps(pins, sort_keys=True).encode()).hexdigest()

@@ -30,7 +30,8 @@ class InventoryConfig(DomainConfig):
         default=3, ge=1, description="orders up to the first test window that a product needs"
     )
     country: str = Field(
-        default="US", description="ISO 3166 code of the shop's country, for public holidays"
+        default="",
+        description="ISO 3166 code of a country, for public holidays; empty: the source's country",
     )
 
     # Forecast and its judgement

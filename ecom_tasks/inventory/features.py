@@ -193,7 +193,9 @@ def last_known(values: Floats) -> Floats:
 
 @cache
 def _holidays_in_week(monday: date, country: str) -> int:
-    """Count the public holidays of a week."""
+    """Count the public holidays of a week; 0 where the country is not known."""
+    if not country:
+        return 0
     days = [monday + timedelta(days=day) for day in range(7)]
     try:
         calendar = holidays.country_holidays(country, years={day.year for day in days})

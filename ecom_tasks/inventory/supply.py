@@ -158,7 +158,10 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
 
 def forecast_assumptions(panel: Panel, config: InventoryConfig) -> list[str]:
     """Say what the forecasts take for granted: holidays, and weeks beyond every plan."""
-    found = [f"Public holidays are those of {config.country}, as configured"]
+    if config.country:
+        found = [f"Public holidays are those of {config.country}"]
+    else:
+        found = ["No public holidays are known: neither the source nor the settings name a country"]
     if not panel.promotions:
         return [*found, "No promotions are known: forecasts go by sales, price and calendar alone"]
     ahead = range(panel.weeks, panel.announced.shape[1])

@@ -38,6 +38,7 @@ def build_series(run: Run, features: Ref) -> Ref:
     demand = dataset.input_named(features, "features/demand")
     calendar = dataset.input_named(features, "features/promotion_calendar")
     products = dataset.input_named(features, "lake/products")
+    country = config.country or _country(products)
 
     def build(draft: Draft) -> None:
         weekly = _rows(demand)
@@ -51,7 +52,10 @@ def build_series(run: Run, features: Ref) -> Ref:
         draft.write_frame("series.parquet", keys)
         draft.write_frame("weeks.parquet", weeks)
         draft.metrics.update(
-            series=panel.series, weeks=panel.weeks, promotions=sorted(panel.promotions)
+            series=panel.series,
+            weeks=panel.weeks,
+            promotions=sorted(panel.promotions),
+            country=country,
         )
         log.info("%s series of %s weeks", panel.series, panel.weeks)
 
@@ -65,7 +69,7 @@ def backtest(run: Run, series: Ref) -> Ref:
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.inventory import evaluate, layout
 
-    config = InventoryConfig.of(run).for_forecasts()
+    config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
         panel = _panel(series)
@@ -92,7 +96,7 @@ def train_forecaster(run: Run, series: Ref) -> Ref:
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.inventory import forecast, layout
 
-    config = InventoryConfig.of(run).for_forecasts()
+    config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
         panel = _panel(series)
@@ -117,7 +121,7 @@ def propose_orders(
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.inventory import calibrate, layout, replenish, service, supply
 
-    config = InventoryConfig.of(run)
+    config = _config(run, series)
     lake = [
         dataset.input_named(features, f"lake/{table}") for table in ("products", "stock", "supply")
     ]
@@ -160,7 +164,7 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.inventory import evaluate, layout, replenish, report
 
-    config = InventoryConfig.of(run)
+    config = _config(run, series)
     scores: dict[str, Any] = dataset.read_json(backtest, "scores.json")
     evaluate.gate(scores)
 
@@ -221,6 +225,23 @@ def flow(step: Step) -> Ref:
     forecaster = step(train_forecaster, series)
     orders = step(propose_orders, features, series, judged, forecaster)
     return step(publish_release, series, judged, forecaster, orders)
+
+
+def _config(run: Run, series: Ref) -> InventoryConfig:
+    """Return the settings with the country that the series were made for."""
+    from ecom_tasks.artefacts import dataset
+
+    country = dataset.manifest(series).metrics["country"]
+    return InventoryConfig.of(run).model_copy(update={"country": country})
+
+
+def _country(products: Ref) -> str:
+    """Return the country that the shop's source file names; empty where it names none."""
+    from ecom_tasks.artefacts import dataset
+
+    inputs = dataset.manifest(products).inputs
+    sources = (Ref(ref) for name, ref in inputs.items() if name.startswith("sources/"))
+    return next((dataset.manifest(ref).metrics.get("country", "") for ref in sources), "")
 
 
 def _rows(ref: Ref) -> pl.LazyFrame | None:

@@ -134,6 +134,34 @@ def hit_rate_at_k(at_rank: BoolArray, k: int) -> FloatArray:
     return np.asarray(np.any(first_k, axis=1), dtype=np.float64)
 
 
+def map_at_k(at_rank: BoolArray, positives: IntArray, k: int) -> FloatArray:
+    """Average precision: mean of the precision at each hit, over min(positives, k)."""
+    first_k = at_rank[:, : _checked(at_rank, k)]
+    precision = np.cumsum(first_k, axis=1) / np.arange(1, k + 1)
+    total = (precision * first_k).sum(axis=1)
+    return np.asarray(total / np.minimum(positives, k), dtype=np.float64)
+
+
+def coverage(ranked: pl.DataFrame, products: int, k: int) -> float:
+    """Share of the `products` in the catalogue that stand in anyone's first k."""
+    return ranked.filter(pl.col("rank") <= k)["product_id"].n_unique() / products
+
+
+def novelty(ranked: pl.DataFrame, popularity: pl.DataFrame, customers: int, k: int) -> float:
+    """Mean surprise of the first k, -log2 of the share of customers who have the product, in bits.
+
+    Parameters
+    ----------
+    ranked : customer_id, product_id, rank
+    popularity : product_id, customers (who had it before); products without any are left out
+    customers : all of them
+    """
+    surprise = -(pl.col("customers") / customers).log(2)
+    shown = ranked.filter(pl.col("rank") <= k).join(popularity, on="product_id")
+    value = shown.filter(pl.col("customers") > 0).select(surprise.mean()).item()
+    return float(value) if value is not None else float("nan")
+
+
 def bootstrap_interval(
     values: FloatArray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:

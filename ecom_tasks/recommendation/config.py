@@ -42,6 +42,25 @@ class RecommendationConfig(DomainConfig):
     als_regularization: float = Field(default=0.05, ge=0, description="L2 weight")
     als_alpha: float = Field(default=5.0, gt=0, description="confidence per unit of log orders")
 
+    # Further generators, at hand in a backtest
+    ease_candidates: int = Field(default=25, ge=1, description="new products per customer")
+    ease_products: int = Field(
+        default=8000, ge=2, description="most bought products; memory is 8 bytes x its square"
+    )
+    ease_l2: float = Field(default=300.0, gt=0, description="ridge weight, in squared log orders")
+    graph_candidates: int = Field(default=25, ge=1, description="new products per customer")
+    graph_dimensions: int = Field(default=256, ge=1, description="smoothest signals kept")
+    graph_smooth_weight: float = Field(
+        default=0.3, ge=0, description="of the smoothest signals beside direct neighbours"
+    )
+    graph_sharpening: float = Field(default=0.0, ge=0, description="step of the sharpening; 0: off")
+    graph_customer_power: float = Field(
+        default=0.5, ge=0, le=1, description="power of a customer's degree that divides"
+    )
+    graph_product_power: float = Field(
+        default=0.5, ge=0, le=1, description="power of a product's degree that divides"
+    )
+
     # Ranker: expected orders first, then LambdaMART on top of it.
     label_cap: int = Field(default=4, ge=1, description="orders in a window counted at most")
     count_rounds: int = Field(default=140, ge=1, description="trees of expected orders, at most")

@@ -70,6 +70,17 @@ def test_later_lines_make_another_version_of_the_same_bytes(day_run: Run) -> Non
         assert [(f.path, f.sha256) for f in files[0]] == [(f.path, f.sha256) for f in files[1]]
 
 
+def test_new_promotions_rebuild_only_what_reads_them(day_run: Run) -> None:
+    publish(day_run, SHOP.order_lines)
+    before = dataset.manifest(run_locally(flow, day_run)).inputs
+    publish(day_run, SHOP.order_lines, plan=None)
+    after = dataset.manifest(run_locally(flow, day_run)).inputs
+    rebuilt = {
+        name for name in tables.FEATURES if before[f"features/{name}"] != after[f"features/{name}"]
+    }
+    assert rebuilt == {"demand", "promotion_calendar"}
+
+
 def test_a_shop_without_promotions_has_an_empty_calendar(day_run: Run) -> None:
     publish(day_run, SHOP.order_lines, plan=None)
     collection = run_locally(flow, day_run)

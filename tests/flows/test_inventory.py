@@ -23,7 +23,7 @@ from tests import builders
 
 WEEKS = 36
 SHOP = builders.block_shop(blocks=2, customers=10, goods=6, weeks=WEEKS)
-SETTINGS: dict[str, object] = {"horizon_weeks": 2, "samples": 200, "country": "GB"}
+SETTINGS: dict[str, object] = {"horizon_weeks": 2, "samples": 200}
 PRODUCTS = 2 * 6
 
 
@@ -54,6 +54,16 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Ref]:
         root = tmp_path_factory.mktemp("inventory").as_uri()
         day = with_features(Run("test", SHOP.as_of, root))
         return day, run_locally(tasks.flow, day)
+
+
+def test_holidays_are_those_of_the_shop_unless_a_country_is_given(
+    published: tuple[Run, Ref],
+) -> None:
+    day, release = published
+    assert "Public holidays are those of GB" in dataset.manifest(release).assumptions
+    pinned = tasks.pin_features(day)
+    series = tasks.build_series(changed(day, country="US"), pinned)
+    assert dataset.manifest(series).metrics["country"] == "US"
 
 
 def test_a_release_holds_all_that_a_consumer_needs(

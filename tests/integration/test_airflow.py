@@ -92,7 +92,10 @@ def brought_on(
     deadline = time.monotonic() + PATIENCE_S
     while True:
         progress = following.look(api, name)
-        if not set(until) & set(progress.unfinished()) and not progress.awaited():
+        over = not set(until) & set(progress.unfinished()) and not progress.awaited()
+        # A run ended while queued has no start, and Airflow then fails on the event that set it
+        # off (apache/airflow issue 71360).
+        if over and "queued" not in {run.state for run in progress.runs.values()}:
             following.give_up(api)
             return progress
         assert time.monotonic() < deadline, progress

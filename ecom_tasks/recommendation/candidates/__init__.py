@@ -1,7 +1,8 @@
 """Candidate generation: recall first, order later.
 
 A generator is one file with one function: interactions in; customer_id, product_id, score and
-generator out. To add one, write its file and enter it in `GENERATORS`.
+generator out. To add one, write its file and enter it in `FURTHER`, where a backtest can judge it;
+what earns its time moves to `GENERATORS`, which the flow runs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from collections.abc import Callable
 
 import polars as pl
 
-from ecom_tasks.recommendation.candidates import als, neighbours, popular, repeat
+from ecom_tasks.recommendation.candidates import (
+    als,
+    ease,
+    graph_filter,
+    neighbours,
+    popular,
+    repeat,
+)
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 Generator = Callable[[pl.DataFrame, RecommendationConfig], pl.DataFrame]
@@ -20,6 +28,10 @@ GENERATORS: dict[str, Generator] = {
     neighbours.NAME: neighbours.generate,
     als.NAME: als.generate,
     popular.NAME: popular.generate,
+}
+FURTHER: dict[str, Generator] = {
+    ease.NAME: ease.generate,
+    graph_filter.NAME: graph_filter.generate,
 }
 COLD = "two_tower"
 """Generator of products with little history; it is a model of its own, see `cold.py`."""

@@ -143,3 +143,24 @@ def test_level_outside_the_open_interval_is_named() -> None:
 def test_the_examples_in_the_docstrings_hold() -> None:
     assert doctest.testmod(ranking).failed == 0
     assert doctest.testmod(ranking).attempted > 0
+
+
+def test_map_is_the_mean_precision_at_hits_over_what_could_be_hit() -> None:
+    at = np.array([[True, False, True], [False, False, False]])
+    found = ranking.map_at_k(at, np.array([3, 1]), 3)
+    assert found.tolist() == pytest.approx([(1 / 1 + 2 / 3) / 3, 0])
+    assert ranking.map_at_k(at, np.array([3, 1]), 1).tolist() == [1, 0]
+
+
+def test_coverage_and_novelty_look_at_the_first_k_only() -> None:
+    ranked = pl.DataFrame({
+        "customer_id": ["ann", "ann", "bob", "bob"],
+        "product_id": ["a", "b", "a", "c"],
+        "rank": [1, 2, 1, 2],
+    })
+    assert ranking.coverage(ranked, 4, 1) == 1 / 4
+    assert ranking.coverage(ranked, 4, 2) == 3 / 4
+    had = pl.DataFrame({"product_id": ["a", "b", "c"], "customers": [4, 1, 2]})
+    # -log2 of 4/8 twice, of 1/8 and of 2/8
+    assert ranking.novelty(ranked, had, 8, 2) == pytest.approx((1 + 3 + 1 + 2) / 4)
+    assert ranking.novelty(ranked, had, 8, 1) == pytest.approx(1)

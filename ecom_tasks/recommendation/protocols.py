@@ -1,0 +1,168 @@
+"""How a table of interactions is split into what is known and what must be found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from ecom_tasks.errors import ConfigError, DataContractError
+
+Protocol = Literal["leave-one-out", "time-split", "given-split"]
+_PAIR = ["customer_id", "product_id"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of the file are called.
+
+    Attributes
+    ----------
+    order : time or position of an interaction; empty where the file has none
+    """
+
+    customer: str
+    product: str
+    order: str = ""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A backtest's data.
+
+    Attributes
+    ----------
+    known : customer_id, product_id, order: interactions that may be learnt from, oldest first
+    held_out : customer_id, product_id, each once: what must be found
+    repeats : whether a product that the customer already has may be right
+    """
+
+    known: pl.DataFrame
+    held_out: pl.DataFrame
+    repeats: bool
+
+
+def read(file: Path, columns: Columns) -> pl.DataFrame:
+    """Read interactions, oldest first; equal lines count once.
+
+    Returns
+    -------
+    DataFrame with customer_id, product_id (as text) and order (the file's own order if it has none)
+
+    Raises
+    ------
+    ConfigError
+        There is no such file, or it is no Parquet file.
+    DataContractError
+        A column is missing, a key is null, or there is nothing in it.
+    """
+    if not file.is_file():
+        raise ConfigError(f"There is no file {file}", "Give a Parquet file of interactions")
+    try:
+        frame = pl.read_parquet(file)
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"{file} is no Parquet file: {error}", "Convert it first") from error
+    named = {"customer_id": columns.customer, "product_id": columns.product}
+    if columns.order:
+        named["order"] = columns.order
+    missing = [name for name in named.values() if name not in frame.columns]
+    if missing:
+        raise DataContractError(
+            f"{file} has no column {', '.join(missing)}", f"It has: {', '.join(frame.columns)}"
+        )
+    frame = frame.with_row_index("row").select("row", **{k: pl.col(v) for k, v in named.items()})
+    empty = frame.filter(pl.any_horizontal(pl.col(list(named)).is_null()))
+    if empty.height:
+        raise DataContractError(
+            f"{file} has {empty.height:,} rows with nulls in {', '.join(named.values())}",
+            "Remove them, or fill them",
+            examples=empty.head(5).to_dicts(),
+        )
+    if frame.is_empty():
+        raise DataContractError(f"{file} has no rows", "Give at least one interaction")
+    if not columns.order:
+        frame = frame.with_columns(pl.col("row").alias("order"))
+    return (
+        frame
+        .unique(["customer_id", "product_id", "order"], keep="first")
+        .sort("order", "row")
+        .select(pl.col(_PAIR).cast(pl.String), "order")
+    )
+
+
+def split(
+    interactions: pl.DataFrame, protocol: Protocol, test: pl.DataFrame | None, share: float
+) -> Split:
+    """Split by protocol.
+
+    Parameters
+    ----------
+    interactions : of `read`
+    protocol : `leave-one-out`: the last interaction of each customer with at least two must be
+        found among products that are new to the customer. `time-split`: the newest `share` of all
+        interactions must be found, repeats included, for customers known before. `given-split`:
+        `test` must be found among products that are new to the customer.
+    test : of `read`, for given-split
+    share : of all interactions, for time-split, between 0 and 1
+
+    Raises
+    ------
+    ConfigError, DataContractError
+        given-split without test, a share out of bounds, nothing left to learn from or to find.
+    """
+    if not 0 < share < 1:
+        raise ConfigError(f"--share {share} is no share", "Give a number between 0 and 1")
+    if (protocol == "given-split") != (test is not None):
+        raise ConfigError(
+            "--test and --protocol given-split go together", "Give both of them or neither"
+        )
+    if protocol == "given-split":
+        assert test is not None
+        known, held_out = interactions, test
+    elif protocol == "leave-one-out":
+        last = pl.int_range(pl.len(), 0, -1).over("customer_id")
+        counted = interactions.with_columns(last.alias("from_end"), pl.len().over("customer_id"))
+        to_find = (pl.col("from_end") == 1) & (pl.col("len") > 1)
+        known, held_out = counted.filter(~to_find), counted.filter(to_find)
+    else:
+        border = interactions["order"].sort()[
+            min(int(interactions.height * (1 - share)), interactions.height - 1)
+        ]
+        known = interactions.filter(pl.col("order") < border)
+        held_out = interactions.filter(pl.col("order") >= border)
+    known = known.select(*_PAIR, "order")
+    found = held_out.select(_PAIR).unique().join(
+        known.select("customer_id").unique(), on="customer_id", how="semi"
+    )  # fmt: skip
+    if protocol != "time-split":
+        found = found.join(known, on=_PAIR, how="anti")
+    if known.is_empty() or found.is_empty():
+        raise DataContractError(
+            f"By {protocol} {known.height:,} interactions are known and {found.height:,} are to "
+            "be found",
+            "Both need at least one: give more interactions or another protocol",
+        )
+    return Split(known, found.sort(_PAIR), repeats=protocol == "time-split")
+
+
+def pairs(known: pl.DataFrame) -> pl.DataFrame:
+    """Return what generators learn from: one row a pair, as the feature table customer_products.
+
+    An order column knows no days: recency is the place among all interactions, from 0 (newest)
+    on, and no order counts more for being new.
+    """
+    place = pl.col("order").rank("dense", descending=True).cast(pl.Float64) - 1
+    return (
+        known
+        .with_columns(place.alias("place"))
+        .group_by(_PAIR)
+        .agg(pl.len().cast(pl.Float64).alias("orders"),
+             pl.col("place").min().alias("days_since_last_order"))
+        .with_columns(
+            pl.col("orders").alias("recency_weighted_orders"),
+            pl.col("orders").alias("orders_28d"),
+        )
+        .sort(_PAIR)
+    )  # fmt: skip
