@@ -47,3 +47,27 @@ def typical_interval(interactions: pl.DataFrame, products: pl.DataFrame) -> pl.D
     return interactions.join(products, on="product_id", how="left").select(
         "customer_id", "product_id", pl.coalesce(drawn, own, usual).alias("interval_days")
     )
+
+
+def due(interactions: pl.DataFrame, products: pl.DataFrame) -> pl.DataFrame:
+    """Return in how many days each customer is likely to need each own product again.
+
+    Parameters
+    ----------
+    interactions : customer_id, product_id, orders, mean_days_between_orders,
+        days_since_last_order
+    products : product_id, mean_days_between_purchases
+
+    Returns
+    -------
+    DataFrame
+        customer_id, product_id, due_in_days: the typical interval, in whole days as the reason
+        of a list states it, less the days since the last order; negative: overdue; null where
+        no interval is known. Rows as in `interactions`.
+    """
+    pair = ["customer_id", "product_id"]
+    passed = interactions.select(*pair, "days_since_last_order")
+    left = pl.col("interval_days").round(0) - pl.col("days_since_last_order")
+    return passed.join(
+        typical_interval(interactions, products), on=pair, how="left", maintain_order="left"
+    ).select(*pair, left.cast(pl.Int64).alias("due_in_days"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse
 
 from ecom_tasks.recommendation import candidates
@@ -68,6 +70,61 @@ def test_the_typical_interval_is_drawn_to_the_product_by_two_gaps() -> None:
     })
     found = repeat.typical_interval(pairs, usual).sort("customer_id")
     assert found["interval_days"].to_list() == [(6 * 10 + 2 * 30) / 8, 30.0, 4.0, None]
+
+
+def test_a_product_is_due_when_its_interval_has_passed() -> None:
+    pairs = pl.DataFrame({
+        "customer_id": ["zoe", "ann", "bob", "eve"],
+        "product_id": ["new", "milk", "milk", "new"],
+        "orders": [1.0, 7.0, 1.0, 3.0],
+        "mean_days_between_orders": [None, 10.0, None, 4.4],
+        "days_since_last_order": [2.0, 3.0, 45.0, 4.0],
+    })
+    usual = pl.DataFrame({
+        "product_id": ["milk", "new"],
+        "mean_days_between_purchases": [30.0, None],
+    })
+    assert repeat.due(pairs, usual).rows() == [
+        ("zoe", "new", None),
+        ("ann", "milk", (6 * 10 + 2 * 30) // 8 - 3),
+        ("bob", "milk", 30 - 45),  # overdue
+        ("eve", "new", 4 - 4),
+    ]
+
+
+@given(
+    orders=st.integers(1, 50),
+    own=st.none() | st.floats(0.5, 400),
+    usual=st.none() | st.floats(0.5, 400),
+    passed=st.integers(0, 800),
+)
+def test_waiting_a_day_brings_every_due_day_one_day_nearer(
+    orders: int, own: float | None, usual: float | None, passed: int
+) -> None:
+    def due_after(days: int) -> int | None:
+        pair = pl.DataFrame(
+            [("ann", "milk", float(orders), own, float(days))],
+            schema={"customer_id": pl.String, "product_id": pl.String, "orders": pl.Float64,
+                    "mean_days_between_orders": pl.Float64, "days_since_last_order": pl.Float64},
+            orient="row",
+        )  # fmt: skip
+        goods = pl.DataFrame(
+            [("milk", usual)],
+            schema={"product_id": pl.String, "mean_days_between_purchases": pl.Float64},
+            orient="row",
+        )
+        found: int | None = repeat.due(pair, goods)["due_in_days"].item()
+        return found
+
+    today, tomorrow = due_after(passed), due_after(passed + 1)
+    if own is None and usual is None:
+        assert today is None
+        assert tomorrow is None
+    else:
+        assert today is not None
+        assert tomorrow == today - 1
+        ends = [each for each in (own, usual) if each is not None]
+        assert min(ends) - 0.51 <= today + passed <= max(ends) + 0.51
 
 
 def interactions(rows: list[tuple[str, str, float]]) -> pl.DataFrame:
