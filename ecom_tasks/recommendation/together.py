@@ -2,7 +2,8 @@
 
 Order lines in, a ranked table of pairs out. A pair is judged by its lift, and ranked by what the
 lift is at least: of rare products a single shared order makes a lift of hundreds, and proves
-nothing.
+nothing. Each product is compared with all others, and the luckiest of thousands would lead its
+list; so the interval holds for all of them at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from scipy.special import gammaincinv
 from ecom_tasks.recommendation.candidates.matrix import blocks
 
 LEVEL = 0.95
-"""Share of cases in which the true lift lies above `lift_low`."""
+"""Share of products none of whose lifts lies below its `lift_low`."""
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -34,7 +35,8 @@ def together(
     Left out are orders with more than `largest_order` products, from every count, also from the
     number of all orders; products in fewer than `min_orders` of the orders left; and pairs that
     share fewer than `min_together` orders, or whose `lift_low` is not above 1. A product that
-    nothing is surely bought with has no row.
+    nothing is surely bought with has no row. Where orders differ much in size, any two products
+    meet in the large ones, and the lift of strangers is itself above 1.
 
     Memory: the distinct pairs of order and product, and one block of products times all products
     in whole numbers; the table of all pairs is never held.
@@ -73,7 +75,7 @@ def together(
     return _named(pl.concat(parts), products)
 
 
-def lift_at_least(shared: IntArray, expected: FloatArray) -> FloatArray:
+def lift_at_least(shared: IntArray, expected: FloatArray, compared: int = 1) -> FloatArray:
     """Return the lower end of the one-sided 95% interval of the lift.
 
     The orders that share a pair are counted as Poisson around a known expected number. This holds
@@ -87,6 +89,7 @@ def lift_at_least(shared: IntArray, expected: FloatArray) -> FloatArray:
     ----------
     shared : orders that have both products, at least 1
     expected : number of them if the two were independent, above 0; same shape
+    compared : pairs for which the interval holds at once (Bonferroni), at least 1
 
     References
     ----------
@@ -94,7 +97,7 @@ def lift_at_least(shared: IntArray, expected: FloatArray) -> FloatArray:
     """
     # The quantile depends on the count alone, and few counts differ.
     values, place = np.unique(shared, return_inverse=True)
-    low = gammaincinv(values.astype(np.float64), 1 - LEVEL)
+    low = gammaincinv(values.astype(np.float64), (1 - LEVEL) / compared)
     return np.asarray(low[place] / expected, dtype=np.float64)
 
 
@@ -128,6 +131,7 @@ def _judged(
 ) -> pl.DataFrame:
     """Return row, column and the measures of each pair, rows and columns as products' numbers."""
     expected = counts[row] * counts[column] / all_orders
+    low = lift_at_least(shared, expected, compared=max(len(counts) - 1, 1))
     return pl.DataFrame({
         "row": row.astype(np.int64),
         "column": column.astype(np.int64),
@@ -136,7 +140,7 @@ def _judged(
         "confidence": shared / counts[row],
         "lift": shared / expected,
         # An iteration finds it, whose last bits may differ from machine to machine.
-        "lift_low": lift_at_least(shared, expected).round(6),
+        "lift_low": low.round(6),
     })
 
 
