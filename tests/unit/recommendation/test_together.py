@@ -154,19 +154,15 @@ def test_a_list_has_a_bound_above_the_truth_in_at_most_one_case_of_twenty(
 
 
 def test_the_luckiest_of_many_strangers_does_not_lead_a_list() -> None:
-    # Orders of two: product 0 and its partner 1 often, all else at random.
-    random = np.random.default_rng(2)
-    order, strangers = 30_000, 3_000
-    held = random.integers(2, strangers, (order, 2))
-    held[: order // 10] = [0, 1]
-    held[order // 10 : order // 5, 0] = 0
-    held[order // 5 : order // 2, 1] = 1
+    # A fifth of the orders hold "ham", two fifths "egg", half of "ham" with "egg"; all hold two
+    # of 3,000 others at random, each about 20 times, so that some meet "ham" far too often.
+    orders = 30_000
+    random = np.random.default_rng(2).integers(0, 3_000, 2 * orders).astype(str)
+    ham, egg = range(orders // 5), range(orders // 10, orders // 2)
     rows = pl.DataFrame({
-        "order_id": np.repeat(np.arange(order), 2).astype(str),
-        "product_id": held.ravel().astype(str),
+        "order_id": [str(order) for order in [*range(orders), *range(orders), *ham, *egg]],
+        "product_id": [*random, *["ham"] * len(ham), *["egg"] * len(egg)],
     })
-    lift = (order / 10) * order / ((order / 5) * (order * 4 / 10))
-    found = together(rows, 5, min_orders=5, min_together=2)
-    best = found.filter(product_id="0").row(0, named=True)
-    assert best["with_product_id"] == "1"
-    assert best["lift"] == pytest.approx(lift)
+    best = together(rows, 5, min_orders=5).filter(product_id="ham").row(0, named=True)
+    assert best["with_product_id"] == "egg"
+    assert best["lift"] == pytest.approx((1 / 10) / (1 / 5 * 2 / 5))
