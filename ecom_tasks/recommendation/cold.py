@@ -97,6 +97,25 @@ def propose(
     )
 
 
+def customer_embeddings(
+    towers: two_tower.TwoTower, known: two_tower.Catalogue, snapshot: Snapshot
+) -> pl.DataFrame:
+    """Return customer_id, embedding (length 1, to compare with the products' embeddings).
+
+    Customers stand in ascending order. A customer who bought nothing that `known` holds has no
+    row.
+    """
+    customers, words = two_tower.histories(snapshot.pairs, known)
+    size = towers.customer.output_shape[-1]
+    vectors = np.zeros((0, size), dtype=np.float32)
+    if len(customers):
+        vectors = two_tower.embed(towers.customer, words).round(6)
+    return pl.DataFrame({
+        "customer_id": customers,
+        "embedding": pl.Series(vectors, dtype=pl.Array(pl.Float32, size)),
+    })
+
+
 def _nothing() -> pl.DataFrame:
     return pl.DataFrame(schema={"customer_id": pl.String, "product_id": pl.String,
                                 "score": pl.Float64, "generator": pl.String,
