@@ -1,0 +1,133 @@
+"""Popular lists by group: for all, within a category, within a segment of customers.
+
+For pages that show a category, and for visitors of whom no more is known than their segment.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+ALL = "all"
+CATEGORY = "category"
+SEGMENT = "segment"
+PAIR = ("customer_id", "product_id")
+
+
+def popular_in(
+    interactions: pl.DataFrame,
+    groups: pl.DataFrame,
+    k: int,
+    *,
+    half_life_days: float = 28.0,
+    min_customers: int = 3,
+) -> pl.DataFrame:
+    """Return the most popular products of each group.
+
+    The score adds up the customers who bought the product, each once: 1 for an order on the day
+    of the cutoff, half for every `half_life_days` since the customer's last order of it.
+
+    Parameters
+    ----------
+    interactions : customer_id, product_id, days_since_last_order; a pair once
+    groups : scope, name, and product_id or customer_id: what or who belongs to the group; each
+        may belong to several, as of `everyone`, `categories` and `of_segments`
+    k : products per group, at most
+    min_customers : of the group who bought a product; fewer are no crowd, and would show what
+        one person bought
+
+    Returns
+    -------
+    DataFrame with scope, name, rank (from 1), product_id, score; sorted by scope, name and rank.
+    Of equal scores the smaller product id goes first.
+    """
+    group = ["scope", "name"]
+    by = next(name for name in PAIR if name in groups.columns)
+    weight = 0.5 ** (pl.col("days_since_last_order") / half_life_days)
+    # Rounded, as sums of floats differ in their last bits with the order of addition.
+    scored = (
+        interactions
+        .join(groups, on=by)
+        .group_by(*group, "product_id")
+        .agg(weight.sum().round(6).alias("score"), pl.len().alias("customers"))
+        .filter(pl.col("customers") >= min_customers)
+    )
+    rank = pl.int_range(1, pl.len() + 1).over(group).cast(pl.Int64).alias("rank")
+    return (
+        scored
+        .sort([*group, "score", "product_id"], descending=[False, False, True, False])
+        .with_columns(rank)
+        .filter(pl.col("rank") <= k)
+        .select(*group, "rank", "product_id", "score")
+    )
+
+
+def everyone(customers: pl.DataFrame) -> pl.DataFrame:
+    """Return scope, name and customer_id of the one group of all customers.
+
+    Parameters
+    ----------
+    customers : customer_id
+    """
+    return customers.select(
+        pl.lit(ALL).alias("scope"), pl.lit(ALL).alias("name"), pl.col("customer_id").unique()
+    )
+
+
+def categories(products: pl.DataFrame) -> pl.DataFrame:
+    """Return scope, name (category path) and product_id of each category and all above it.
+
+    A product of `drinks/beer` belongs to `drinks/beer` and to `drinks`.
+
+    Parameters
+    ----------
+    products : product_id, category (path, separated by /; a null belongs nowhere)
+    """
+    rows = [
+        (path, path.rsplit("/", up)[0])
+        for path in products["category"].drop_nulls().unique()
+        for up in range(path.count("/") + 1)
+    ]
+    above = pl.DataFrame(rows, schema={"category": pl.String, "name": pl.String}, orient="row")
+    return products.join(above, on="category").select(
+        pl.lit(CATEGORY).alias("scope"), "name", "product_id"
+    )
+
+
+def of_segments(segments: pl.DataFrame) -> pl.DataFrame:
+    """Return scope, name and customer_id of each segment.
+
+    Parameters
+    ----------
+    segments : customer_id, segment
+    """
+    return segments.select(
+        pl.lit(SEGMENT).alias("scope"), pl.col("segment").alias("name"), "customer_id"
+    )
+
+
+def popular(
+    interactions: pl.DataFrame,
+    products: pl.DataFrame,
+    segments: pl.DataFrame,
+    k: int,
+    *,
+    half_life_days: float = 28.0,
+    min_customers: int = 3,
+) -> pl.DataFrame:
+    """Return the lists of all scopes in one table, as `popular_in` does for one.
+
+    A new customer is served by the segment `new` (or the shop's own), and where that has no
+    list, by scope `all`.
+
+    Parameters
+    ----------
+    interactions : customer_id, product_id, days_since_last_order, of what may be shown
+    products : product_id, category
+    segments : customer_id, segment
+    """
+    return pl.concat([
+        popular_in(
+            interactions, groups, k, half_life_days=half_life_days, min_customers=min_customers
+        )
+        for groups in (everyone(interactions), categories(products), of_segments(segments))
+    ])
