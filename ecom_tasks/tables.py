@@ -123,6 +123,16 @@ CUSTOMERS = Table(
         _optional("region", "string", "coarse place, never an address"),
         _optional("segment", "string", "the shop's own segment"),
         _optional("signed_up_on", "date", "first day as a customer"),
+        _optional("birth_year", "int", "for goods with an age limit; no more than the year"),
+    ),
+)
+EXCLUSIONS = Table(
+    "exclusions",
+    key=("customer_id", "product_id"),
+    columns=(
+        Column("customer_id", "string", "pseudonymised"),
+        Column("product_id", "string", "never recommended to this customer"),
+        _optional("until", "date", "last day of it, inclusive; null: for good"),
     ),
 )
 PROMOTIONS = Table(
@@ -184,7 +194,9 @@ SUPPLY = Table(
 
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (ORDER_LINES, PRODUCTS, EVENTS, CUSTOMERS, PROMOTIONS, PRICES, STOCK, SUPPLY)
+    for table in (
+        ORDER_LINES, PRODUCTS, EVENTS, CUSTOMERS, EXCLUSIONS, PROMOTIONS, PRICES, STOCK, SUPPLY,
+    )
 }
 
 CUSTOMER_ID = "customer_id"

@@ -40,6 +40,7 @@ REPORT = "report.html"
 WITHOUT = {
     "events": "the source has no events: only orders tell what a customer is interested in",
     "customers": "the source has no customers: nothing but their orders is known of them",
+    "exclusions": "the source has no exclusions: nobody has asked not to see a product",
     "promotions": "the source has no promotions: their effect cannot be told from that of prices",
     "prices": "the source has no price list: shelf prices are taken from order lines",
     "stock": "the source has no stock: sales are taken for demand, also where shelves were empty",
@@ -95,6 +96,11 @@ def load_order_lines(run: Run, source: Ref, products: Ref) -> Ref:
 def load_events(run: Run, source: Ref, products: Ref) -> Ref:
     """What was viewed, searched and put into baskets."""
     return _load(run, "events", source, products)
+
+
+def load_exclusions(run: Run, source: Ref, products: Ref) -> Ref:
+    """Products that a customer must not be shown."""
+    return _load(run, "exclusions", source, products)
 
 
 def load_promotions(run: Run, source: Ref, products: Ref) -> Ref:
@@ -179,6 +185,7 @@ def flow(step: Step) -> Ref:
         products,
         step(load_events, source, products),
         step(load_customers, source),
+        step(load_exclusions, source, products),
         step(load_promotions, source, products),
         step(load_prices, source, products),
         step(load_stock, source, products),

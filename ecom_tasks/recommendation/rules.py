@@ -1,86 +1,170 @@
-"""Rules inside top-k, never after it: a list has k products whenever k eligible ones exist."""
+"""The rules file: what may stand in a list, and what the shop wants there, in its own words.
+
+A small TOML file, read when lists are made and not when models are trained, so that a change of
+rules takes minutes. Every rule works inside top-k: `eligibility.py` says what may be chosen,
+`selection.py` chooses.
+"""
 
 from __future__ import annotations
 
-import polars as pl
+import tomllib
+from collections import Counter
+from typing import Literal, Self
 
-from ecom_tasks.metrics.ranking import rank_within
-from ecom_tasks.recommendation.config import RecommendationConfig
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-FILL = "popular"
+from ecom_tasks.errors import ConfigError
 
 
-def eligible(
-    products: pl.DataFrame, stock: pl.DataFrame | None, config: RecommendationConfig
-) -> pl.DataFrame:
-    """Return product_id of what may be recommended.
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Goods(_Strict):
+    """Some products: named one by one, by category path (with all below it) or by brand."""
+
+    products: tuple[str, ...] = Field(default=(), description="product ids")
+    categories: tuple[str, ...] = Field(default=(), description="paths, with all below them")
+    brands: tuple[str, ...] = Field(default=(), description="as in the catalogue")
+
+    @property
+    def named(self) -> bool:
+        return bool(self.products or self.categories or self.brands)
+
+
+class _Named(Goods):
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if not self.named:
+            raise ValueError("name products, categories or brands that this is about")
+        return self
+
+
+class Durable(_Named):
+    """Goods that nobody needs twice: not offered to a customer who has them."""
+
+    days: int = Field(default=730, ge=1, description="for how long after the last order")
+
+
+class AgeLimit(_Named):
+    """Goods for grown-ups; customers whose birth year is unknown do not see them."""
+
+    years: int = Field(ge=1, le=120, description="age that a customer must have reached")
+
+
+class OnlyIn(_Named):
+    """Goods for some regions; customers whose region is unknown do not see them."""
+
+    regions: tuple[str, ...] = Field(min_length=1, description="as in the table customers")
+
+
+class Eligibility(_Strict):
+    """What may be recommended at all. Goods out of stock never are."""
+
+    stale_days: int = Field(default=84, ge=1, description="unsold for longer: not recommended")
+    never: Goods = Goods()
+    durable: tuple[Durable, ...] = ()
+    age_limits: tuple[AgeLimit, ...] = ()
+    only_in: tuple[OnlyIn, ...] = ()
+
+
+class Boost(_Named):
+    """Goods to count as if they were bought `factor` times as often; below 1: less often."""
+
+    factor: float = Field(gt=0, description="of the expected orders")
+
+
+class Pin(_Strict):
+    """A product at a place, for whoever may see it."""
+
+    product: str = Field(description="product id")
+    place: int = Field(ge=1, description="rank in the list, from 1")
+    segments: tuple[str, ...] = Field(default=(), description="for these only; empty: for all")
+    regions: tuple[str, ...] = Field(default=(), description="for these only; empty: for all")
+
+
+class Diversity(_Strict):
+    """How alike the products of a list may be.
+
+    References
+    ----------
+    Carbonell and Goldstein (1998), "The use of MMR, diversity-based reranking", SIGIR.
+    """
+
+    most_per_category: int = Field(
+        default=0, ge=0, description="products of one category, as long as others are left; 0: any"
+    )
+    category_levels: int = Field(
+        default=2, ge=1, description="levels of the path that make a category for the cap"
+    )
+    weight: float = Field(
+        default=0.0, ge=0, lt=1, description="maximal marginal relevance: 0 looks at relevance only"
+    )
+
+
+class Value(_Strict):
+    """What an order is worth to the shop: with weight 1 lists are sorted by expected value."""
+
+    of: Literal["margin", "revenue"] = "margin"
+    weight: float = Field(default=0.0, ge=0, description="power of the value beside expected orders")
+    assumed_margin: float = Field(
+        default=0.3, gt=0, lt=1, description="share of the price, where no unit cost is known"
+    )
+
+
+class Exploration(_Strict):
+    """Places kept for products with little history, which would never be found out otherwise."""
+
+    places: int = Field(default=1, ge=0, description="the last ones of each list")
+
+
+class Rules(_Strict):
+    """All rules of a shop; without a file these defaults hold."""
+
+    eligibility: Eligibility = Eligibility()
+    boosts: tuple[Boost, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    diversity: Diversity = Diversity()
+    value: Value = Value()
+    exploration: Exploration = Exploration()
+
+    @model_validator(mode="after")
+    def _pins_do_not_collide(self) -> Self:
+        places = Counter((pin.place, pin.segments, pin.regions) for pin in self.pins)
+        twice = sorted(place for (place, _, _), times in places.items() if times > 1)
+        if twice:
+            raise ValueError(f"two products are pinned to place {twice[0]} for the same customers")
+        return self
+
+
+def parse(text: str, origin: str) -> Rules:
+    """Read the text of a rules file.
 
     Parameters
     ----------
-    products : product_id, category, days_since_last_sale
-    stock : lake table stock, or None where the shop has none; a product that its latest count
-        finds nowhere is left out
+    origin : where it came from, for messages
+
+    Raises
+    ------
+    ConfigError
+        It is no TOML, or has a rule that does not exist or cannot be; with its place in the file.
     """
-    allowed = products.filter(
-        (pl.col("days_since_last_sale") <= config.stale_days)
-        & ~pl.col("product_id").is_in(list(config.excluded_products))
-    )
-    for path in config.excluded_categories:
-        category = pl.col("category").fill_null("")
-        allowed = allowed.filter((category != path) & ~category.str.starts_with(f"{path}/"))
-    if stock is not None:
-        latest = stock.filter(
-            pl.col("snapshot_on") == pl.col("snapshot_on").max().over("product_id", "location_id")
+    try:
+        return Rules.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The rules file {origin} is no TOML: {error}", "Mend it") from error
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'rules'}: {each['msg']}"
+            for each in error.errors()
         )
-        gone = latest.group_by("product_id").agg(pl.col("on_hand").sum()).filter(
-            pl.col("on_hand") <= 0
-        )  # fmt: skip
-        allowed = allowed.join(gone, on="product_id", how="anti")
-    return allowed.select("product_id").sort("product_id")
+        raise ConfigError(
+            f"The rules file {origin} has wrong rules: {wrong}",
+            "docs/guide/rules.md lists what can be said",
+        ) from error
 
 
-def top_k(
-    scored: pl.DataFrame, allowed: pl.DataFrame, popular: pl.DataFrame, k: int
-) -> pl.DataFrame:
-    """Take the best eligible products of each customer, filled up with popular ones.
-
-    Parameters
-    ----------
-    scored : customer_id, product_id, score, generator; each pair once
-    allowed : product_id
-    popular : product_id, score, best first, for lists that would be short
-    k : length of the lists
-
-    Returns
-    -------
-    DataFrame with customer_id, product_id, score, generator, rank (from 1). What fills a list
-    stands behind what was ranked, whatever its score.
-    """
-    columns = ["customer_id", "product_id", "score", "generator"]
-    ranked = rank_within(scored.join(allowed, on="product_id", how="semi").select(columns), k)
-    short = (
-        scored
-        .select("customer_id")
-        .unique()
-        .join(ranked.group_by("customer_id").len("have"), on="customer_id", how="left")
-        .with_columns(pl.col("have").fill_null(0).cast(pl.Int64))
-        .filter(pl.col("have") < k)
-    )
-    if short.is_empty():
-        return ranked
-    # A list lacks at most k products, and at most k of the fill stand in it already.
-    fill = popular.join(allowed, on="product_id", how="semi", maintain_order="left").head(2 * k)
-    behind = (
-        short
-        .join(fill.select("product_id", pl.col("score").alias("popularity")), how="cross")
-        .join(ranked, on=["customer_id", "product_id"], how="anti")
-        .with_columns(pl.col("popularity").alias("score"), pl.lit(FILL).alias("generator"))
-    )
-    more = rank_within(behind.select(*columns, "have"), k).filter(
-        pl.col("rank") + pl.col("have") <= k
-    )
-    united = pl.concat([
-        ranked,
-        more.select(*columns, (pl.col("rank") + pl.col("have")).alias("rank")),
-    ])
-    return united.sort("customer_id", "rank")
+def named(rules: Rules) -> list[Goods]:
+    """Return every group of goods that some rule is about."""
+    ruled = rules.eligibility
+    return [ruled.never, *ruled.durable, *ruled.age_limits, *ruled.only_in, *rules.boosts]

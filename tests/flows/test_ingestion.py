@@ -21,7 +21,7 @@ from ecom_tasks.run import Ref, Run, run_locally
 from ecom_tasks.tables import TABLES
 from tests.flows import ingestion_shop as shop
 
-LACKING = ("events", "customers", "promotions", "prices", "stock", "supply")
+LACKING = ("events", "customers", "exclusions", "promotions", "prices", "stock", "supply")
 
 
 @pytest.fixture(scope="module")

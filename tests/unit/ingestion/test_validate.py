@@ -94,7 +94,9 @@ def out_of_range() -> dict[str, Rows]:
             lakes.events()[0] | {"event_id": "late", "occurred_at": tomorrow},
             *(lakes.events()[0] | {"event_id": f"x{n}", "event_type": f"t{n}"} for n in range(99)),
         ],
-        "customers": spoil(lakes.customers(), customer_id="ann", signed_up_on=tomorrow.date()),
+        "customers": spoil(lakes.customers(), customer_id="ann", signed_up_on=tomorrow.date(),
+                           birth_year=1850),
+        "exclusions": spoil(lakes.exclusions(), customer_id="ann", product_id="unknown"),
         "promotions": [
             *spoil(lakes.promotions(), mechanic="magic", depth=20.0, product_id="unknown"),
             lakes.promotions()[1] | {"ends_on": AS_OF - timedelta(days=60), "location_id": "x"},
@@ -126,6 +128,8 @@ def stale() -> dict[str, Rows]:
         "events": without_last_days(lakes.events(), "occurred_at", 8),
         "customers": [{"customer_id": lakes.person(1000 + n), "region": f"r{n}"}
                       for n in range(2000)],
+        "exclusions": [row | {"customer_id": lakes.person(1000 + n)}
+                       for n, row in enumerate(lakes.exclusions())],
         "promotions": spoil_all(
             lakes.promotions(), location_id="elsewhere", starts_on=AS_OF - timedelta(days=300),
             ends_on=AS_OF - timedelta(days=290)),
@@ -226,7 +230,8 @@ def test_every_suite_covers_every_aspect_that_its_table_has(table: str) -> None:
     covered = {each["meta"]["aspect"] for each in SUITES[table]}
     lacking = {
         # A customer list may have any size; the catalogue is what the other tables refer to.
-        "customers": {"range", "volume"},
+        "customers": {"volume"},
+        "exclusions": {"distribution", "freshness", "range", "volume"},
         "products": {"referential integrity"},
         "promotions": {"distribution"},
         "supply": {"freshness"},  # terms have no date

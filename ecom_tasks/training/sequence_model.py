@@ -1,0 +1,307 @@
+"""Sequential transformer: which product follows, read from the order of a history.
+
+Causal self-attention (SASRec): at each place of a history the state is compared with the vectors
+of products, and trained to point at the next one among all products, or among many drawn ones.
+A single drawn negative, as in the first paper, makes the model overconfident and costs most of
+its accuracy.
+
+References
+----------
+Kang and McAuley (2018), "Self-attentive sequential recommendation", ICDM.
+Klenitskiy and Vasilev (2023), "Turning dross into gold loss", RecSys: the loss over all products.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+# TensorFlow tells of itself at import, and oneDNN adds in another order from run to run: it is
+# twice as fast, for whoever sets the variable to 1 and can do without the same bytes.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+from numpy.typing import NDArray
+
+from ecom_tasks.logs import track
+
+log = logging.getLogger(__name__)
+IntArray = NDArray[np.int32]
+FloatMatrix = NDArray[np.float32]
+GAPS = 16
+"""Buckets of the time between two events: doubling, the last one open."""
+_LENGTHS = 8
+_AWAY = -1e9
+
+
+@dataclass(frozen=True)
+class Dials:
+    """Size and length of training; see `RecommendationConfig` for the units."""
+
+    size: int
+    blocks: int
+    heads: int
+    length: int
+    dropout: float
+    negatives: int
+    epochs: int
+    patience: int
+    batch_places: int
+    learning_rate: float
+    validation_customers: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What one customer did, oldest first.
+
+    Attributes
+    ----------
+    products : numbers from 1, shape (events,)
+    gaps : bucket of the time from each event to the next, of the last one to now; see `gap_bucket`
+    """
+
+    products: IntArray
+    gaps: IntArray
+
+
+def gap_bucket(days: NDArray[np.float64]) -> IntArray:
+    """Return 1 for less than a day, then one more for every doubling, `GAPS` - 1 at most."""
+    return np.minimum(1 + np.log2(1 + np.maximum(days, 0)), GAPS - 1).astype(np.int32)
+
+
+def train(histories: Sequence[History], products: int, dials: Dials) -> keras.Model:
+    """Train on what followed what; the best epoch on held-out customers' last events is kept.
+
+    Parameters
+    ----------
+    histories : one a customer; those with a single event teach nothing
+    products : how many there are; their numbers are 1 to `products`
+
+    Returns
+    -------
+    Model (products, gaps) -> states: two integer inputs of shape (rows, places), 0 for padding on
+    the left, to shape (rows, places, size). The next product is the one whose vector, a row of
+    `product_vectors`, has the largest inner product with the last state.
+    """
+    # Names of layers are counted per process, and stand in the saved file.
+    keras.utils.clear_session()
+    if os.environ.get("BF"): keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.utils.set_random_seed(dials.seed)
+    tf.config.experimental.enable_op_determinism()
+    model = _model(products, dials)
+    taught, questions = _hold_out(histories, dials)
+    learn = _learner(model, products, dials)
+    random = np.random.default_rng(dials.seed)
+    best, kept, since = -1.0, model.get_weights(), 0
+    pieces = _pieces(taught, dials.length)
+    for epoch in track(range(dials.epochs), "epochs of the sequence model", dials.epochs):
+        losses = [float(learn(*batch)) for batch in _batches(pieces, dials, random)]
+        if not questions:
+            continue
+        found = _ndcg(model, questions, dials)
+        log.info("epoch %d: loss %.4f, NDCG@10 %.4f", epoch + 1, np.mean(losses), found)
+        if found > best:
+            best, kept, since = found, model.get_weights(), 0
+        else:
+            since += 1
+        if since >= dials.patience:
+            break
+    if questions:
+        model.set_weights(kept)
+    return model
+
+
+def _model(products: int, dials: Dials) -> keras.Model:
+    tokens = keras.Input((None,), dtype="int32", name="products")
+    gaps = keras.Input((None,), dtype="int32", name="gaps")
+    present = ops.cast(ops.not_equal(tokens, 0), "int32")
+    # Counted from the end, so that a short history needs no padding to its full length.
+    place = ops.flip(ops.cumsum(ops.ones_like(tokens), axis=1), axis=1) - 1
+    small = keras.initializers.RandomNormal(stddev=0.02, seed=dials.seed)
+    vectors = layers.Embedding(products + 1, dials.size, embeddings_initializer=small,
+                               name="product_vectors")(tokens)  # fmt: skip
+    state = vectors + layers.Embedding(dials.length, dials.size, embeddings_initializer=small)(
+        place
+    )
+    state = state + layers.Embedding(GAPS, dials.size, embeddings_initializer="zeros")(gaps)
+    state = layers.Dropout(dials.dropout)(state)
+    # A place sees itself and what came before, and no padding.
+    causal = ops.expand_dims(place, 2) <= ops.expand_dims(place, 1)
+    seen = ops.logical_and(causal, ops.expand_dims(ops.equal(present, 1), 1))
+    hidden = ops.where(ops.expand_dims(seen, 1), 0.0, _AWAY)
+    for _ in range(dials.blocks):
+        state = state + _attention(layers.LayerNormalization(epsilon=1e-6)(state), hidden, dials)
+        inner = layers.LayerNormalization(epsilon=1e-6)(state)
+        inner = layers.Dense(2 * dials.size, activation="relu")(inner)
+        state = state + layers.Dropout(dials.dropout)(layers.Dense(dials.size)(inner))
+    state = layers.LayerNormalization(epsilon=1e-6, name="states")(state)
+    return keras.Model([tokens, gaps], state, name="sequence_model")
+
+
+def _attention(state: keras.KerasTensor, hidden: keras.KerasTensor, dials: Dials) -> object:
+    """Attend with plain operations: every reader of an open format knows them."""
+    width = dials.size // dials.heads
+
+    def heads(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        split = layers.Reshape((-1, dials.heads, width))(tensor)
+        return ops.transpose(split, (0, 2, 1, 3))
+
+    query, key, value = (heads(layers.Dense(dials.size)(state)) for _ in range(3))
+    weight = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / width**0.5 + hidden
+    weight = layers.Dropout(dials.dropout)(ops.softmax(weight, axis=-1))
+    together = layers.Reshape((-1, dials.size))(
+        ops.transpose(ops.matmul(weight, value), (0, 2, 1, 3))
+    )
+    return layers.Dropout(dials.dropout)(layers.Dense(dials.size)(together))
+
+
+def _hold_out(
+    histories: Sequence[History], dials: Dials
+) -> tuple[list[History], list[tuple[History, int]]]:
+    """Take the last event of some customers away from training, to stop by."""
+    able = [row for row, each in enumerate(histories) if len(each.products) > 2]
+    random = np.random.default_rng(dials.seed)
+    asked = set(random.permutation(able)[: min(dials.validation_customers, len(able) // 5)])
+    taught, questions = [], []
+    for row, each in enumerate(histories):
+        if row in asked:
+            before = History(each.products[:-1], each.gaps[:-1])
+            questions.append((before, int(each.products[-1])))
+            taught.append(before)
+        else:
+            taught.append(each)
+    return taught, questions
+
+
+def _pieces(histories: Sequence[History], length: int) -> list[History]:
+    """Cut long histories, from their end, into pieces of `length` places and what follows each."""
+    return [
+        History(each.products[max(0, end - length - 1) : end], each.gaps[max(0, end - length - 1) : end])
+        for each in histories
+        for end in range(len(each.products), 1, -length)
+    ]
+
+
+def _batches(
+    pieces: Sequence[History], dials: Dials, random: np.random.Generator
+) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+    """Yield products, gaps and next products, shape (rows, places), in random order.
+
+    Pieces of like length go together, so that little is padded; there are few shapes, each
+    compiled once.
+    """
+    step = -(-dials.length // _LENGTHS)
+    places = np.array([-(-(len(each.products) - 1) // step) * step for each in pieces])
+    plan = []
+    for length in np.unique(places):
+        rows = max(1, dials.batch_places // int(length))
+        members = random.permutation(np.flatnonzero(places == length))
+        plan += [(int(length), rows, members[at : at + rows])
+                 for at in range(0, len(members), rows)]  # fmt: skip
+    for at in random.permutation(len(plan)):
+        length, rows, members = plan[at]
+        length = min(length, dials.length)
+        batch = np.zeros((3, rows, length), dtype=np.int32)
+        for row, member in enumerate(members):
+            piece = pieces[member]
+            known = len(piece.products) - 1
+            batch[0, row, length - known :] = piece.products[:-1]
+            batch[1, row, length - known :] = piece.gaps[:-1]
+            batch[2, row, length - known :] = piece.products[1:]
+        yield batch[0], batch[1], batch[2]
+
+
+def _learner(model: keras.Model, products: int, dials: Dials):
+    """Return a function that learns from one batch and returns its mean loss."""
+    adam = keras.optimizers.Adam(dials.learning_rate, beta_2=0.98)
+    adam.build(model.trainable_variables)
+    table = model.get_layer("product_vectors").embeddings
+    sampled = 0 < dials.negatives < products
+    seeds = tf.random.Generator.from_seed(dials.seed)
+
+    def loss_of(states: tf.Tensor, follows: tf.Tensor) -> tf.Tensor:
+        states = tf.reshape(states, (-1, dials.size))
+        target = tf.reshape(follows, (-1,))
+        if not sampled:
+            logits = tf.matmul(states, table[1:], transpose_b=True)
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(
+                tf.maximum(target - 1, 0), logits
+            )
+        drawn = seeds.uniform((dials.negatives,), 1, products + 1, dtype=tf.int32)
+        chosen = tf.cast(tf.gather(table, drawn), states.dtype)
+        others = tf.cast(tf.matmul(states, chosen, transpose_b=True), tf.float32)
+        # The right answer may be drawn as a wrong one.
+        others = tf.where(drawn[None, :] == target[:, None], _AWAY, others)
+        right = tf.reduce_sum(tf.cast(states, tf.float32) * tf.gather(table, target), axis=1)
+        return tf.nn.softplus(tf.reduce_logsumexp(others, axis=1) - right)
+
+    @tf.function(jit_compile=XLA)
+    def learn(tokens: tf.Tensor, gaps: tf.Tensor, follows: tf.Tensor) -> tf.Tensor:
+        weight = tf.cast(tf.reshape(follows, (-1,)) > 0, tf.float32)
+        with tf.GradientTape() as tape:
+            losses = loss_of(model([tokens, gaps], training=True), follows)
+            loss = tf.reduce_sum(losses * weight) / tf.maximum(tf.reduce_sum(weight), 1)
+        slopes = tape.gradient(loss, model.trainable_variables)
+        adam.apply(slopes, model.trainable_variables)
+        return loss
+
+    return learn
+
+
+XLA = bool(int(os.environ.get("XLA", "0")))
+
+
+def last_states(
+    model: keras.Model, histories: Sequence[History], length: int, rows: int = 256
+) -> FloatMatrix:
+    """Return where each history leads, shape (histories, size)."""
+    found = np.zeros((len(histories), model.output_shape[-1]), dtype=np.float32)
+    sizes = np.array([min(len(each.products), length) for each in histories])
+    order = np.argsort(sizes, kind="stable")
+    step = -(-length // _LENGTHS)
+    for start in range(0, len(order), rows):
+        at = order[start : start + rows]
+        places = min(-(-int(max(sizes[at].max(), 1)) // step) * step, length)
+        batch = np.zeros((2, len(at), places), dtype=np.int32)
+        for row, member in enumerate(at):
+            known = int(sizes[member])
+            if known:
+                batch[0, row, places - known :] = histories[member].products[-known:]
+                batch[1, row, places - known :] = histories[member].gaps[-known:]
+        found[at] = np.asarray(_run(model, batch[0], batch[1]))
+    return found
+
+
+@tf.function(reduce_retracing=True)
+def _run(model: keras.Model, tokens: tf.Tensor, gaps: tf.Tensor) -> tf.Tensor:
+    return model([tokens, gaps], training=False)[:, -1]
+
+
+def product_vectors(model: keras.Model) -> FloatMatrix:
+    """Return one row a product, that of product 1 first, shape (products, size)."""
+    table = np.asarray(model.get_layer("product_vectors").embeddings, dtype=np.float32)
+    return table[1:]
+
+
+def _ndcg(model: keras.Model, questions: list[tuple[History, int]], dials: Dials) -> float:
+    """NDCG@10 of the held-out events among the products that are new to their customers."""
+    states = last_states(model, [each for each, _ in questions], dials.length)
+    vectors = product_vectors(model)
+    gains = []
+    for start in range(0, len(questions), 512):
+        part = questions[start : start + 512]
+        scores = states[start : start + 512] @ vectors.T
+        right = np.array([scores[row, product - 1] for row, (_, product) in enumerate(part)])
+        for row, (each, _) in enumerate(part):
+            scores[row, each.products - 1] = -np.inf
+        rank = (scores > right[:, None]).sum(axis=1)
+        gains.append(np.where(rank < 10, 1 / np.log2(rank + 2), 0))
+    return float(np.concatenate(gains).mean())
