@@ -124,7 +124,7 @@ def test_a_second_run_finds_everything_made(
     with caplog.at_level(logging.INFO):
         assert run_locally(flow, run) == lake
     told = [record.message for record in caplog.records if record.name.endswith("dataset")]
-    assert len(told) == 11
+    assert len(told) == 12
     assert all(each.startswith("unchanged") for each in told)
 
 
