@@ -350,7 +350,7 @@ def _tuned(found: list[Found]) -> Any:
     """Return the figures of a search as a table, the defaults beside the best."""
     from rich.table import Table
 
-    title = "On the validation split; the best of many trials is flattered by having been chosen"
+    title = "On the validation split, where the best of many looks better than it is"
     table = Table("", "metric", "trials", "failed", "defaults", "best", "gain", title=title)
     for each in found:
         known = each.defaults is not None
