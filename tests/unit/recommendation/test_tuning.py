@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,8 @@ def test_a_later_call_goes_on(tmp_path: Path) -> None:
     [
         ("data", {"split": split_of(shop(2))}),
         ("data", {"split": split_of(shop(), "time-split")}),
+        ("data", {"split": replace(SPLIT, known=SPLIT.known.head(-1))}),
+        ("data", {"split": replace(SPLIT, held_out=SPLIT.held_out.head(-1))}),
         ("fixed settings", {"ease_products": 9}),
     ],
 )
@@ -236,6 +239,12 @@ def test_a_failed_trial_is_passed_over_with_its_reason(
     assert caplog.text.count("passed over, MemoryError: of 8 GiB") == failed
     notes = [each for each in journal(tmp_path) if "MemoryError: of 8 GiB" in str(each)]
     assert len(notes) == failed
+
+
+def test_a_figure_of_zero_is_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = {"generators": {"ease": {"ndcg@10": 0.0}}}
+    monkeypatch.setattr(backtest, "run", lambda *_: nothing)
+    assert search(tmp_path, 2).defaults == 0.0
 
 
 def test_no_figure_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
