@@ -11,15 +11,19 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecom_tasks import logs
 from ecom_tasks.domains import DOMAINS, RELEASING, run_task, run_with_upstream
 from ecom_tasks.errors import ConfigError, EcomError
 from ecom_tasks.run import Ref, Run
+
+if TYPE_CHECKING:
+    from ecom_tasks.recommendation.protocols import Split
+    from ecom_tasks.recommendation.tuning import Found
 
 log = logging.getLogger(__name__)
 EPILOG = """\
@@ -89,22 +93,21 @@ def _parser() -> argparse.ArgumentParser:
 
     backtest = add("backtest", _backtest)
     backtest.add_argument("domain", choices=["recommendation"])
-    backtest.add_argument("--interactions", type=Path, required=True, metavar="FILE.parquet")
-    backtest.add_argument("--customer", required=True, metavar="COLUMN")
-    backtest.add_argument("--product", required=True, metavar="COLUMN")
-    order = backtest.add_mutually_exclusive_group()
-    order.add_argument("--time", default="", metavar="COLUMN", help="when it happened")
-    order.add_argument("--position", default="", metavar="COLUMN", help="its place in a history")
-    backtest.add_argument("--protocol", required=True,
-                          choices=["leave-one-out", "time-split", "given-split"])  # fmt: skip
-    backtest.add_argument("--test", type=Path, metavar="FILE.parquet", help="for given-split")
-    backtest.add_argument("--share", type=float, default=0.1, help="of the newest interactions, "
-                          "for time-split (default: 0.1)")  # fmt: skip
-    backtest.add_argument("--generators", nargs="+", metavar="NAME",
-                          help="default: all; a wrong name lists them")  # fmt: skip
-    backtest.add_argument("--set", action="append", default=[], metavar="recommendation.NAME=VALUE",
-                          help="override one setting; repeatable")  # fmt: skip
+    _add_interactions(backtest, required=True)
     backtest.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+
+    tune = add("tune", _tune)
+    tune.add_argument("domain", choices=["recommendation"])
+    _add_interactions(tune, required=False)
+    tune.add_argument("--metric", help="of the backtest (default: ndcg@10)")
+    tune.add_argument("--ranker", action="store_true", help="search the ranker's dials instead, "
+                      "on the candidates of a run: needs --as-of and --root")  # fmt: skip
+    tune.add_argument("--as-of", type=_day, metavar="YYYY-MM-DD", help="day of that run")
+    _add_root(tune)
+    tune.add_argument("--folder", type=Path, required=True, help="where the studies lie; those "
+                      "that lie there are gone on with")  # fmt: skip
+    tune.add_argument("--minutes", type=float, default=10, help="of each study (default: 10)")
+    tune.add_argument("--trials", type=int, metavar="N", help="of each study, at most")
 
     check = add("check-source", _check_source)
     check.add_argument("file", help="shipped source or TOML file")
@@ -145,6 +148,25 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--data", default="", help="folder or file of the source")
     demo.add_argument("--as-of", type=_day, default=None, metavar="YYYY-MM-DD")
     return parser
+
+
+def _add_interactions(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Say which file of interactions is split in which way, for which generators."""
+    parser.add_argument("--interactions", type=Path, required=required, metavar="FILE.parquet")
+    parser.add_argument("--customer", required=required, metavar="COLUMN")
+    parser.add_argument("--product", required=required, metavar="COLUMN")
+    order = parser.add_mutually_exclusive_group()
+    order.add_argument("--time", default="", metavar="COLUMN", help="when it happened")
+    order.add_argument("--position", default="", metavar="COLUMN", help="its place in a history")
+    parser.add_argument("--protocol", required=required,
+                        choices=["leave-one-out", "time-split", "given-split"])  # fmt: skip
+    parser.add_argument("--test", type=Path, metavar="FILE.parquet", help="for given-split")
+    parser.add_argument("--share", type=float, default=0.1, help="of the newest interactions, "
+                        "for time-split (default: 0.1)")  # fmt: skip
+    parser.add_argument("--generators", nargs="+", metavar="NAME",
+                        help="default: all; a wrong name lists them")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="recommendation.NAME=VALUE",
+                        help="override one setting; repeatable")  # fmt: skip
 
 
 def _add_root(parser: argparse.ArgumentParser) -> None:
@@ -224,8 +246,20 @@ def _backtest(arguments: argparse.Namespace) -> int:
 
     Prints a table of metrics beside the plain baselines. Nothing is published.
     """
-    from ecom_tasks.recommendation import backtest, protocols
+    from ecom_tasks.recommendation import backtest
     from ecom_tasks.recommendation.config import RecommendationConfig
+
+    run = Run("backtest", date.today(), "", overrides=_overrides(arguments.set))  # noqa: DTZ011
+    config = RecommendationConfig.of(run)
+    found = backtest.run(_split(arguments), arguments.generators or backtest.names(), config)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    _print(_judged(found))
+    return 0
+
+
+def _split(arguments: argparse.Namespace) -> Split:
+    from ecom_tasks.recommendation import protocols
 
     columns = protocols.Columns(
         arguments.customer, arguments.product, arguments.time or arguments.position
@@ -235,18 +269,11 @@ def _backtest(arguments: argparse.Namespace) -> int:
             f"{arguments.protocol} needs to know which interaction came last",
             "Give --time or --position with the name of a column",
         )
-    run = Run("backtest", date.today(), "", overrides=_overrides(arguments.set))  # noqa: DTZ011
-    config = RecommendationConfig.of(run)
     interactions = protocols.read(arguments.interactions, columns)
     # The columns of the order need not be in a file of which all rows must be found.
     unordered = protocols.Columns(arguments.customer, arguments.product)
     test = protocols.read(arguments.test, unordered) if arguments.test else None
-    parts = protocols.split(interactions, arguments.protocol, test, arguments.share)
-    found = backtest.run(parts, arguments.generators or backtest.names(), config)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
-    _print(_judged(found))
-    return 0
+    return protocols.split(interactions, arguments.protocol, test, arguments.share)
 
 
 def _judged(found: dict[str, Any]) -> Any:
@@ -265,6 +292,72 @@ def _judged(found: dict[str, Any]) -> Any:
             figures = [f"{values[each]:.4f}" for each in shown]
             label = f"{name} (baseline)" if kind == "baselines" else name
             table.add_row(label, *figures, interval, f"{values['seconds']:.1f}")
+    return table
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    """Search the dials of candidate generators, or of the ranker, within a budget of time.
+
+    Generators are judged on a part of what is known; what must be found is not looked at. Calling
+    again goes on. Prints the best settings as arguments, and writes them to best.json.
+    """
+    from ecom_tasks.recommendation import tasks, tuning
+    from ecom_tasks.recommendation.config import RecommendationConfig
+
+    _refuse_mixed(arguments)
+    run = Run("tune", arguments.as_of or date.today(), arguments.root,  # noqa: DTZ011
+              overrides=_overrides(arguments.set))  # fmt: skip
+    config = RecommendationConfig.of(run)
+    budget = tuning.Budget(arguments.minutes, arguments.trials)
+    if arguments.ranker:
+        windows = tasks.ranker_windows(run)
+        found = [tuning.tune_ranker(*windows, config, arguments.folder, budget)]
+    else:
+        parts = tuning.validation(
+            _split(arguments).known, arguments.protocol, arguments.share, config.seed
+        )
+        names = arguments.generators or list(tuning.SPACES)
+        metric = arguments.metric or tuning.METRIC
+        found = tuning.tune(parts, names, config, metric, arguments.folder, budget)
+    _print(_tuned(found))
+    for each in found:
+        _out(each.arguments())
+    return 0
+
+
+def _refuse_mixed(arguments: argparse.Namespace) -> None:
+    """Generators are tuned on a file, the ranker on a run; what belongs to the other is a slip."""
+    given = {name for name, value in vars(arguments).items() if value}
+    of_file, of_run = ("interactions", "customer", "product", "protocol"), ("as_of", "root")
+    needed, foreign = (of_run, (*of_file, "generators", "metric")) if arguments.ranker else (
+        of_file, ("as_of",)
+    )  # fmt: skip
+    missing, stray = [each for each in needed if each not in given], given.intersection(foreign)
+    if missing or stray:
+        what = "The ranker" if arguments.ranker else "A generator"
+        raise ConfigError(
+            f"{what} is tuned with other arguments: {_flags(missing)} not given, "
+            f"{_flags(sorted(stray))} out of place",
+            f"Give {_flags(needed)}, and leave out what is out of place",
+        )
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names) or "nothing"
+
+
+def _tuned(found: list[Found]) -> Any:
+    """Return the figures of a search as a table, the defaults beside the best."""
+    from rich.table import Table
+
+    title = "On the validation split, where the best of many looks better than it is"
+    table = Table("", "metric", "trials", "failed", "defaults", "best", "gain", title=title)
+    for each in found:
+        known = each.defaults is not None
+        defaults = f"{each.defaults:.4f}" if known else "failed"
+        gain = f"{each.best - (each.defaults or 0):+.4f}" if known else ""
+        table.add_row(each.name, each.metric, str(each.trials), str(each.failed), defaults,
+                      f"{each.best:.4f}", gain)  # fmt: skip
     return table
 
 

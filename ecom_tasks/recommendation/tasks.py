@@ -93,9 +93,7 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     plan = _plan(features, config)
 
     def all_of(window: Window) -> Examples:
-        return ranker.examples(
-            _candidates(proposed, window.cutoff), _bought(features, window, config)
-        )
+        return _examples(features, proposed, window, config)
 
     def learnt(windows: list[Window]) -> Examples:
         share = config.unordered_share
@@ -203,6 +201,34 @@ def publish_release(
     return dataset.release(run, ref)
 
 
+def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
+    """Return the windows before the first test window: those to learn from, and the last one.
+
+    The candidates are those that a run for this day made.
+
+    Raises
+    ------
+    DataContractError
+        There was no such run, or its history has no two windows before the first test window.
+    """
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.errors import DataContractError
+
+    config = RecommendationConfig.of(run)
+    proposed = dataset.find(run, "work/recommendation/candidates")
+    features = dataset.input_named(proposed, "features/all")
+    plan = _plan(features, config)
+    early = plan.train_before(plan.test[0].cutoff, config.train_windows)
+    if len(early) < 2:
+        raise DataContractError(
+            f"There is {len(early)} window before the first test window, and two are needed: one "
+            "to learn from and one to judge on",
+            "Load a longer history, or raise features.snapshots or recommendation.train_windows",
+        )
+    *learn, validate = [_examples(features, proposed, window, config) for window in early]
+    return learn, validate
+
+
 def flow(step: Step) -> Ref:
     """Features -> candidates, two towers -> ranker -> judgement -> release."""
     features = step(pin_features)
@@ -284,6 +310,15 @@ def _candidates(proposed: Ref, cutoff: date) -> pl.DataFrame:
     from ecom_tasks.artefacts import dataset
 
     return dataset.scan(proposed, f"cutoff={cutoff}.parquet").collect()
+
+
+def _examples(
+    features: Ref, proposed: Ref, window: Window, config: RecommendationConfig
+) -> Examples:
+    """All candidates of a window, with what was ordered of them."""
+    from ecom_tasks.recommendation import ranker
+
+    return ranker.examples(_candidates(proposed, window.cutoff), _bought(features, window, config))
 
 
 def _catalogue(features: Ref) -> pl.DataFrame:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import xgboost as xgb
 
+from ecom_tasks import cli
 from ecom_tasks.artefacts import dataset
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
+from ecom_tasks.recommendation import tasks
+from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import NAMES
+from ecom_tasks.recommendation.snapshots import Window
 from ecom_tasks.recommendation.tasks import flow
 from ecom_tasks.run import Ref, Run, run_locally
 from tests import builders
@@ -82,6 +88,36 @@ def test_the_release_holds_models_tables_report_and_judgement(
 def test_a_second_run_recomputes_nothing(released: tuple[Run, Ref]) -> None:
     run, ref = released
     assert run_locally(flow, replace(run, run_id="again")) == ref
+
+
+def test_the_ranker_is_tuned_on_windows_before_the_test_windows(
+    released: tuple[Run, Ref], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = released
+    looked_at = []
+    examples = tasks._examples
+
+    def watched(features: Ref, proposed: Ref, window: Window, config: RecommendationConfig) -> Any:
+        looked_at.append(window)
+        return examples(features, proposed, window, config)
+
+    monkeypatch.setattr(tasks, "_examples", watched)
+    settings = [f"--set=recommendation.{name}={value}" for name, value in QUICK.items()]
+    command = ["tune", "recommendation", "--ranker", "--as-of", str(run.as_of), "--root", run.root,
+               "--folder", str(tmp_path), "--trials", "2", *settings]  # fmt: skip
+    assert cli.main(command) == 0
+    best = json.loads((tmp_path / "best.json").read_text())["ranker"]
+    assert best["trials"] == 2
+    assert best["best"] >= best["defaults"] > 0
+    # QUICK sets two dials, which therefore stay.
+    assert set(best["settings"]) == {"max_depth", "column_share", "row_share", "learning_rate"}
+    plan = tasks._plan(dataset.find(run, "features/all"), RecommendationConfig.of(run))
+    assert 2 <= len(looked_at) <= 3
+    assert looked_at[-1].until <= plan.test[0].cutoff
+    assert looked_at == sorted(looked_at, key=lambda window: window.cutoff)
+    one = replace(run, overrides={"recommendation": QUICK | {"train_windows": 1}})
+    with pytest.raises(DataContractError, match="1 window before the first test window"):
+        tasks.ranker_windows(one)
 
 
 def test_a_ranker_without_enough_gain_is_refused_and_nothing_is_published(root: str) -> None:
