@@ -253,18 +253,16 @@ def _judged(found: dict[str, Any]) -> Any:
     """Return the figures of a backtest as a table, baselines first."""
     from rich.table import Table
 
+    from ecom_tasks.recommendation.backtest import contenders
+
     shown = ["ndcg@10", "recall@10", "ndcg@20", "recall@20", "mrr@10", "map@10", "hit_rate@10",
              "coverage@10", "novelty@10"]  # fmt: skip
     title = f"{found['customers']:,} customers judged, all {found['products']:,} products ranked"
     table = Table("", *shown, "95% of ndcg@10", "seconds", title=title)
-    for kind in ("baselines", "generators"):
-        for name, values in found[kind].items():
-            if kind == "generators" and name in found["baselines"]:
-                continue
-            interval = f"{values['ndcg@10_lower']:.4f}-{values['ndcg@10_upper']:.4f}"
-            figures = [f"{values[each]:.4f}" for each in shown]
-            label = f"{name} (baseline)" if kind == "baselines" else name
-            table.add_row(label, *figures, interval, f"{values['seconds']:.1f}")
+    for label, values in contenders(found).items():
+        interval = f"{values['ndcg@10_lower']:.4f}-{values['ndcg@10_upper']:.4f}"
+        figures = ["-" if values[each] is None else f"{values[each]:.4f}" for each in shown]
+        table.add_row(label, *figures, interval, f"{values['seconds']:.1f}")
     return table
 
 
