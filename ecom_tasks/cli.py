@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     backtest.add_argument("--set", action="append", default=[], metavar="recommendation.NAME=VALUE",
                           help="override one setting; repeatable")  # fmt: skip
     backtest.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    backtest.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots there")
 
     check = add("check-source", _check_source)
     check.add_argument("file", help="shipped source or TOML file")
@@ -245,6 +246,11 @@ def _backtest(arguments: argparse.Namespace) -> int:
     found = backtest.run(parts, arguments.generators or backtest.names(), config)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    if arguments.html:
+        from ecom_tasks.recommendation import backtest_report
+
+        title = f"Backtest of {arguments.interactions.name}, {arguments.protocol}"
+        arguments.html.write_text(backtest_report.render(found, title), encoding="utf-8")
     _print(_judged(found))
     return 0
 

@@ -32,6 +32,9 @@ _SIZES = (
     "ease_candidates", "graph_candidates",
 )  # fmt: skip
 _FEW, _MANY = 5, 20
+COHORTS = (f"fewer than {_FEW} products", f"{_FEW} to {_MANY - 1} products",
+           f"{_MANY} products and more")  # fmt: skip
+PRODUCT_COHORTS = ("head", "tail")
 _HEAD_SHARE = 0.5
 _FUSION = 60
 _PAIR = ["customer_id", "product_id"]
@@ -255,9 +258,9 @@ def _cohorts(
     """NDCG@10 of customers with few, some and many known products."""
     size = pl.col("size")
     cohort = (
-        pl.when(size < _FEW).then(pl.lit(f"fewer than {_FEW} products"))
-        .when(size < _MANY).then(pl.lit(f"{_FEW} to {_MANY - 1} products"))
-        .otherwise(pl.lit(f"{_MANY} products and more"))
+        pl.when(size < _FEW).then(pl.lit(COHORTS[0]))
+        .when(size < _MANY).then(pl.lit(COHORTS[1]))
+        .otherwise(pl.lit(COHORTS[2]))
     )  # fmt: skip
     rows = (
         hits_frame(hits)
@@ -281,7 +284,7 @@ def _product_cohorts(ranked: pl.DataFrame, truth: Truth) -> dict[str, dict[str, 
     known = truth.own["customer_id"].unique()
     in_head = pl.col("product_id").is_in(truth.head.implode())
     found = {}
-    for name, inside in (("head", in_head), ("tail", ~in_head)):
+    for name, inside in zip(PRODUCT_COHORTS, (in_head, ~in_head), strict=True):
         right = truth.right.filter(inside)
         if right.is_empty():
             continue
