@@ -231,6 +231,48 @@ def test_one_customer_and_one_product_have_a_defined_result() -> None:
     assert {each["ndcg@10"] for each in found["generators"].values()} == {0.0}
 
 
+def test_one_product_is_found_by_what_may_repeat() -> None:
+    split = protocols.split(table("ann:a bob:a eve:a ann:a bob:a"), "time-split", None, 0.4)
+    found = backtest.run(split, backtest.names(), CONFIG)
+    for name in ("popular", "repeat"):
+        values = found["baselines"][name]
+        assert values["ndcg@10"] == values["recall@50"] == values["coverage@10"] == 1
+        assert values["novelty@10"] == 0  # everyone has it
+        assert values["popularity_bias@10"] == 1
+        assert values["intra_list_diversity@10"] is None
+    # Neighbours of a product are other products: there are none.
+    assert found["generators"]["neighbours"]["ndcg@10"] == 0
+
+
+def test_one_customer_alone_is_judged() -> None:
+    split = protocols.split(table("ann:a ann:b ann:a ann:c"), "time-split", None, 0.5)
+    found = backtest.run(split, backtest.names(), CONFIG)
+    assert found["customers"] == 1
+    best = found["baselines"]["repeat"]
+    # Of a and c only a is known; all of one customer leaves the interval no width.
+    assert best["recall@20_lower"] == best["recall@20"] == best["recall@20_upper"] == 1 / 2
+
+
+def test_lists_end_with_the_catalogue() -> None:
+    split = protocols.split(checkerboard(), "leave-one-out", None, 0.1)
+    values = backtest.run(split, ["popular"], CONFIG)["generators"]["popular"]
+    # Of 12 products 5 are owned: 7 are left, whether 10, 20 or 50 are asked for.
+    assert values["recall@10"] == values["recall@50"] == 1
+    assert values["ndcg@10"] == values["ndcg@20"] == values["ndcg@50"]
+    assert values["coverage@10"] == 1
+
+
+def test_the_command_refuses_what_cannot_be_judged(tmp_path: Path) -> None:
+    file, out = tmp_path / "same.parquet", tmp_path / "out.json"
+    table("ann:a bob:a ann:a bob:a").write_parquet(file)
+    arguments = ["backtest", "recommendation", "--interactions", str(file), "--product",
+                 "product_id", "--position", "order", "--protocol", "leave-one-out",
+                 "--json", str(out), "--customer"]  # fmt: skip
+    assert cli.main([*arguments, "customer_id"]) == 2
+    assert cli.main([*arguments, "client"]) == 2
+    assert not out.exists()
+
+
 def test_ease_solves_the_ridge_of_each_product_on_the_others() -> None:
     random = np.random.default_rng(3)
     orders = (random.random((40, 5)) < 0.5).astype(np.float32)
