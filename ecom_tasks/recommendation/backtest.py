@@ -86,14 +86,8 @@ def run(split: Split, generators: list[str], config: RecommendationConfig) -> di
     ConfigError
         A name is no generator's, or there is none.
     """
-    generators = list(dict.fromkeys(generators))
-    unknown = sorted(set(generators) - set(names()))
-    if unknown or not generators:
-        raise ConfigError(
-            f"There is no generator {', '.join(unknown)}" if unknown else "No generator is named",
-            f"There are: {', '.join(names())}",
-        )
     began = time.monotonic()
+    generators = _named(generators)
     interactions = pairs(split.known)
     products = interactions["product_id"].n_unique()
     config = config.model_copy(
@@ -115,15 +109,11 @@ def run(split: Split, generators: list[str], config: RecommendationConfig) -> di
         if name in generators:
             lists.append(_compact(ranked, truth))
         log.info("%s: NDCG@10 %.4f in %.1f s", name, judged[name]["ndcg@10"], seconds)
-    model = judged[generators[0]]
-    if len(generators) > 1:
-        started = time.monotonic()
-        blended = fuse(lists, DEPTH)
-        seconds = time.monotonic() - started + sum(judged[name]["seconds"] for name in generators)
-        model = _judge(blended, truth, config) | {"seconds": round(seconds, 2)}
-        log.info("blend: NDCG@10 %.4f", model["ndcg@10"])
+    spent = sum(judged[name]["seconds"] for name in generators)
     return {
-        "model": model,
+        "model": (
+            _blend(lists, truth, config, spent) if len(generators) > 1 else judged[generators[0]]
+        ),
         "baselines": {name: judged[name] for name in plain},
         "generators": {name: judged[name] for name in generators},
         "customers": split.held_out["customer_id"].n_unique(),
@@ -131,6 +121,17 @@ def run(split: Split, generators: list[str], config: RecommendationConfig) -> di
         "seconds": round(time.monotonic() - began, 2),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+
+
+def _named(generators: list[str]) -> list[str]:
+    """Return the names, each once, if all of them are known."""
+    unknown = sorted(set(generators) - set(names()))
+    if unknown or not generators:
+        raise ConfigError(
+            f"There is no generator {', '.join(unknown)}" if unknown else "No generator is named",
+            f"There are: {', '.join(names())}",
+        )
+    return list(dict.fromkeys(generators))
 
 
 def contenders(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -167,6 +168,18 @@ def fuse(lists: list[pl.DataFrame], depth: int) -> pl.DataFrame:
     # Rounded, because the same ranks from lists in another order must add up to the same score.
     fused = pl.concat(lists).group_by(_PAIR).agg(score.round(12).alias("score"))
     return ranking.rank_within(fused, depth).with_columns(pl.col(_PAIR).cast(pl.String))
+
+
+def _blend(
+    lists: list[pl.DataFrame], truth: Truth, config: RecommendationConfig, spent: float
+) -> dict[str, Any]:
+    """Judge the generators' lists as one; `spent` are the seconds that they took."""
+    started = time.monotonic()
+    blended = fuse(lists, DEPTH)
+    seconds = round(spent + time.monotonic() - started, 2)
+    judged = _judge(blended, truth, config) | {"seconds": seconds}
+    log.info("blend: NDCG@10 %.4f in %.1f s", judged["ndcg@10"], seconds)
+    return judged
 
 
 def _compact(ranked: pl.DataFrame, truth: Truth) -> pl.DataFrame:

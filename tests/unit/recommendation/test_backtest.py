@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -183,13 +184,15 @@ def test_the_order_of_the_lists_decides_nothing() -> None:
     assert found["product_id"].to_list() == ["a", "b"]
 
 
-def test_the_model_blends_what_the_generators_propose(monkeypatch: pytest.MonkeyPatch) -> None:
-    def proposing(text: str) -> Generator:
-        proposed = table(text).select(
-            "customer_id", "product_id", (-pl.col("order")).cast(pl.Float64).alias("score")
-        )
-        return lambda _interactions, _config: proposed
+def proposing(text: str) -> Generator:
+    """Return a generator that proposes these products, best first."""
+    proposed = table(text).select(
+        "customer_id", "product_id", (-pl.col("order")).cast(pl.Float64).alias("score")
+    )
+    return lambda _interactions, _config: proposed
 
+
+def test_the_model_blends_what_the_generators_propose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backtest.FURTHER, "one", proposing("x:t3 x:hit a:hit a:t2 a:t1"))
     monkeypatch.setitem(backtest.FURTHER, "other", proposing("x:t1 x:hit a:t1 y:t3 y:hit"))
     found = backtest.run(UNEVEN, ["one", "other"], CONFIG)
@@ -197,10 +200,34 @@ def test_the_model_blends_what_the_generators_propose(monkeypatch: pytest.Monkey
     # above t2; hit of x has ranks 2 and 1. What only one proposes stays: hit of y is second.
     assert found["model"]["mrr@10"] == pytest.approx((1 + 1 + 1 / 2) / 5, abs=1e-6)
     assert found["generators"]["one"]["mrr@10"] == pytest.approx((1 / 2 + 1 / 2) / 5)
-    assert found["model"]["seconds"] >= 0
     assert list(backtest.contenders(found)) == [
         "popular (baseline)", "one", "other", "blend (model)",
     ]  # fmt: skip
+
+
+def test_the_model_takes_as_long_as_all_its_generators(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+        time.sleep(0.2)
+        return proposing("a:t1")(interactions, config)
+
+    monkeypatch.setitem(backtest.FURTHER, "slow", slow)
+    found = backtest.run(UNEVEN, ["slow", "popular"], CONFIG)
+    spent = [values["seconds"] for values in found["generators"].values()]
+    assert found["model"]["seconds"] >= sum(spent) >= 0.2
+
+
+def test_of_equal_scores_the_blend_has_the_smaller_id_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    products = [f"p{product}" for product in range(9)]
+    there, back = (" ".join(f"a:{p}" for p in each) for each in (products, products[::-1]))
+    monkeypatch.setitem(backtest.FURTHER, "there", proposing(there))
+    monkeypatch.setitem(backtest.FURTHER, "back", proposing(back))
+    known = table(f"a:hit {there.replace('a:', 'x:')}")
+    split = protocols.Split(known, table("a:p8").drop("order"), repeats=False)
+    model = backtest.run(split, ["there", "back"], CONFIG)["model"]
+    # The outermost, p0 and p8, share ranks 1 and 9 and with them the highest score.
+    assert model["mrr@10"] == 1 / 2
 
 
 def test_the_model_of_one_generator_is_that_generator(
