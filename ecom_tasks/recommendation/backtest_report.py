@@ -41,7 +41,7 @@ def render(found: dict[str, Any], title: str) -> str:
         ),
         Section("By length of the list", figure=_by_cut(scores)),
         Section(
-            "Known and new customers, popular and rare products",
+            "Customers with few and many products, popular and rare products",
             "Left: customers by how many products they had before. Right: recall of what is among "
             "the most popular products that make up half of all interactions (head), and among "
             "the others (tail).",
