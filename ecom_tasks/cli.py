@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     backtest.add_argument("domain", choices=["recommendation"])
     _add_interactions(backtest, required=True)
     backtest.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    backtest.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots there")
 
     tune = add("tune", _tune)
     tune.add_argument("domain", choices=["recommendation"])
@@ -254,6 +255,11 @@ def _backtest(arguments: argparse.Namespace) -> int:
     found = backtest.run(_split(arguments), arguments.generators or backtest.names(), config)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    if arguments.html:
+        from ecom_tasks.recommendation import backtest_report
+
+        title = f"Backtest of {arguments.interactions.name}, {arguments.protocol}"
+        arguments.html.write_text(backtest_report.render(found, title), encoding="utf-8")
     _print(_judged(found))
     return 0
 
@@ -280,18 +286,16 @@ def _judged(found: dict[str, Any]) -> Any:
     """Return the figures of a backtest as a table, baselines first."""
     from rich.table import Table
 
+    from ecom_tasks.recommendation.backtest import contenders
+
     shown = ["ndcg@10", "recall@10", "ndcg@20", "recall@20", "mrr@10", "map@10", "hit_rate@10",
              "coverage@10", "novelty@10"]  # fmt: skip
     title = f"{found['customers']:,} customers judged, all {found['products']:,} products ranked"
     table = Table("", *shown, "95% of ndcg@10", "seconds", title=title)
-    for kind in ("baselines", "generators"):
-        for name, values in found[kind].items():
-            if kind == "generators" and name in found["baselines"]:
-                continue
-            interval = f"{values['ndcg@10_lower']:.4f}-{values['ndcg@10_upper']:.4f}"
-            figures = [f"{values[each]:.4f}" for each in shown]
-            label = f"{name} (baseline)" if kind == "baselines" else name
-            table.add_row(label, *figures, interval, f"{values['seconds']:.1f}")
+    for label, values in contenders(found).items():
+        interval = f"{values['ndcg@10_lower']:.4f}-{values['ndcg@10_upper']:.4f}"
+        figures = ["-" if values[each] is None else f"{values[each]:.4f}" for each in shown]
+        table.add_row(label, *figures, interval, f"{values['seconds']:.1f}")
     return table
 
 

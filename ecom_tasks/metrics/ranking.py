@@ -16,10 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+_PAIR = ["customer_id", "product_id"]
+_BLOCK = 2048
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,155 @@ def novelty(ranked: pl.DataFrame, popularity: pl.DataFrame, customers: int, k: i
     shown = ranked.filter(pl.col("rank") <= k).join(popularity, on="product_id")
     value = shown.filter(pl.col("customers") > 0).select(surprise.mean()).item()
     return float(value) if value is not None else float("nan")
+
+
+def intra_list_diversity(ranked: pl.DataFrame, own: pl.DataFrame, k: int) -> float:
+    """Mean over customers of 1 - the mean cosine between two different products of the first k.
+
+    A product is the set of customers who have it, so that no content is needed: 0 when the same
+    customers have all products of a list, 1 when nobody has two of them. Lists with fewer than two
+    products that anyone has are left out; without any other list the value is NaN.
+
+    Parameters
+    ----------
+    ranked : customer_id, product_id, rank
+    own : customer_id, product_id, each pair once: what everyone has
+
+    References
+    ----------
+    Ziegler et al. (2005), "Improving recommendation lists through topic diversification", WWW.
+    """
+    shown = ranked.filter(pl.col("rank") <= k).join(own, on="product_id", how="semi")
+    shown = shown.filter(pl.len().over("customer_id") > 1)
+    if shown.is_empty():
+        return float("nan")
+    vectors, products = _unit_vectors(own.join(shown, on="product_id", how="semi"))
+    columns = shown.join(products, on="product_id", how="left", maintain_order="left")["column"]
+    rows = shown["customer_id"].rank("dense").to_numpy() - 1
+    lists = sparse.csr_array((np.ones(shown.height), (rows, columns.to_numpy())))
+    length = np.asarray(lists.sum(axis=1), dtype=np.float64)
+    share = 1 / (length * (length - 1))
+    # The cosine of two products is needed once, however many lists they share: what it counts in
+    # all of them is summed first. A product's cosine with itself, 1, is taken out at the end.
+    counts = (lists.T @ sparse.diags_array(share) @ lists).tocsr()
+    others = vectors.T.tocsr()
+    total = sum(
+        float(counts[part].multiply(vectors[part] @ others).sum())
+        for start in range(0, products.height, _BLOCK)
+        for part in [slice(start, start + _BLOCK)]
+    )
+    return float(1 - (total - (length * share).sum()) / len(length))
+
+
+def _unit_vectors(own: pl.DataFrame) -> tuple[sparse.csr_array, pl.DataFrame]:
+    """Return products x customers with rows of length 1, and the row of each product_id."""
+    products = own.select(pl.col("product_id").unique().sort()).with_row_index("column")
+    customers = own["customer_id"].rank("dense").to_numpy() - 1
+    rows = own.join(products, on="product_id", how="left", maintain_order="left")["column"]
+    sizes = np.bincount(rows.to_numpy(), minlength=products.height)
+    values = 1 / np.sqrt(sizes[rows.to_numpy()])
+    shape = products.height, int(customers.max()) + 1
+    return sparse.csr_array((values, (rows.to_numpy(), customers)), shape=shape), products
+
+
+def popularity_bias(ranked: pl.DataFrame, own: pl.DataFrame, k: int) -> float:
+    """Popularity of what is shown over popularity of what the same customers have.
+
+    A product's popularity is the number of customers who have it; it is averaged within each
+    customer's first k (or own products), then over customers. 1: shown products are as popular as
+    those that the customers chose themselves. NaN when nothing is shown to anyone who has anything.
+
+    Parameters
+    ----------
+    ranked : customer_id, product_id, rank; products that nobody has count 0
+    own : customer_id, product_id, each pair once: what everyone has
+
+    References
+    ----------
+    Abdollahpouri et al. (2019), "The unfairness of popularity bias in recommendation", RMSE at
+    RecSys: the ratio of the group average popularity (GAP) of recommendations and of profiles.
+    """
+    popularity = own.group_by("product_id").len("customers")
+    shown = ranked.filter(pl.col("rank") <= k).join(own, on="customer_id", how="semi")
+    had = own.join(shown, on="customer_id", how="semi")
+    if shown.is_empty():
+        return float("nan")
+    return _mean_popularity(shown, popularity) / _mean_popularity(had, popularity)
+
+
+def _mean_popularity(pairs: pl.DataFrame, popularity: pl.DataFrame) -> float:
+    """Mean over customers of the mean number of customers of their products."""
+    joined = pairs.join(popularity, on="product_id", how="left").with_columns(
+        pl.col("customers").fill_null(0)
+    )
+    means = joined.group_by("customer_id").agg(pl.col("customers").mean())
+    return float(means.select(pl.col("customers").mean()).item())
+
+
+def inverse_propensity(
+    positives: pl.DataFrame, popularity: pl.DataFrame, *, power: float = 0.5
+) -> pl.DataFrame:
+    """Add `weight`: 1 / propensity that such a positive is observed at all.
+
+    The propensity is (customers of the product / customers of the most popular one) ** power: the
+    more popular a product, the more likely that a liking for it was seen. A product that nobody had
+    before counts as if one customer had it.
+
+    Parameters
+    ----------
+    positives : customer_id, product_id, each pair once
+    popularity : product_id, customers (who had it before); at least one row
+    power : 0 weighs all alike; 0.5 is halfway, in the logarithm, to weighing by popularity itself
+
+    References
+    ----------
+    Yang et al. (2018), "Unbiased offline recommender evaluation for missing-not-at-random implicit
+    feedback", RecSys.
+    """
+    customers = pl.col("customers").fill_null(1).clip(lower_bound=1)
+    most = max(popularity.select(pl.col("customers").max()).item(), 1)
+    return positives.join(
+        popularity, on="product_id", how="left", maintain_order="left"
+    ).select(*_PAIR, ((most / customers) ** power).alias("weight"))  # fmt: skip
+
+
+def ips_recall_at_k(ranked: pl.DataFrame, positives: pl.DataFrame, k: int) -> float:
+    """Recall in which each positive counts 1 / propensity: self-normalised, one overall value.
+
+    The weights of the positives found over the weights of all positives, summed over all customers
+    together. Yang et al. (2018) normalise within each customer instead; the weight of a customer's
+    only positive would cancel then, and leave-one-out would correct nothing.
+
+    Parameters
+    ----------
+    ranked : customer_id, product_id, rank
+    positives : customer_id, product_id, weight (above 0) of everyone who is judged; at least one
+
+    References
+    ----------
+    Schnabel et al. (2016), "Recommendations as treatments: debiasing learning and evaluation",
+    ICML (the self-normalised estimator).
+    """
+    found = ranked.filter(pl.col("rank") <= k).join(positives, on=_PAIR)
+    weight = pl.col("weight").sum()
+    return float(found.select(weight).item() / positives.select(weight).item())
+
+
+def ips_ndcg_at_k(ranked: pl.DataFrame, positives: pl.DataFrame, k: int) -> float:
+    """NDCG in which each positive's gain is 1 / propensity: self-normalised, one overall value.
+
+    As `ips_recall_at_k`, with the discount 1 / log2(rank + 1); what is divided by is the gain of
+    the ideal lists, which have each customer's heaviest positives first, so that 1 can be reached.
+
+    Parameters
+    ----------
+    ranked : customer_id, product_id, rank
+    positives : customer_id, product_id, weight (above 0) of everyone who is judged; at least one
+    """
+    gain = (pl.col("weight") / (pl.col("rank") + 1).log(2)).sum()
+    found = ranked.filter(pl.col("rank") <= k).join(positives, on=_PAIR)
+    ideal = rank_within(positives.with_columns(pl.col("weight").alias("score")), k)
+    return float(found.select(gain).item() / ideal.select(gain).item())
 
 
 def bootstrap_interval(

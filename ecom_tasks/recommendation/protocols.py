@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +57,8 @@ def read(file: Path, columns: Columns) -> pl.DataFrame:
     ConfigError
         There is no such file, or it is no Parquet file.
     DataContractError
-        A column is missing, a key is null, or there is nothing in it.
+        A column is missing, a key is null, an interaction lies in the future, or there is nothing
+        in it.
     """
     if not file.is_file():
         raise ConfigError(f"There is no file {file}", "Give a Parquet file of interactions")
@@ -84,12 +86,28 @@ def read(file: Path, columns: Columns) -> pl.DataFrame:
         raise DataContractError(f"{file} has no rows", "Give at least one interaction")
     if not columns.order:
         frame = frame.with_columns(pl.col("row").alias("order"))
+    _refuse_future(frame, file, columns)
     return (
         frame
         .unique(["customer_id", "product_id", "order"], keep="first")
         .sort("order", "row")
         .select(pl.col(_PAIR).cast(pl.String), "order")
     )
+
+
+def _refuse_future(frame: pl.DataFrame, file: Path, columns: Columns) -> None:
+    """Raise if a day or time lies later than today; a position or a number has no today."""
+    if not isinstance(frame.schema["order"], pl.Date | pl.Datetime):
+        return
+    # The zone of times without one is unknown: today is what it is where the day begins first.
+    today = datetime.now(timezone(timedelta(hours=14))).date()
+    late = frame.filter(pl.col("order").cast(pl.Date) > today)
+    if late.height:
+        raise DataContractError(
+            f"{file} has {late.height:,} rows later than today ({today}) in {columns.order}",
+            "Correct or remove them; of planned orders nothing can be learnt",
+            examples=late.head(5).to_dicts(),
+        )
 
 
 def split(

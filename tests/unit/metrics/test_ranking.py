@@ -164,3 +164,111 @@ def test_coverage_and_novelty_look_at_the_first_k_only() -> None:
     # -log2 of 4/8 twice, of 1/8 and of 2/8
     assert ranking.novelty(ranked, had, 8, 2) == pytest.approx((1 + 3 + 1 + 2) / 4)
     assert ranking.novelty(ranked, had, 8, 1) == pytest.approx(1)
+
+
+def ranks(text: str) -> pl.DataFrame:
+    """`ann:milk ann:tea` as customer_id, product_id, rank: first milk, then tea."""
+    place = pl.int_range(1, pl.len() + 1).over("customer_id")
+    return pairs(text).with_columns(place.alias("rank"))
+
+
+def test_a_list_is_as_diverse_as_its_products_have_different_customers() -> None:
+    own = pairs("ann:a ann:b ann:c bob:a bob:b bob:d eve:d zoe:d")
+    # a, b: the same two customers. a, c: one shared of 2 and 1. a, d: one shared of 2 and 3.
+    assert ranking.intra_list_diversity(ranks("ann:a ann:b"), own, 2) == pytest.approx(0)
+    assert ranking.intra_list_diversity(ranks("ann:c ann:d"), own, 2) == pytest.approx(1)
+    ac, ad, cd = 1 / math.sqrt(2 * 1), 1 / math.sqrt(2 * 3), 0
+    three = ranking.intra_list_diversity(ranks("eve:a eve:c eve:d"), own, 3)
+    assert three == pytest.approx(1 - (ac + ad + cd) / 3)
+    both = ranking.intra_list_diversity(ranks("ann:a ann:b ann:d eve:c eve:d eve:a"), own, 2)
+    assert both == pytest.approx((0 + 1) / 2)  # the third of each list is past k
+
+
+def test_diversity_needs_two_known_products_in_a_list() -> None:
+    own = pairs("ann:a ann:b bob:a bob:c")
+    short = "bob:a eve:a eve:unknown"
+    assert math.isnan(ranking.intra_list_diversity(ranks(short), own, 2))
+    with_one = ranking.intra_list_diversity(ranks(f"{short} ann:a ann:b"), own, 2)
+    assert with_one == pytest.approx(1 - 1 / math.sqrt(2 * 1))
+
+
+def test_diversity_is_the_same_across_the_borders_of_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ranking, "_BLOCK", 3)
+    random = np.random.default_rng(11)
+    held = random.random((60, 7)) < 0.4
+    own = pairs(" ".join(f"c{c}:p{p}" for c, p in zip(*np.nonzero(held), strict=True)))
+    lists = [random.permutation(7)[:3] for _ in range(60)]
+    shown = ranks(" ".join(f"c{c}:p{p}" for c, products in enumerate(lists) for p in products))
+    size = held.sum(axis=0)
+    cosine = (held.T.astype(float) @ held) / np.sqrt(np.outer(size, size))
+    expected = [1 - (cosine[a, b] + cosine[a, c] + cosine[b, c]) / 3 for a, b, c in lists]
+    assert ranking.intra_list_diversity(shown, own, 3) == pytest.approx(np.mean(expected))
+
+
+def test_popularity_bias_compares_what_is_shown_with_what_the_same_customers_have() -> None:
+    own = pairs("ann:a ann:b bob:a eve:a eve:c")  # a has 3 customers, b and c have 1
+    shown = ranks("ann:c ann:a bob:b")
+    # Shown: ann (1 + 3) / 2, bob 1. Had: ann (3 + 1) / 2, bob 3. Eve is shown nothing.
+    assert ranking.popularity_bias(shown, own, 2) == pytest.approx((2 + 1) / (2 + 3))
+    assert ranking.popularity_bias(shown, own, 1) == pytest.approx((1 + 1) / (2 + 3))
+    mirror = own.with_columns(pl.lit(1).alias("rank"))
+    assert ranking.popularity_bias(mirror, own, 1) == pytest.approx(1)
+
+
+def test_popularity_bias_of_nothing_is_undefined_and_of_unknown_products_0() -> None:
+    own = pairs("ann:a bob:a")
+    assert math.isnan(ranking.popularity_bias(ranks("zoe:a"), own, 5))
+    assert ranking.popularity_bias(ranks("ann:new"), own, 5) == 0
+
+
+HAD = pl.DataFrame({"product_id": ["hit", "rare"], "customers": [16, 4]})
+
+
+def test_a_positive_weighs_the_inverse_of_its_propensity() -> None:
+    right = pairs("ann:hit ann:rare ann:new")
+    found = ranking.inverse_propensity(right, HAD)["weight"]
+    assert found.to_list() == pytest.approx([1, math.sqrt(16 / 4), math.sqrt(16 / 1)])
+    straight = ranking.inverse_propensity(right, HAD, power=1)["weight"]
+    assert straight.to_list() == pytest.approx([1, 16 / 4, 16 / 1])
+    assert ranking.inverse_propensity(right, HAD, power=0)["weight"].to_list() == [1, 1, 1]
+
+
+def test_what_is_rare_counts_more_when_weighed() -> None:
+    right = ranking.inverse_propensity(pairs("ann:hit bob:rare bob:hit"), HAD)  # 1, 2, 1
+    shown = ranks("ann:hit bob:x bob:rare")
+    assert ranking.ips_recall_at_k(shown, right, 1) == pytest.approx(1 / 4)
+    assert ranking.ips_recall_at_k(shown, right, 2) == pytest.approx((1 + 2) / 4)
+    second = 1 / math.log2(3)
+    # The ideal of bob has what is rare first.
+    expected = (1 + 2 * second) / (1 + 2 + 1 * second)
+    assert ranking.ips_ndcg_at_k(shown, right, 2) == pytest.approx(expected)
+    assert ranking.ips_ndcg_at_k(shown, right, 1) == pytest.approx(1 / (1 + 2))
+    ideal = ranks("ann:hit bob:rare bob:hit")
+    assert ranking.ips_ndcg_at_k(ideal, right, 5) == pytest.approx(1)
+
+
+def test_equal_weights_give_the_plain_metrics_when_everyone_has_one_positive() -> None:
+    right = pairs("ann:a bob:b eve:c")
+    shown = ranks("ann:x ann:a bob:b eve:x eve:y eve:c")
+    hit = ranking.hits(shown, right, right["customer_id"], 3)
+    weighed = right.with_columns(pl.lit(2.5).alias("weight"))
+    for k in (1, 2, 3):
+        plain = ranking.recall_at_k(hit.at_rank, hit.positives, k).mean()
+        assert ranking.ips_recall_at_k(shown, weighed, k) == pytest.approx(plain)
+        plain = ranking.ndcg_at_k(hit.at_rank, hit.positives, k).mean()
+        assert ranking.ips_ndcg_at_k(shown, weighed, k) == pytest.approx(plain)
+
+
+def test_weighing_takes_back_that_popular_products_are_seen_more_often() -> None:
+    # Everyone likes both products; the popular one is always seen, the rare one half of the time
+    # (propensity 1 and (4 / 16) ** 0.5). A list of the popular product finds half of the likings.
+    rows = [f"c{c}:hit" for c in range(40)] + [f"c{c}:rare" for c in range(0, 40, 2)]
+    seen = pairs(" ".join(rows))
+    shown = ranks(" ".join(f"c{c}:hit" for c in range(40)))
+    plain = ranking.hits(shown, seen, seen["customer_id"], 1)
+    naive = ranking.recall_at_k(plain.at_rank, plain.positives, 1).mean()
+    assert naive == pytest.approx((20 * 1 + 20 / 2) / 40)
+    weighed = ranking.inverse_propensity(seen, HAD)
+    assert ranking.ips_recall_at_k(shown, weighed, 1) == pytest.approx(1 / 2)

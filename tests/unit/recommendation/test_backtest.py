@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ from scipy import sparse
 
 from ecom_tasks import cli
 from ecom_tasks.errors import ConfigError
+from ecom_tasks.metrics.ranking import bootstrap_interval
 from ecom_tasks.recommendation import backtest, protocols
-from ecom_tasks.recommendation.candidates import ease, graph_filter
+from ecom_tasks.recommendation.candidates import Generator, ease, graph_filter
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 CONFIG = RecommendationConfig(
@@ -82,6 +85,165 @@ def test_cohorts_count_everyone_once(judged: dict[str, dict[str, dict[str, float
     assert cohorts == {"5 to 19 products": {"customers": BLOCKS * CUSTOMERS, "ndcg@10": 1.0}}
 
 
+def test_lists_are_judged_by_their_diversity_and_popularity_too(
+    judged: dict[str, dict[str, dict[str, float]]],
+) -> None:
+    popular = judged["baselines"]["popular"]
+    # Shown: the one product missing, and 6 of the other block. Of the 12 customers of a block each
+    # product has 10 and two of them share 8; products of two blocks share none.
+    shared, in_one_block, in_all = 8 / 10, 6 * 5 / 2, 7 * 6 / 2
+    expected = 1 - in_one_block * shared / in_all
+    assert popular["intra_list_diversity@10"] == pytest.approx(expected, abs=1e-6)
+    # All products are equally popular: nothing is biased, and nothing to be weighed.
+    assert popular["popularity_bias@10"] == 1
+    assert popular["ips_recall@20"] == popular["recall@20"] == 1
+    assert popular["ips_ndcg@10"] == popular["ndcg@10"] < 1
+
+
+def table(text: str) -> pl.DataFrame:
+    """`ann:milk ann:tea` as customer_id, product_id and, from 0, order."""
+    rows = [pair.split(":") for pair in text.split()]
+    names = ["customer_id", "product_id"]
+    frame = pl.DataFrame(rows, schema=names, orient="row")
+    return frame.with_row_index("order").select(*names, pl.col("order").cast(pl.Int64))
+
+
+# "hit" makes up 6 of 12 interactions; t1 to t3 make up the others.
+UNEVEN = protocols.Split(
+    table("a:hit b:hit c:hit d:hit e:hit f:hit x:t1 y:t1 x:t2 y:t2 a:t3 b:t3"),
+    table("x:hit y:hit a:t1 b:t2 c:new").drop("order"),
+    repeats=False,
+)
+
+
+def test_what_is_found_among_popular_and_rare_products_is_told_apart() -> None:
+    found = backtest.run(UNEVEN, ["popular"], CONFIG)["generators"]["popular"]
+    assert found["product_cohorts"] == {
+        "head": {"products": 1, "customers": 2, "recall@20": 1.0},
+        # Nobody had what c bought.
+        "tail": {"products": 3, "customers": 3, "recall@20": pytest.approx(2 / 3, abs=1e-6)},
+    }
+    # Weights: 1 for the hit, of 6 customers; of 2 customers; and of none, which counts as 1.
+    hit, rare, new = 1, math.sqrt(6 / 2), math.sqrt(6 / 1)
+    expected = (2 * hit + 2 * rare) / (2 * hit + 2 * rare + new)
+    assert found["ips_recall@20"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_nothing_to_find_among_popular_products_is_no_cohort() -> None:
+    rare = protocols.Split(UNEVEN.known, table("a:t1").drop("order"), repeats=False)
+    found = backtest.run(rare, ["popular"], CONFIG)["generators"]["popular"]
+    assert list(found["product_cohorts"]) == ["tail"]
+
+
+def test_recall_has_an_interval_over_customers() -> None:
+    found = backtest.run(UNEVEN, ["popular"], CONFIG)["generators"]["popular"]
+    each = np.array([1.0, 1, 0, 1, 1])  # a, b, c, x, y
+    low, high = bootstrap_interval(
+        each, level=CONFIG.confidence, resamples=CONFIG.resamples, seed=CONFIG.seed
+    )
+    interval = found["recall@20_lower"], found["recall@20"], found["recall@20_upper"]
+    assert interval == pytest.approx((low, 4 / 5, high), abs=1e-6)
+
+
+def test_what_is_not_defined_is_none() -> None:
+    # Own products are wrong by definition here, so that nothing is shown.
+    found = backtest.run(UNEVEN, ["repeat"], CONFIG)["generators"]["repeat"]
+    assert found["ndcg@10"] == 0
+    assert found["novelty@10"] is None
+    assert found["intra_list_diversity@10"] is None
+    assert found["popularity_bias@10"] is None
+
+
+def lists(text: str) -> pl.DataFrame:
+    """`ann:milk ann:tea` as customer_id, product_id, rank: first milk, then tea."""
+    place = pl.int_range(1, pl.len() + 1).over("customer_id")
+    return table(text).select("customer_id", "product_id", place.alias("rank"))
+
+
+def test_fusion_adds_reciprocal_ranks() -> None:
+    one, other = lists("ann:a ann:b ann:c bob:a"), lists("ann:c ann:b bob:d")
+    found = backtest.fuse([one, other], 2)
+    assert found.select("customer_id", "product_id", "rank").rows() == [
+        ("ann", "c", 1),  # ranks 3 and 1: a little more than 2 and 2
+        ("ann", "b", 2),
+        ("bob", "a", 1),  # of equal scores the smaller id
+        ("bob", "d", 2),
+    ]
+    expected = [1 / 63 + 1 / 61, 1 / 62 + 1 / 62, 1 / 61, 1 / 61]
+    assert found["score"].to_list() == pytest.approx(expected)
+
+
+def test_the_order_of_the_lists_decides_nothing() -> None:
+    # Both have the ranks 1, 2 and 7; unrounded, b would score more in the last digit.
+    parts = []
+    for rank_of_a, rank_of_b in ((1, 7), (7, 2), (2, 1)):
+        products = [f"x{place}" for place in range(8)]
+        products[rank_of_a - 1], products[rank_of_b - 1] = "a", "b"
+        parts.append(lists(" ".join(f"ann:{product}" for product in products)))
+    found = backtest.fuse(parts, 20).filter(pl.col("product_id").is_in(["a", "b"]))
+    assert found["product_id"].to_list() == ["a", "b"]
+
+
+def proposing(text: str) -> Generator:
+    """Return a generator that proposes these products, best first."""
+    proposed = table(text).select(
+        "customer_id", "product_id", (-pl.col("order")).cast(pl.Float64).alias("score")
+    )
+    return lambda _interactions, _config: proposed
+
+
+def test_the_model_blends_what_the_generators_propose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backtest.FURTHER, "one", proposing("x:t3 x:hit a:hit a:t2 a:t1"))
+    monkeypatch.setitem(backtest.FURTHER, "other", proposing("x:t1 x:hit a:t1 y:t3 y:hit"))
+    found = backtest.run(UNEVEN, ["one", "other"], CONFIG)
+    # What a and x have already is taken out before it counts: t1 of a has ranks 2 and 1, behind and
+    # above t2; hit of x has ranks 2 and 1. What only one proposes stays: hit of y is second.
+    assert found["model"]["mrr@10"] == pytest.approx((1 + 1 + 1 / 2) / 5, abs=1e-6)
+    assert found["generators"]["one"]["mrr@10"] == pytest.approx((1 / 2 + 1 / 2) / 5)
+    assert list(backtest.contenders(found)) == [
+        "popular (baseline)", "one", "other", "blend (model)",
+    ]  # fmt: skip
+
+
+def test_the_model_takes_as_long_as_all_its_generators(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+        time.sleep(0.2)
+        return proposing("a:t1")(interactions, config)
+
+    monkeypatch.setitem(backtest.FURTHER, "slow", slow)
+    found = backtest.run(UNEVEN, ["slow", "popular"], CONFIG)
+    spent = [values["seconds"] for values in found["generators"].values()]
+    assert found["model"]["seconds"] >= sum(spent) >= 0.2
+
+
+def test_of_equal_scores_the_blend_has_the_smaller_id_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    products = [f"p{product}" for product in range(9)]
+    there, back = (" ".join(f"a:{p}" for p in each) for each in (products, products[::-1]))
+    monkeypatch.setitem(backtest.FURTHER, "there", proposing(there))
+    monkeypatch.setitem(backtest.FURTHER, "back", proposing(back))
+    known = table(f"a:hit {there.replace('a:', 'x:')}")
+    split = protocols.Split(known, table("a:p8").drop("order"), repeats=False)
+    model = backtest.run(split, ["there", "back"], CONFIG)["model"]
+    # The outermost, p0 and p8, share ranks 1 and 9 and with them the highest score.
+    assert model["mrr@10"] == 1 / 2
+
+
+def test_the_model_of_one_generator_is_that_generator(
+    judged: dict[str, dict[str, dict[str, float]]],
+) -> None:
+    assert judged["model"]["ndcg@10"] == 1  # all four put the same product first
+    found = backtest.run(UNEVEN, ["popular", "popular"], CONFIG)
+    assert found["model"] is found["generators"]["popular"]
+    assert list(backtest.contenders(found)) == ["popular (baseline)"]
+
+
+def test_no_generator_at_all_is_refused() -> None:
+    with pytest.raises(ConfigError, match="No generator is named"):
+        backtest.run(UNEVEN, [], CONFIG)
+
+
 def test_an_unknown_generator_is_named_beside_those_there_are() -> None:
     split = protocols.split(checkerboard(), "leave-one-out", None, 0.1)
     with pytest.raises(ConfigError, match="no generator magic") as error:
@@ -94,6 +256,48 @@ def test_one_customer_and_one_product_have_a_defined_result() -> None:
     split = protocols.split(one, "leave-one-out", None, 0.1)
     found = backtest.run(split, backtest.names(), CONFIG)
     assert {each["ndcg@10"] for each in found["generators"].values()} == {0.0}
+
+
+def test_one_product_is_found_by_what_may_repeat() -> None:
+    split = protocols.split(table("ann:a bob:a eve:a ann:a bob:a"), "time-split", None, 0.4)
+    found = backtest.run(split, backtest.names(), CONFIG)
+    for name in ("popular", "repeat"):
+        values = found["baselines"][name]
+        assert values["ndcg@10"] == values["recall@50"] == values["coverage@10"] == 1
+        assert values["novelty@10"] == 0  # everyone has it
+        assert values["popularity_bias@10"] == 1
+        assert values["intra_list_diversity@10"] is None
+    # Neighbours of a product are other products: there are none.
+    assert found["generators"]["neighbours"]["ndcg@10"] == 0
+
+
+def test_one_customer_alone_is_judged() -> None:
+    split = protocols.split(table("ann:a ann:b ann:a ann:c"), "time-split", None, 0.5)
+    found = backtest.run(split, backtest.names(), CONFIG)
+    assert found["customers"] == 1
+    best = found["baselines"]["repeat"]
+    # Of a and c only a is known; all of one customer leaves the interval no width.
+    assert best["recall@20_lower"] == best["recall@20"] == best["recall@20_upper"] == 1 / 2
+
+
+def test_lists_end_with_the_catalogue() -> None:
+    split = protocols.split(checkerboard(), "leave-one-out", None, 0.1)
+    values = backtest.run(split, ["popular"], CONFIG)["generators"]["popular"]
+    # Of 12 products 5 are owned: 7 are left, whether 10, 20 or 50 are asked for.
+    assert values["recall@10"] == values["recall@50"] == 1
+    assert values["ndcg@10"] == values["ndcg@20"] == values["ndcg@50"]
+    assert values["coverage@10"] == 1
+
+
+def test_the_command_refuses_what_cannot_be_judged(tmp_path: Path) -> None:
+    file, out = tmp_path / "same.parquet", tmp_path / "out.json"
+    table("ann:a bob:a ann:a bob:a").write_parquet(file)
+    arguments = ["backtest", "recommendation", "--interactions", str(file), "--product",
+                 "product_id", "--position", "order", "--protocol", "leave-one-out",
+                 "--json", str(out), "--customer"]  # fmt: skip
+    assert cli.main([*arguments, "customer_id"]) == 2
+    assert cli.main([*arguments, "client"]) == 2
+    assert not out.exists()
 
 
 def test_ease_solves_the_ridge_of_each_product_on_the_others() -> None:
@@ -135,7 +339,8 @@ def test_the_command_writes_what_it_prints(
                  "--generators", "ease", "--json", str(out)]  # fmt: skip
     assert cli.main(arguments) == 2  # which one came last is not said
     assert cli.main([*arguments, "--position", "order"]) == 0
-    assert json.loads(out.read_text())["generators"]["ease"]["ndcg@10"] == 1
+    written = json.loads(out.read_text())
+    assert written["generators"]["ease"]["ndcg@10"] == written["model"]["ndcg@10"] == 1
     printed = capsys.readouterr().out
     assert "ease" in printed
     assert "popular (baseline)" in printed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -55,16 +57,11 @@ def test_a_time_split_in_which_nobody_known_buys_is_refused() -> None:
 
 
 def test_equal_times_stay_on_one_side_of_the_border() -> None:
-    same = interactions([("ann", "a", 1), ("ann", "b", 2), ("ann", "c", 2), ("ann", "d", 2)])
-    split = protocols.split(same, "time-split", None, 0.25)
-    assert (split.known.height, split.held_out.height) == (1, 3)
-
-
-def test_given_split_takes_the_test_as_it_is_for_known_customers() -> None:
-    test = interactions([("ann", "d", 0), ("ann", "a", 1), ("zoe", "a", 2)])
-    split = protocols.split(HISTORY, "given-split", test, 0.1)
-    assert split.held_out.rows() == [("ann", "d")]
-    assert split.known.height == HISTORY.height
+    same = interactions([("ann", "a", 1), ("bob", "a", 2), ("ann", "a", 3), ("bob", "a", 4)])
+    with pytest.raises(DataContractError, match="2 interactions are known and 0 are to be found"):
+        protocols.split(same, "leave-one-out", None, 0.1)
+    again = protocols.split(same, "time-split", None, 0.5)
+    assert again.held_out.rows() == [("ann", "a"), ("bob", "a")]
 
 
 @pytest.mark.parametrize("protocol", ["leave-one-out", "time-split"])
@@ -104,12 +101,44 @@ class TestReading:
         with pytest.raises(DataContractError, match="no column what") as error:
             protocols.read(file, COLUMNS)
         assert "who, item, at" in str(error.value)
+        with pytest.raises(DataContractError, match="no column client, what, day"):
+            protocols.read(file, Columns("client", "what", "day"))
 
     def test_nulls_in_keys_are_counted_and_shown(self, tmp_path: Path) -> None:
         file = self.write(tmp_path, who=[1, None], what=[7, 8], at=[5, 6])
         with pytest.raises(DataContractError, match="1 rows with nulls") as error:
             protocols.read(file, COLUMNS)
         assert error.value.examples[0]["product_id"] == 8
+
+    def test_nulls_in_the_order_are_refused_as_in_ids(self, tmp_path: Path) -> None:
+        file = self.write(tmp_path, who=[1, 2, 3], what=[None, 8, 9], at=[5, None, 7])
+        with pytest.raises(DataContractError, match="2 rows with nulls in who, what, at"):
+            protocols.read(file, COLUMNS)
+        file = self.write(tmp_path, who=[1, 2], what=[8, 9], at=[None, None])
+        assert protocols.read(file, Columns("who", "what")).height == 2  # at is not asked for
+
+    @pytest.mark.parametrize("kind", [pl.Date, pl.Datetime("us"), pl.Datetime("ms", "UTC")])
+    def test_what_lies_in_the_future_is_shown_at_most_five_times(
+        self, tmp_path: Path, kind: Any
+    ) -> None:
+        # The day after tomorrow is future anywhere on earth.
+        later = datetime.now(UTC).date() + timedelta(days=2)
+        days = pl.Series([date(2020, 1, 1), *[later] * 6]).cast(kind)
+        file = self.write(tmp_path, who=range(7), what=range(7), at=days)
+        with pytest.raises(DataContractError, match=r"6 rows later than today .* in at") as error:
+            protocols.read(file, COLUMNS)
+        assert [row["customer_id"] for row in error.value.examples] == [1, 2, 3, 4, 5]
+        assert {str(row["order"])[:10] for row in error.value.examples} == {str(later)}
+
+    def test_today_is_no_future(self, tmp_path: Path) -> None:
+        now = datetime.now(UTC)
+        for at in (now, now.replace(tzinfo=None), now.date()):
+            file = self.write(tmp_path, who=[1], what=[2], at=[at])
+            assert protocols.read(file, COLUMNS).height == 1
+
+    def test_numbers_have_no_future(self, tmp_path: Path) -> None:
+        file = self.write(tmp_path, who=[1], what=[2], at=[9_999_999_999])
+        assert protocols.read(file, COLUMNS)["order"].to_list() == [9_999_999_999]
 
     def test_an_empty_file_is_refused(self, tmp_path: Path) -> None:
         file = self.write(tmp_path, who=[], what=[], at=[])
@@ -123,3 +152,14 @@ class TestReading:
             protocols.read(file, COLUMNS)
         with pytest.raises(ConfigError, match="no file"):
             protocols.read(tmp_path / "nowhere.parquet", COLUMNS)
+
+    def test_equal_lines_change_nothing_that_follows(self, tmp_path: Path) -> None:
+        columns = {"who": ["ann", "ann", "bob", "bob"], "what": ["a", "b", "a", "c"],
+                   "at": [1, 2, 1, 3]}  # fmt: skip
+        once = protocols.read(self.write(tmp_path, **columns), COLUMNS)
+        doubled = {name: [*values, *values] for name, values in columns.items()}
+        twice = protocols.read(self.write(tmp_path, **doubled), COLUMNS)
+        assert twice.equals(once)
+        split = protocols.split(twice, "leave-one-out", None, 0.1)
+        assert split.held_out.rows() == [("ann", "b"), ("bob", "c")]
+        assert protocols.pairs(split.known)["orders"].to_list() == [1.0, 1.0]
