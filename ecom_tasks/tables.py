@@ -195,7 +195,15 @@ SUPPLY = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        ORDER_LINES, PRODUCTS, EVENTS, CUSTOMERS, EXCLUSIONS, PROMOTIONS, PRICES, STOCK, SUPPLY,
+        ORDER_LINES,
+        PRODUCTS,
+        EVENTS,
+        CUSTOMERS,
+        EXCLUSIONS,
+        PROMOTIONS,
+        PRICES,
+        STOCK,
+        SUPPLY,
     )
 }
 

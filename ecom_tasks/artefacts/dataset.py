@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import BaseModel
 
 from ecom_tasks.artefacts import release as channels
 from ecom_tasks.artefacts.manifest import MANIFEST, FileEntry, Headline, Manifest, Provenance
@@ -28,8 +29,7 @@ from ecom_tasks.artefacts.store import (
     sha256_of,
 )
 from ecom_tasks.artefacts.version import code_of, version_of
-from ecom_tasks.config import DomainConfig
-from ecom_tasks.errors import DataContractError
+from ecom_tasks.errors import ConfigError, DataContractError
 from ecom_tasks.run import Ref, Run
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def produce(
     build: Callable[[Draft], None],
     *,
     inputs: Sequence[Ref] = (),
-    config: DomainConfig | None = None,
+    config: BaseModel | None = None,
 ) -> Ref:
     """Make the version of `name` that follows from inputs, settings and code; or find it made.
 
@@ -288,6 +288,23 @@ def fetch(ref: Ref, folder: Path, pattern: str = "*") -> Path:
                     "It was changed or cut off: restore it, or run the flow that made it again",
                 )
     return folder
+
+
+def read_text(place: str) -> str:
+    """Read a text file that is no artefact, for example rules, by its path or URI.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file, or it is no text.
+    """
+    try:
+        if "://" in place:
+            folder, _, name = place.rpartition("/")
+            return open_store(folder).read(name).data.decode()
+        return Path(place).read_text(encoding="utf-8")
+    except (OSError, KeyMissingError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place} cannot be read: {error}", "Give its path or URI") from error
 
 
 def read_json(ref: Ref, path: str) -> Any:

@@ -8,9 +8,13 @@ import polars as pl
 from ecom_tasks.metrics.ranking import rank_within
 from ecom_tasks.recommendation.candidates import COLD
 from ecom_tasks.recommendation.candidates.matrix import blocks
+from ecom_tasks.recommendation.candidates.popular import popularity
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import Snapshot
 from ecom_tasks.training import two_tower
+
+POPULAR, CATEGORY = "new_popular", "new_in_category"
+"""Ways to offer products with little history, beside the two towers."""
 
 
 def content(snapshot: Snapshot, catalogue: pl.DataFrame) -> pl.DataFrame:
@@ -57,6 +61,62 @@ def dials(config: RecommendationConfig) -> two_tower.Dials:
     )
 
 
+def plainly(
+    snapshot: Snapshot, content: pl.DataFrame, cold: pl.Series, k: int
+) -> dict[str, pl.DataFrame]:
+    """Offer cold products without a model: the best sold, and those of the customer's categories.
+
+    Parameters
+    ----------
+    content : product_id, category (path) of all products
+    cold : ids of the cold products
+
+    Returns
+    -------
+    by name, DataFrame with customer_id, product_id, score, generator, rank
+    """
+    few = content.filter(pl.col("product_id").is_in(cold.implode()))
+    sold = popularity(snapshot.pairs.join(few, on="product_id", how="semi"))
+    liked = (
+        few
+        .join(sold, on="product_id", how="left")
+        .with_columns(pl.col("score").fill_null(0.0))
+        .sort(["score", "product_id"], descending=[True, False])
+    )
+    everyone = snapshot.customers.select("customer_id")
+    # Customers own a few of them: more than k leave enough.
+    best = everyone.join(liked.select("product_id", "score").head(4 * k), how="cross")
+    share = pl.col("recency_weighted_orders").sum()
+    taste = (
+        snapshot.pairs
+        .join(content.select("product_id", "category"), on="product_id")
+        .group_by("customer_id", "category")
+        .agg(share.alias("taste"))
+    )
+    within = (
+        taste
+        .join(
+            liked.group_by("category", maintain_order=True).head(2 * k).rename({"score": "sold"}),
+            on="category",
+        )
+        .with_columns((pl.col("taste") * (1 + pl.col("sold"))).alias("score"))
+        .select("customer_id", "product_id", "score")
+    )
+    return {
+        POPULAR: _new(best, snapshot, k, POPULAR),
+        CATEGORY: _new(within, snapshot, k, CATEGORY),
+    }
+
+
+def _new(offered: pl.DataFrame, snapshot: Snapshot, k: int, name: str) -> pl.DataFrame:
+    """Keep the best k that are new to each customer."""
+    own = snapshot.pairs.select("customer_id", "product_id")
+    new = offered.join(own, on=["customer_id", "product_id"], how="anti")
+    return rank_within(new, k).select(
+        "customer_id", "product_id", "score", pl.lit(name).alias("generator"), "rank"
+    )
+
+
 def propose(
     towers: two_tower.TwoTower,
     known: two_tower.Catalogue,
@@ -90,11 +150,7 @@ def propose(
                 "score": scores[row, top.ravel()].astype(np.float64),
             })
         )
-    own = snapshot.pairs.select("customer_id", "product_id")
-    new = pl.concat(parts).join(own, on=["customer_id", "product_id"], how="anti")
-    return rank_within(new, k).select(
-        "customer_id", "product_id", "score", pl.lit(COLD).alias("generator"), "rank"
-    )
+    return _new(pl.concat(parts), snapshot, k, COLD)
 
 
 def customer_embeddings(

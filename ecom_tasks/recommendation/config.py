@@ -61,6 +61,32 @@ class RecommendationConfig(DomainConfig):
         default=0.5, ge=0, le=1, description="power of a product's degree that divides"
     )
 
+    # Sequential transformer
+    sequence_candidates: int = Field(default=25, ge=1, description="new products per customer")
+    sequence_size: int = Field(default=32, ge=2, description="dimensions; a multiple of the heads")
+    sequence_blocks: int = Field(default=2, ge=1, description="layers of attention")
+    sequence_heads: int = Field(default=2, ge=1, description="of each layer")
+    sequence_length: int = Field(default=50, ge=2, description="newest products read")
+    sequence_dropout: float = Field(default=0.2, ge=0, lt=1, description="share left out")
+    sequence_negatives: int = Field(
+        default=1024, ge=0, description="products drawn to compare with; 0: all products"
+    )
+    sequence_epochs: int = Field(default=2, ge=1, description="passes over all histories, at most")
+    sequence_patience: int = Field(
+        default=6, ge=1, description="passes without gain before stopping"
+    )
+    sequence_batch: int = Field(default=4000, ge=1, description="places learnt from at once")
+    sequence_learning_rate: float = Field(default=0.001, gt=0, description="of Adam")
+    sequence_validation: int = Field(
+        default=2000, ge=0, description="customers whose last product is held out, to stop by"
+    )
+    sequence_gaps: bool = Field(
+        default=False, description="read the time between two orders too; needs days, not places"
+    )
+    sequence_bfloat16: bool = Field(
+        default=False, description="compute in 16 bits; faster on GPUs and new CPUs"
+    )
+
     # Ranker: expected orders first, then LambdaMART on top of it.
     label_cap: int = Field(default=4, ge=1, description="orders in a window counted at most")
     count_rounds: int = Field(default=140, ge=1, description="trees of expected orders, at most")
@@ -90,12 +116,22 @@ class RecommendationConfig(DomainConfig):
     top_k: int = Field(default=20, ge=1, description="products per customer")
     similar_k: int = Field(default=10, ge=1, description="similar products per product")
     cold_k: int = Field(default=5, ge=1, description="products with little history per customer")
-    stale_days: int = Field(
-        default=84, ge=1, description="a product unsold for longer is not recommended"
+    together_k: int = Field(default=5, ge=1, description="products bought together with each")
+    together_min_orders: int = Field(default=10, ge=1, description="orders that a product needs")
+    together_min_shared: int = Field(default=3, ge=1, description="orders that a pair needs")
+    together_largest_order: int = Field(
+        default=100, ge=2, description="products; larger orders say little of what goes together"
     )
-    excluded_products: tuple[str, ...] = Field(default=(), description="never recommended")
-    excluded_categories: tuple[str, ...] = Field(
-        default=(), description="category paths that are not recommended, with all below them"
+    popular_k: int = Field(default=100, ge=1, description="popular products of each group")
+    popular_half_life_days: float = Field(
+        default=28.0, gt=0, description="after which an order counts half"
+    )
+    list_buckets: int = Field(
+        default=16, ge=1, description="files that the lists are spread over, by customer"
+    )
+    # Read when lists are made, and its content, not its path, is part of the version.
+    rules: str = Field(
+        default="", exclude=True, description="path or URI of the rules file; empty: the defaults"
     )
 
     # Judging

@@ -107,8 +107,7 @@ def shelf(snapshot: Snapshot, shop: Shop, rules: Rules) -> pl.DataFrame:
     sold = snapshot.products.select(*columns, price, lately.alias("lately"))
     age = (pl.lit(snapshot.cutoff) - pl.col("launched_on")).dt.total_days()
     launched = shop.catalogue.filter(
-        pl.col("sellable").fill_null(value=True)
-        & age.is_between(0, rules.eligibility.stale_days)
+        pl.col("sellable").fill_null(value=True) & age.is_between(0, rules.eligibility.stale_days)
     ).select(*columns, pl.col("regular_price").cast(pl.Float64).alias("price"))
     unsold = launched.join(sold, on="product_id", how="anti").with_columns(
         pl.lit(value=True).alias("lately")

@@ -8,6 +8,7 @@ import polars as pl
 
 from ecom_tasks.errors import ModelRejectedError
 from ecom_tasks.metrics import ranking
+from ecom_tasks.recommendation.candidates import COLD
 from ecom_tasks.recommendation.candidates.popular import popularity
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -117,31 +118,38 @@ def _interval(values: ranking.FloatArray, config: RecommendationConfig) -> tuple
 
 
 def judge_cold(
-    proposed: pl.DataFrame, pairs: pl.DataFrame, cold: pl.Series, bought: pl.DataFrame, k: int
+    offers: dict[str, pl.DataFrame], cold: pl.Series, bought: pl.DataFrame, k: int
 ) -> dict[str, float]:
-    """Share of customers whose k cold products hold one that they then bought, beside popularity.
+    """Share of customers whose k cold products hold one that they then bought, for each way.
 
     Parameters
     ----------
-    proposed : customer_id, product_id, rank of the two-tower model
-    pairs : customer_products at the window's start
+    offers : by name, customer_id, product_id, rank
     cold : ids of the cold products
     bought : `snapshots.bought` of the window, of all products
+
+    Returns
+    -------
+    `customers` (who bought a cold product that was new to them) and the share for each way; without
+    such customers only their number, 0
     """
-    is_cold = pl.col("product_id").is_in(cold.implode())
-    right = bought.filter(pl.col("is_new") & is_cold).select("customer_id", "product_id")
-    known = pairs["customer_id"].unique()
-    ranked = popularity(pairs.filter(is_cold)).head(10 * k)
-    everyone = pairs.select("customer_id").unique().join(ranked, how="cross")
-    plain = everyone.join(pairs, on=["customer_id", "product_id"], how="anti")
-    found: dict[str, float] = {}
-    for name, lists in {"two_tower": proposed, POPULAR: ranking.rank_within(plain, k)}.items():
+    right = bought.filter(pl.col("is_new") & pl.col("product_id").is_in(cold.implode()))
+    right = right.select("customer_id", "product_id")
+    known = right["customer_id"].unique()
+    found: dict[str, float] = {"customers": len(known)}
+    if known.is_empty():
+        return found
+    for name, lists in offers.items():
         hits = ranking.hits(lists, right, known, k)
-        if not hits.customers:
-            return {"customers": 0}
-        found["customers"] = len(hits.customers)
         found[name] = round(float(ranking.hit_rate_at_k(hits.at_rank, k).mean()), 6)
     return found
+
+
+def best_cold(judged: dict[str, float]) -> str:
+    """Return the way that found most; the two towers where nothing tells them apart."""
+    shares = {name: value for name, value in judged.items() if name != "customers"}
+    best = max(shares.values(), default=0.0)
+    return COLD if shares.get(COLD, 0.0) >= best else max(shares, key=shares.__getitem__)
 
 
 def gate(windows: dict[str, Any], config: RecommendationConfig) -> None:

@@ -131,3 +131,15 @@ def popular(
         )
         for groups in (everyone(interactions), categories(products), of_segments(segments))
     ])
+
+
+def filling(lists: pl.DataFrame) -> pl.DataFrame:
+    """Return segment (null: for all), product_id, score of the lists that fill up others.
+
+    Parameters
+    ----------
+    lists : of `popular`
+    """
+    segment = pl.when(pl.col("scope") == SEGMENT).then("name").alias("segment")
+    whole = pl.col("scope").is_in([ALL, SEGMENT])
+    return lists.filter(whole).select(segment, "product_id", "score")

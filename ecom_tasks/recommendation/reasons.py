@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from ecom_tasks.recommendation import cold, selection
 from ecom_tasks.recommendation.candidates import COLD, als, neighbours, popular, rank_name, repeat
 from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -65,6 +66,9 @@ def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfi
         als.NAME: pl.lit("liked by customers with a similar taste"),
         popular.NAME: pl.lit("popular now"),
         COLD: pl.lit("new, and like what you buy"),
+        cold.CATEGORY: pl.lit("new, in a category that you buy"),
+        cold.POPULAR: pl.lit("new, and already liked"),
+        selection.PINNED: pl.lit("chosen by the shop"),
     }
     reason = pl.lit("")
     for name, text in by_generator.items():
@@ -98,8 +102,15 @@ def similar(
     return known, neighbours.similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
 
 
-def similar_products(snapshot: Snapshot, config: RecommendationConfig) -> pl.DataFrame:
-    """Return product_id, similar_product_id, rank, score (shrunk cosine over customers)."""
+def similar_products(
+    snapshot: Snapshot, shown: pl.DataFrame, config: RecommendationConfig
+) -> pl.DataFrame:
+    """Return product_id, similar_product_id, rank, score (shrunk cosine over customers).
+
+    Parameters
+    ----------
+    shown : product_id of what may be named as similar
+    """
     known, near = similar(snapshot, config)
     entries = near.tocoo()
     names = known.products["product_id"]
@@ -108,7 +119,8 @@ def similar_products(snapshot: Snapshot, config: RecommendationConfig) -> pl.Dat
         "similar_product_id": names.gather(entries.col),
         "score": entries.data.astype(np.float64).round(6),
     })
-    ordered = pairs.sort(
+    may = shown.select(pl.col("product_id").alias("similar_product_id"))
+    ordered = pairs.join(may, on="similar_product_id", how="semi").sort(
         ["product_id", "score", "similar_product_id"], descending=[False, True, False]
     )
     rank = pl.int_range(1, pl.len() + 1).over("product_id").cast(pl.Int64).alias("rank")

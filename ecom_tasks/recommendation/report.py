@@ -48,7 +48,10 @@ def render(
         for question, found in both.items()
     ]
     sections.insert(0, Section("NDCG@10 beside the baselines", figure=_bars(windows)))
-    if metrics["cold"].get("customers"):
+    if (
+        len(metrics["cold"]["windows"]) > 1
+        and len(list(metrics["cold"]["windows"].values())[-1]) > 1
+    ):
         sections.append(_cold(metrics["cold"]))
     sections.append(
         Section(
@@ -109,11 +112,18 @@ def _sources(lists: pl.DataFrame) -> Figure:
     return figure
 
 
-def _cold(cold: dict[str, float]) -> Section:
+def _cold(cold: dict[str, Any]) -> Section:
+    (chosen_on, before), (judged_on, after) = list(cold["windows"].items())[-2:]
+    names = [name for name in after if name != "customers"]
+    rows = [
+        {"way": name, f"chosen on {chosen_on}": before.get(name), f"judged on {judged_on}":
+         after[name]}
+        for name in names
+    ]  # fmt: skip
     text = (
-        f"Products with too little history to be ranked are offered by their content. Of "
-        f"{cold['customers']:.0f} customers who bought such a product, {cold['two_tower']:.1%} "
-        f"found one in their short list; a list of the most popular ones reaches "
-        f"{cold[POPULAR]:.1%}."
+        f"Products with too little history to be ranked get the last places of each list. Of "
+        f"{after['customers']:.0f} customers who bought such a product, the share that found one "
+        f"among theirs, for each way of choosing them. In use: {cold['chosen']}, the best of the "
+        "window before."
     )
-    return Section("Products with little history", text)
+    return Section("Products with little history", text, table=pl.DataFrame(rows))

@@ -106,7 +106,9 @@ class Value(_Strict):
     """What an order is worth to the shop: with weight 1 lists are sorted by expected value."""
 
     of: Literal["margin", "revenue"] = "margin"
-    weight: float = Field(default=0.0, ge=0, description="power of the value beside expected orders")
+    weight: float = Field(
+        default=0.0, ge=0, description="power of the value beside expected orders"
+    )
     assumed_margin: float = Field(
         default=0.3, gt=0, lt=1, description="share of the price, where no unit cost is known"
     )

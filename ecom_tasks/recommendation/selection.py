@@ -7,8 +7,8 @@ only when nothing else is left.
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -64,6 +64,8 @@ def top_k(offer: Offer, rules: Rules, k: int, salt: str = "") -> pl.DataFrame:
     DataFrame with customer_id, product_id, rank (from 1), score, generator; sorted. `score` is
     that of the generator named: the logarithm of expected orders, or popularity.
     """
+    if offer.shelf.is_empty() or offer.people.is_empty():
+        return _nothing()
     goods = offer.shelf.with_row_index("column").with_columns(pl.col("column").cast(pl.Int64))
     by_segment = _filling(offer, goods)
     parts = []
@@ -71,8 +73,6 @@ def top_k(offer: Offer, rules: Rules, k: int, salt: str = "") -> pl.DataFrame:
         people = offer.people.slice(start, _CUSTOMERS)
         refused = offer.limits.refused[start : start + _CUSTOMERS]
         parts.append(_block(offer, goods, (people, refused, by_segment), (rules, k, salt)))
-    if not parts:
-        return _nothing()
     return pl.concat(parts).sort("customer_id", "rank")
 
 
@@ -96,7 +96,8 @@ def _filling(offer: Offer, goods: pl.DataFrame) -> pl.DataFrame:
     everywhere = segments.join(of_all, how="cross").select("segment", "column", "score", "own")
     own = liked.filter(pl.col("segment").is_not_null()).with_columns(pl.lit(1).alias("own"))
     return (
-        pl.concat([everywhere, own.join(segments, on="segment", how="semi")])
+        pl
+        .concat([everywhere, own.join(segments, on="segment", how="semi")])
         .sort(["own", "score", "column"], descending=[True, True, False])
         .unique(["segment", "column"], keep="first", maintain_order=True)
         .with_columns(pl.int_range(pl.len()).over("segment").alias("place"))
@@ -114,7 +115,8 @@ def _block(
     people, refused, filling = who
     rules, k, salt = how
     pinned = goods.filter(pl.col("product_id").is_in([pin.product for pin in rules.pins]))
-    ready, size = [], 2 * k + 2
+    ready: list[pl.DataFrame] = []
+    size = 2 * k + 2
     while True:
         near = (pl.col("place") < size) | pl.col("column").is_in(pinned["column"].implode())
         candidates = _candidates(offer, goods, people, filling.filter(near), salt)
@@ -188,14 +190,19 @@ def _drawn(fresh: pl.DataFrame, rows: pl.DataFrame, salt: str) -> pl.DataFrame:
         pl.col("worth").rank("ordinal", descending=True).over("row").alias("place")
     )["place"].to_numpy()
     drawn = np.array([
-        zlib.crc32(f"{salt}|{who}|{what}".encode())
+        _number(f"{salt}|{who}|{what}")
         for who, what in zip(named["customer_id"], named["column"], strict=True)
     ])
     noise = -np.log(-np.log((drawn + 0.5) / 2**32))
     return fresh.with_columns(pl.Series("worth", noise - np.log(place)))
 
 
-@dataclass
+def _number(text: str) -> int:
+    """Return 32 bits that look random; a check sum would not, for texts that differ in a digit."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+
+
+@dataclass(frozen=True)
 class _Lists:
     """The candidates of some customers, side by side, each row's best first.
 
@@ -212,7 +219,6 @@ class _Lists:
     worth: FloatMatrix
     level: NDArray[np.int32]
     pin: IntMatrix
-    chosen: list[IntMatrix] = field(default_factory=list)
 
 
 def _choose(
@@ -237,7 +243,8 @@ def _choose(
         pl.col("row").cast(pl.Int64)
     )  # fmt: skip
     return (
-        pl.DataFrame({
+        pl
+        .DataFrame({
             "row": at_row.astype(np.int64),
             "slot": picked[at_row, place].astype(np.int64),
             "rank": (place + 1).astype(np.int64),
@@ -296,27 +303,26 @@ def _side_by_side(
     width = int(slot.max()) + 1 if len(slot) else 1
     at = (ordered["row"].to_numpy(), slot)
 
-    def spread(name: str, empty: float, dtype: type) -> NDArray[np.generic]:
-        matrix = np.full((rows, width), empty, dtype=dtype)
+    def spread(name: str, empty: int) -> IntMatrix:
+        matrix = np.full((rows, width), empty, dtype=np.int64)
         matrix[at] = ordered[name].to_numpy()
         return matrix
 
-    column = spread("column", 0, np.int64)
+    column = spread("column", 0)
     low, high = (getattr(pl.col("worth"), name)().over("row", "kind") for name in ("min", "max"))
     scaled = pl.when(high > low).then((pl.col("worth") - low) / (high - low)).otherwise(1.0)
-    ordered = ordered.with_columns(scaled.alias("scaled"))
+    worth = np.zeros((rows, width))
+    worth[at] = ordered.select(scaled.alias("scaled"))["scaled"].to_numpy()
     return _Lists(
         column=column,
-        kind=spread("kind", _OUT, np.int64),
-        worth=spread("scaled", 0, np.float64),
+        kind=spread("kind", _OUT),
+        worth=worth,
         level=levels[column],
-        pin=spread("pin", -1, np.int64),
+        pin=spread("pin", -1),
     )
 
 
-def _greedy(
-    lists: _Lists, diversity: Diversity, exploration: Exploration, k: int
-) -> IntMatrix:
+def _greedy(lists: _Lists, diversity: Diversity, exploration: Exploration, k: int) -> IntMatrix:
     """Return the slot of the product at each place, -1 where none is left, shape (customers, k)."""
     rows = np.arange(len(lists.kind))
     free = lists.kind != _OUT

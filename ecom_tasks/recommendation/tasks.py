@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ecom_tasks.recommendation.snapshots import Plan, Snapshot, Window
     from ecom_tasks.training.two_tower import Catalogue, TwoTower
 
-RANKER, LISTS = "models/ranker.ubj", "recommendations.parquet"
+LISTS = "recommendations"
+RANKER, RULES = "models/ranker.ubj", "rules.json"
 
 
 def pin_features(run: Run) -> Ref:
@@ -48,12 +49,16 @@ def generate_candidates(run: Run, features: Ref) -> Ref:
             draft.write_frame(f"cutoff={cutoff}.parquet", of_pair.build(proposed, snapshot))
 
     return dataset.produce(
-        run, "work/recommendation/candidates", build, inputs=[features], config=config
+        run, "work/recommendation/candidates", build, inputs=_learnt_from(features), config=config
     )
 
 
 def train_two_tower(run: Run, features: Ref) -> Ref:
-    """Learn products and customers as vectors from content, for products with little history."""
+    """Learn products and customers as vectors from content, for products with little history.
+
+    Whether they or a plain list of fresh products are offered is decided on one held-out window
+    and judged on the next.
+    """
     from ecom_tasks.artefacts import dataset
 
     config = RecommendationConfig.of(run)
@@ -64,24 +69,75 @@ def train_two_tower(run: Run, features: Ref) -> Ref:
         from ecom_tasks.recommendation import cold, evaluate
         from ecom_tasks.training import two_tower
 
-        last = plan.test[-1]
-        before = _snapshot(features, last.cutoff)
-        _, _, proposed = _fit_towers(features, before, config)
-        fresh = cold.cold_products(before, _catalogue(features), config)
-        bought = _bought(features, last)
-        draft.metrics.update(
-            evaluate.judge_cold(proposed, before.pairs, fresh, bought, config.cold_k)
-        )
+        judged = {}
+        for window in plan.windows[-2:]:
+            before = _snapshot(features, window.cutoff)
+            _, _, offers = _fit_towers(features, before, config)
+            fresh = cold.cold_products(before, _catalogue(features), config)
+            judged[str(window)] = evaluate.judge_cold(
+                offers, fresh, _bought(features, window), config.cold_k
+            )
+        chosen = evaluate.best_cold(next(iter(judged.values())))
+        draft.metrics.update({"windows": judged, "chosen": chosen})
         today = _snapshot(features, plan.serve)
-        towers, known, proposed = _fit_towers(features, today, config)
-        draft.write_frame("cold.parquet", proposed)
+        towers, known, offers = _fit_towers(features, today, config)
+        draft.write_frame("cold.parquet", offers[chosen])
         two_tower.save(towers.customer, draft.folder / "models/customer_tower.keras")
         two_tower.save(towers.product, draft.folder / "models/product_tower.keras")
         draft.write_frame("product_embeddings.parquet", _embeddings(towers, known))
+        draft.write_frame(
+            "customer_embeddings.parquet", cold.customer_embeddings(towers, known, today)
+        )
 
     return dataset.produce(
-        run, "work/recommendation/two_tower", build, inputs=[features], config=config
+        run, "work/recommendation/two_tower", build, inputs=_learnt_from(features), config=config
     )
+
+
+def find_bought_together(run: Run, features: Ref) -> Ref:
+    """Find the pairs of products that share more orders than chance would give."""
+    from ecom_tasks.artefacts import dataset
+
+    config = RecommendationConfig.of(run)
+    lines = dataset.input_named(features, "lake/order_lines")
+    products = dataset.input_named(features, "lake/products")
+
+    def build(draft: Draft) -> None:
+        import polars as pl
+
+        from ecom_tasks.features.lines import goods
+        from ecom_tasks.recommendation.together import together
+
+        bought = goods(
+            dataset.scan(lines, "by_customer/*.parquet"), dataset.scan(products), run.as_of
+        ).filter(pl.col("bought"))
+        draft.write_frame("bought_together.parquet", together(
+            bought, config.together_k, min_orders=config.together_min_orders,
+            min_together=config.together_min_shared, largest_order=config.together_largest_order,
+        ))  # fmt: skip
+
+    return dataset.produce(
+        run, "work/recommendation/together", build, inputs=[lines, products], config=config
+    )
+
+
+def pin_rules(run: Run, features: Ref) -> Ref:
+    """Read the rules file and hold it against the catalogue; its content names the version."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import rules
+
+    path = RecommendationConfig.of(run).rules
+    read = rules.parse(dataset.read_text(path) if path else "", path or "the defaults")
+    products = dataset.input_named(features, "lake/products")
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import eligibility
+
+        unknown = eligibility.check(read, dataset.scan(products).collect())
+        draft.metrics["products named and not in the catalogue"] = unknown
+        draft.write_json(RULES, read.model_dump(mode="json"))
+
+    return dataset.produce(run, "work/recommendation/rules", build, inputs=[products], config=read)
 
 
 def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
@@ -119,7 +175,11 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
         model.save_model(draft.folder / RANKER)
 
     return dataset.produce(
-        run, "work/recommendation/ranker", build, inputs=[features, proposed], config=config
+        run,
+        "work/recommendation/ranker",
+        build,
+        inputs=[*_learnt_from(features), proposed],
+        config=config,
     )
 
 
@@ -142,38 +202,47 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
         draft.write_json("windows.json", windows)
 
     return dataset.produce(
-        run, "work/recommendation/evaluation", build, inputs=[features, ranker], config=config
+        run,
+        "work/recommendation/evaluation",
+        build,
+        inputs=[*_learnt_from(features), ranker],
+        config=config,
     )
 
 
-def publish_release(
-    run: Run, features: Ref, proposed: Ref, ranker: Ref, towers: Ref, evaluation: Ref
-) -> Ref:
-    """Refuse a ranker that does not beat own purchase frequency; publish lists with reasons."""
+def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learnt: Ref) -> Ref:
+    """Refuse a ranker that does not beat own purchase frequency; publish lists with reasons.
+
+    Parameters
+    ----------
+    learnt : of generate_candidates, train_ranker, train_two_tower, find_bought_together
+    """
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.recommendation import evaluate, reasons, report
-    from ecom_tasks.recommendation.candidates.popular import popularity
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
+    _, ranker, towers, together = learnt
 
     def build(draft: Draft) -> None:
         windows = dataset.read_json(evaluation, "windows.json")
         evaluate.gate(windows, config)
         snapshot = _snapshot(features, plan.serve)
-        lists = _lists(config, features, (proposed, ranker, towers), snapshot)
+        lists, tables = _lists(config, features, rules, learnt)
         lists = reasons.explain(lists, snapshot, config)
-        draft.write_frame(LISTS, lists.drop("title"))
-        draft.write_frame("similar_products.parquet", reasons.similar_products(snapshot, config))
-        liked = popularity(snapshot.interactions(config.min_customers)).head(1000)
-        draft.write_frame("popular.parquet", liked.with_row_index("rank", offset=1))
-        dataset.fetch(ranker, draft.folder, "models/*")
-        dataset.fetch(towers, draft.folder, "models/*")
-        dataset.fetch(towers, draft.folder, "product_embeddings.parquet")
+        _write_lists(draft, lists.drop("title"), config.list_buckets)
+        for name, table in tables.items():
+            draft.write_frame(f"{name}.parquet", table)
+        for ref, pattern in (
+            (ranker, "models/*"), (towers, "models/*"), (towers, "*_embeddings.parquet"),
+            (together, "*.parquet"), (rules, RULES),
+        ):  # fmt: skip
+            dataset.fetch(ref, draft.folder, pattern)
         metrics = {
             "windows": windows,
             "cold": dataset.manifest(towers).metrics,
             "ranker": dataset.manifest(ranker).metrics,
+            "rules": dataset.manifest(rules).metrics,
         }
         draft.metrics.update(metrics)
         draft.write_json("metrics.json", metrics)
@@ -195,7 +264,7 @@ def publish_release(
         run,
         "artefacts/recommendation",
         build,
-        inputs=[features, proposed, ranker, towers, evaluation],
+        inputs=[*_learnt_from(features), *_said(features), rules, evaluation, *learnt],
         config=config,
     )
     return dataset.release(run, ref)
@@ -216,7 +285,7 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
 
     config = RecommendationConfig.of(run)
     proposed = dataset.find(run, "work/recommendation/candidates")
-    features = dataset.input_named(proposed, "features/all")
+    features = dataset.find(run, "features/all")
     plan = _plan(features, config)
     early = plan.train_before(plan.test[0].cutoff, config.train_windows)
     if len(early) < 2:
@@ -230,13 +299,32 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
 
 
 def flow(step: Step) -> Ref:
-    """Features -> candidates, two towers -> ranker -> judgement -> release."""
+    """Features -> candidates, two towers -> ranker -> judgement -> lists under the shop's rules."""
     features = step(pin_features)
+    rules = step(pin_rules, features)
     proposed = step(generate_candidates, features)
     towers = step(train_two_tower, features)
+    together = step(find_bought_together, features)
     ranker = step(train_ranker, features, proposed)
     evaluation = step(evaluate_ranker, features, ranker)
-    return step(publish_release, features, proposed, ranker, towers, evaluation)
+    return step(publish_release, features, rules, evaluation, proposed, ranker, towers, together)
+
+
+def _learnt_from(features: Ref) -> list[Ref]:
+    """Return the tables that models learn from: what else changes leaves them as they are."""
+    from ecom_tasks.artefacts import dataset
+
+    names = ("customers", "products", "customer_products", "promotion_calendar")
+    tables = [dataset.input_named(features, f"features/{name}") for name in names]
+    return [*tables, dataset.input_named(features, "lake/products")]
+
+
+def _said(features: Ref) -> list[Ref]:
+    """Return the tables that only the making of lists reads."""
+    from ecom_tasks.artefacts import dataset
+
+    return [dataset.input_named(features, f"lake/{name}")
+            for name in ("stock", "customers", "exclusions")]  # fmt: skip
 
 
 def _plan(features: Ref, config: RecommendationConfig) -> Plan:
@@ -329,52 +417,86 @@ def _catalogue(features: Ref) -> pl.DataFrame:
 
 def _fit_towers(
     features: Ref, snapshot: Snapshot, config: RecommendationConfig
-) -> tuple[TwoTower, Catalogue, pl.DataFrame]:
-    """Train on what was known at the snapshot's cutoff, and propose its cold products."""
-    from ecom_tasks.recommendation import cold
+) -> tuple[TwoTower, Catalogue, dict[str, pl.DataFrame]]:
+    """Train on what was known at the snapshot's cutoff; offer its cold products in each way."""
+    from ecom_tasks.recommendation import candidates, cold
     from ecom_tasks.training import two_tower
 
     products = _catalogue(features)
-    known = two_tower.catalogue(cold.content(snapshot, products), config.vocabulary)
+    content = cold.content(snapshot, products)
+    known = two_tower.catalogue(content, config.vocabulary)
     towers = two_tower.train(snapshot.pairs, known, cold.dials(config))
     fresh = cold.cold_products(snapshot, products, config)
-    return towers, known, cold.propose(towers, known, snapshot, fresh, config.cold_k)
+    offers = cold.plainly(snapshot, content, fresh, config.cold_k)
+    offers[candidates.COLD] = cold.propose(towers, known, snapshot, fresh, config.cold_k)
+    return towers, known, offers
 
 
 def _lists(
-    config: RecommendationConfig,
-    features: Ref,
-    learnt: tuple[Ref, Ref, Ref],
-    snapshot: Snapshot,
-) -> pl.DataFrame:
-    """Return customer_id, product_id, rank, score, generator and title of what is published."""
+    config: RecommendationConfig, features: Ref, rules: Ref, learnt: tuple[Ref, ...]
+) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Return the lists, with titles, and the other tables that show products of the shelf."""
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import reasons, rules
-    from ecom_tasks.recommendation.candidates.popular import popularity
+    from ecom_tasks.recommendation import (
+        eligibility,
+        popular_in,
+        reasons,
+        segments,
+        selection,
+    )
+    from ecom_tasks.recommendation.rules import Rules
 
-    proposed, ranker, towers = learnt
-    pair = ["customer_id", "product_id"]
+    proposed, ranker, towers, _ = learnt
+    snapshot = _snapshot(features, _plan(features, config).serve)
+    ruled = Rules.model_validate(dataset.read_json(rules, RULES))
+    stock, customers, exclusions = (
+        dataset.scan(ref).collect() if dataset.has_rows(ref) else None for ref in _said(features)
+    )
+    shop = eligibility.Shop(_catalogue(features), stock, customers, exclusions)
+    shelf = eligibility.shelf(snapshot, shop, ruled)
+    named = segments.segments(snapshot.customers, customers)
+    people = eligibility.audience(snapshot, shop, named)
+    limits = eligibility.limits(shelf, people, ruled, snapshot.cutoff)
+    # A list for a group of customers holds nothing that some of them may not see.
+    free = shelf.filter(pl.Series(~limits.goods.any(axis=1)))
+    liked = popular_in.popular(
+        snapshot.pairs.join(free, on="product_id", how="semi"), snapshot.products, named,
+        config.popular_k, half_life_days=config.popular_half_life_days,
+        min_customers=config.min_customers,
+    )  # fmt: skip
     scored = dataset.scan(ranker, f"scored/cutoff={snapshot.cutoff}.parquet").collect()
     generators = reasons.generator_of(_candidates(proposed, snapshot.cutoff))
-    stock = dataset.input_named(features, "lake/stock")
-    counted = dataset.scan(stock).collect() if dataset.has_rows(stock) else None
-    allowed = rules.eligible(snapshot.products, counted, config)
-    liked = popularity(snapshot.interactions(config.min_customers))
-    best = rules.top_k(scored.join(generators, on=pair), allowed, liked, config.top_k)
-    # Fresh products follow behind what is ranked, where a shop may show or leave them.
-    fresh = dataset.scan(towers, "cold.parquet").collect().join(best, on=pair, how="anti")
-    behind = fresh.with_columns((pl.col("rank") + config.top_k).alias("rank"))
-    columns = [*pair, "rank", "score", "generator"]
-    titles = snapshot.products.select("product_id", "title")
-    return (
-        pl
-        .concat([best.select(columns), behind.select(columns)])
-        .with_columns(pl.col("score").round(6))
-        .join(titles, on="product_id", how="left")
-        .sort("customer_id", "rank")
+    cold = dataset.scan(towers, "cold.parquet").collect()
+    offer = selection.Offer(
+        people=people,
+        shelf=shelf,
+        limits=limits,
+        barred=eligibility.barred(snapshot, shop, ruled),
+        ranked=scored.join(generators, on=["customer_id", "product_id"]),
+        popular=popular_in.filling(liked),
+        fresh=cold,
     )
+    best = selection.top_k(offer, ruled, config.top_k, str(snapshot.cutoff))
+    titles = _catalogue(features).select("product_id", "title")
+    lists = best.with_columns(pl.col("score").round(6)).join(
+        titles, on="product_id", how="left", maintain_order="left"
+    )
+    return lists, {
+        "similar_products": reasons.similar_products(snapshot, free, config),
+        "popular": liked,
+        "segments": named,
+        "new_products": cold.join(shelf, on="product_id", how="semi"),
+    }
+
+
+def _write_lists(draft: Draft, lists: pl.DataFrame, buckets: int) -> None:
+    """Write the lists spread over files by customer, so that one of them finds all of one."""
+    from ecom_tasks.ingestion.bucketing import partition
+
+    for bucket, rows in partition(lists, "customer_id", buckets).items():
+        draft.write_frame(f"{LISTS}/bucket={bucket:03}.parquet", rows)
 
 
 def _embeddings(towers: TwoTower, known: Catalogue) -> pl.DataFrame:

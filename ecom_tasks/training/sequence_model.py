@@ -13,10 +13,13 @@ Klenitskiy and Vasilev (2023), "Turning dross into gold loss", RecSys: the loss 
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 # TensorFlow tells of itself at import, and oneDNN adds in another order from run to run: it is
 # twice as fast, for whoever sets the variable to 1 and can do without the same bytes.
@@ -30,6 +33,9 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from ecom_tasks.logs import track
+
+if TYPE_CHECKING:
+    import onnx
 
 log = logging.getLogger(__name__)
 IntArray = NDArray[np.int32]
@@ -55,6 +61,7 @@ class Dials:
     batch_places: int
     learning_rate: float
     validation_customers: int
+    bfloat16: bool
     seed: int
 
 
@@ -74,7 +81,8 @@ class History:
 
 def gap_bucket(days: NDArray[np.float64]) -> IntArray:
     """Return 1 for less than a day, then one more for every doubling, `GAPS` - 1 at most."""
-    return np.minimum(1 + np.log2(1 + np.maximum(days, 0)), GAPS - 1).astype(np.int32)
+    bucket = 1 + np.log2(1 + np.maximum(days, 0))
+    return np.asarray(np.minimum(bucket, GAPS - 1), dtype=np.int32)
 
 
 def train(histories: Sequence[History], products: int, dials: Dials) -> keras.Model:
@@ -93,17 +101,23 @@ def train(histories: Sequence[History], products: int, dials: Dials) -> keras.Mo
     """
     # Names of layers are counted per process, and stand in the saved file.
     keras.utils.clear_session()
-    if os.environ.get("BF"): keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(dials.seed)
     tf.config.experimental.enable_op_determinism()
-    model = _model(products, dials)
+    keras.config.set_dtype_policy("mixed_bfloat16" if dials.bfloat16 else "float32")
+    try:
+        model = _model(products, dials)
+    finally:
+        keras.config.set_dtype_policy("float32")
     taught, questions = _hold_out(histories, dials)
     learn = _learner(model, products, dials)
     random = np.random.default_rng(dials.seed)
     best, kept, since = -1.0, model.get_weights(), 0
     pieces = _pieces(taught, dials.length)
     for epoch in track(range(dials.epochs), "epochs of the sequence model", dials.epochs):
-        losses = [float(learn(*batch)) for batch in _batches(pieces, dials, random)]
+        # Ever smaller steps: the last passes settle what the first ones found.
+        rate = dials.learning_rate * (1 + np.cos(np.pi * epoch / dials.epochs)) / 2
+        batches = _batches(pieces, dials, random)
+        losses = [float(learn(*batch, np.float32(rate))) for batch in batches]
         if not questions:
             continue
         found = _ndcg(model, questions, dials)
@@ -142,7 +156,7 @@ def _model(products: int, dials: Dials) -> keras.Model:
         inner = layers.LayerNormalization(epsilon=1e-6)(state)
         inner = layers.Dense(2 * dials.size, activation="relu")(inner)
         state = state + layers.Dropout(dials.dropout)(layers.Dense(dials.size)(inner))
-    state = layers.LayerNormalization(epsilon=1e-6, name="states")(state)
+    state = layers.LayerNormalization(epsilon=1e-6, dtype="float32", name="states")(state)
     return keras.Model([tokens, gaps], state, name="sequence_model")
 
 
@@ -184,9 +198,10 @@ def _hold_out(
 def _pieces(histories: Sequence[History], length: int) -> list[History]:
     """Cut long histories, from their end, into pieces of `length` places and what follows each."""
     return [
-        History(each.products[max(0, end - length - 1) : end], each.gaps[max(0, end - length - 1) : end])
+        History(each.products[start:end], each.gaps[start:end])
         for each in histories
         for end in range(len(each.products), 1, -length)
+        for start in [max(0, end - length - 1)]
     ]
 
 
@@ -219,32 +234,38 @@ def _batches(
         yield batch[0], batch[1], batch[2]
 
 
-def _learner(model: keras.Model, products: int, dials: Dials):
-    """Return a function that learns from one batch and returns its mean loss."""
+def _learner(model: keras.Model, products: int, dials: Dials) -> Callable[..., tf.Tensor]:
+    """Return a function that learns from one batch at a rate, and returns its mean loss."""
     adam = keras.optimizers.Adam(dials.learning_rate, beta_2=0.98)
     adam.build(model.trainable_variables)
     table = model.get_layer("product_vectors").embeddings
+    width = tf.bfloat16 if dials.bfloat16 else tf.float32
     sampled = 0 < dials.negatives < products
     seeds = tf.random.Generator.from_seed(dials.seed)
 
     def loss_of(states: tf.Tensor, follows: tf.Tensor) -> tf.Tensor:
-        states = tf.reshape(states, (-1, dials.size))
+        states = tf.cast(tf.reshape(states, (-1, dials.size)), width)
         target = tf.reshape(follows, (-1,))
         if not sampled:
-            logits = tf.matmul(states, table[1:], transpose_b=True)
+            logits = tf.matmul(states, tf.cast(table[1:], width), transpose_b=True)
             return tf.nn.sparse_softmax_cross_entropy_with_logits(
-                tf.maximum(target - 1, 0), logits
+                tf.maximum(target - 1, 0), tf.cast(logits, tf.float32)
             )
         drawn = seeds.uniform((dials.negatives,), 1, products + 1, dtype=tf.int32)
-        chosen = tf.cast(tf.gather(table, drawn), states.dtype)
+        chosen = tf.cast(tf.gather(table, drawn), width)
         others = tf.cast(tf.matmul(states, chosen, transpose_b=True), tf.float32)
         # The right answer may be drawn as a wrong one.
         others = tf.where(drawn[None, :] == target[:, None], _AWAY, others)
         right = tf.reduce_sum(tf.cast(states, tf.float32) * tf.gather(table, target), axis=1)
         return tf.nn.softplus(tf.reduce_logsumexp(others, axis=1) - right)
 
-    @tf.function(jit_compile=XLA)
-    def learn(tokens: tf.Tensor, gaps: tf.Tensor, follows: tf.Tensor) -> tf.Tensor:
+    @tf.function(  # type: ignore[untyped-decorator]
+        jit_compile=bool(tf.config.list_physical_devices("GPU"))
+    )
+    def learn(
+        tokens: tf.Tensor, gaps: tf.Tensor, follows: tf.Tensor, rate: tf.Tensor
+    ) -> tf.Tensor:
+        adam.learning_rate.assign(tf.cast(rate, tf.float32))
         weight = tf.cast(tf.reshape(follows, (-1,)) > 0, tf.float32)
         with tf.GradientTape() as tape:
             losses = loss_of(model([tokens, gaps], training=True), follows)
@@ -253,10 +274,7 @@ def _learner(model: keras.Model, products: int, dials: Dials):
         adam.apply(slopes, model.trainable_variables)
         return loss
 
-    return learn
-
-
-XLA = bool(int(os.environ.get("XLA", "0")))
+    return cast("Callable[..., tf.Tensor]", learn)
 
 
 def last_states(
@@ -280,7 +298,7 @@ def last_states(
     return found
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
 def _run(model: keras.Model, tokens: tf.Tensor, gaps: tf.Tensor) -> tf.Tensor:
     return model([tokens, gaps], training=False)[:, -1]
 
@@ -305,3 +323,74 @@ def _ndcg(model: keras.Model, questions: list[tuple[History, int]], dials: Dials
         rank = (scores > right[:, None]).sum(axis=1)
         gains.append(np.where(rank < 10, 1 / np.log2(rank + 2), 0))
     return float(np.concatenate(gains).mean())
+
+
+def export_onnx(model: keras.Model, path: Path) -> None:
+    """Write the model in an open format; same model, same bytes.
+
+    Inputs `products` and `gaps`, int32 of shape (rows, places); output: the last state of each
+    row, float32 of shape (rows, size).
+    """
+    import tf2onnx
+
+    shape = [None, None]
+    signature = [
+        tf.TensorSpec(shape, tf.int32, name="products"), tf.TensorSpec(shape, tf.int32, name="gaps")
+    ]  # fmt: skip
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    def last(products: tf.Tensor, gaps: tf.Tensor) -> tf.Tensor:
+        return tf.identity(tf.cast(model([products, gaps])[:, -1], tf.float32), name="state")
+
+    converted, _ = tf2onnx.convert.from_function(last, input_signature=signature, opset=17)
+    _rename(converted.graph)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(converted.SerializeToString(deterministic=True))
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    """Sort and name everything by its way to the output; the converter's own order is random."""
+    nodes, tensors = _by_use(graph)
+    names = {each.name: each.name for each in graph.input} | {"": ""}
+    for number, tensor in enumerate(tensors):
+        names[tensor.name] = tensor.name = f"weight_{number}"
+    for number, node in enumerate(nodes):
+        names |= {each: f"node_{number}_{at}" for at, each in enumerate(node.output)}
+    names[graph.output[0].name] = "state"
+    for number, node in enumerate(nodes):
+        node.name = f"node_{number}"
+        node.input[:] = [names[each] for each in node.input]
+        node.output[:] = [names[each] for each in node.output]
+    for field in ("node", "initializer", "value_info"):
+        graph.ClearField(field)
+    graph.node.extend(nodes)
+    graph.initializer.extend(tensors)
+    graph.name, graph.doc_string = "sequence_model", ""
+    graph.output[0].name = "state"
+    for each in (*graph.input, *graph.output):
+        for size, name in zip(each.type.tensor_type.shape.dim, ("rows", "places"), strict=True):
+            if size.dim_param:
+                size.dim_param = name
+
+
+def _by_use(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Return copies of nodes and weights in the order in which the output needs them."""
+    made_by = {output: node for node in graph.node for output in node.output}
+    weights = {each.name: each for each in graph.initializer}
+    seen = {each.name for each in graph.input} | {""}
+    nodes, tensors = [], []
+    waiting = [(graph.output[0].name, False)]
+    while waiting:
+        name, ready = waiting.pop()
+        if name in seen:
+            continue
+        if name in made_by and not ready:
+            waiting.append((name, True))
+            waiting += [(each, False) for each in reversed(made_by[name].input)]
+        elif name in made_by:
+            nodes.append(copy.deepcopy(made_by[name]))
+            seen |= set(made_by[name].output)
+        else:
+            tensors.append(copy.deepcopy(weights[name]))
+            seen.add(name)
+    return nodes, tensors

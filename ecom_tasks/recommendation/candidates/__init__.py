@@ -18,6 +18,7 @@ from ecom_tasks.recommendation.candidates import (
     neighbours,
     popular,
     repeat,
+    sequence,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -32,6 +33,7 @@ GENERATORS: dict[str, Generator] = {
 FURTHER: dict[str, Generator] = {
     ease.NAME: ease.generate,
     graph_filter.NAME: graph_filter.generate,
+    sequence.NAME: sequence.generate,
 }
 COLD = "two_tower"
 """Generator of products with little history; it is a model of its own, see `cold.py`."""

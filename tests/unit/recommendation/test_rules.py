@@ -1,86 +1,98 @@
-"""Rules stand inside top-k: lists are full whenever enough eligible products exist."""
+"""The rules file: what it may say, and how it is told that it may not."""
 
 from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ecom_tasks.recommendation import rules
-from ecom_tasks.recommendation.config import RecommendationConfig
-from tests import builders
+from ecom_tasks.errors import ConfigError
+from ecom_tasks.recommendation import eligibility, rules
 
-PRODUCTS = pl.DataFrame({
-    "product_id": ["ale", "beer", "jam", "old"],
-    "category": ["drinks/beer", "drinks/beer/dark", "drinksome", None],
-    "days_since_last_sale": [0.0, 84.0, 1.0, 85.0],
-})
+ALL = """
+[eligibility]
+stale_days = 30
+never = { categories = ["drinks/spirits"], products = ["p1"] }
+durable = [{ categories = ["furniture"], days = 365 }]
+age_limits = [{ categories = ["drinks"], years = 18 }]
+only_in = [{ brands = ["Local"], regions = ["north"] }]
+
+[[boosts]]
+brands = ["Ours"]
+factor = 1.5
+
+[[pins]]
+product = "p7"
+place = 1
+segments = ["new"]
+
+[diversity]
+most_per_category = 3
+weight = 0.2
+
+[value]
+of = "revenue"
+weight = 0.5
+
+[exploration]
+places = 2
+"""
 
 
-def eligible(stock: pl.DataFrame | None = None, **settings: object) -> list[str]:
-    config = RecommendationConfig(**settings)  # type: ignore[arg-type]
-    return rules.eligible(PRODUCTS, stock, config)["product_id"].to_list()
+def test_a_full_file_is_read() -> None:
+    read = rules.parse(ALL, "rules.toml")
+    assert read.eligibility.never.categories == ("drinks/spirits",)
+    assert read.boosts[0].factor == 1.5
+    assert read.pins[0].segments == ("new",)
+    assert (read.value.of, read.exploration.places) == ("revenue", 2)
+    assert [goods.named for goods in rules.named(read)] == [True] * 5
+
+
+def test_an_empty_file_means_the_defaults() -> None:
+    assert rules.parse("", "rules.toml") == rules.Rules()
 
 
 @pytest.mark.parametrize(
-    ("settings", "left"),
+    ("text", "said"),
     [
-        ({}, ["ale", "beer", "jam"]),
-        ({"stale_days": 100}, ["ale", "beer", "jam", "old"]),
-        ({"excluded_products": ("jam",)}, ["ale", "beer"]),
-        ({"excluded_categories": ("drinks",)}, ["jam"]),
-        ({"excluded_categories": ("drinks/beer/dark",)}, ["ale", "jam"]),
+        ("[eligibility", "no TOML"),
+        ("[eligibility]\nstale = 3", r"eligibility\.stale: Extra inputs"),
+        ("[[boosts]]\nbrands = ['x']\nfactor = 0", r"boosts\.0\.factor: .*greater than 0"),
+        ("[[boosts]]\nfactor = 2", r"boosts\.0: .*name products, categories or brands"),
+        ("[[pins]]\nproduct = 'a'\nplace = 0", r"pins\.0\.place"),
+        ("[[pins]]\nproduct='a'\nplace=2\n[[pins]]\nproduct='b'\nplace=2", "pinned to place 2"),
+        ("[diversity]\nweight = 1.0", r"diversity\.weight"),
+        ("[value]\nof = 'joy'", r"value\.of"),
+        (
+            "[eligibility]\nonly_in = [{ brands = ['x'], regions = [] }]",
+            r"eligibility\.only_in\.0\.regions",
+        ),
     ],
 )
-def test_eligible_products(settings: dict[str, object], left: list[str]) -> None:
-    assert eligible(**settings) == left
+def test_a_wrong_rule_is_named_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        rules.parse(text, "shop.toml")
+    assert "shop.toml" in str(error.value)
 
 
-def test_a_product_that_the_latest_count_finds_nowhere_is_left_out() -> None:
-    def counted(product: str, location: str, on: int, hand: float) -> dict[str, object]:
-        return {"product_id": product, "location_id": location,
-                "snapshot_on": builders.day(on), "on_hand": hand}  # fmt: skip
-
-    stock = builders.table(
-        builders.tables.STOCK,
-        [
-            counted("ale", "north", 0, 5), counted("ale", "north", 1, 0),
-            counted("jam", "north", 1, 0), counted("jam", "south", 0, 2),
-        ],
-    )  # fmt: skip
-    assert eligible(stock) == ["beer", "jam"]  # of beer nothing is known
+CATALOGUE = pl.DataFrame({
+    "product_id": ["p1", "p2"], "category": ["drinks/beer", "food"], "brand": ["Ours", None],
+})  # fmt: skip
 
 
-NAMES = [f"p{n}" for n in range(8)]
-scores = st.dictionaries(
-    st.tuples(st.sampled_from(["ann", "bob"]), st.sampled_from(NAMES)),
-    st.floats(-5, 5),
-    min_size=1,
+@pytest.mark.parametrize(
+    ("goods", "said"),
+    [
+        ("categories = ['drink']", "category 'drink'.*drinks"),
+        ("brands = ['ours']", "brand 'ours'.*Ours"),
+    ],
 )
+def test_a_category_or_brand_that_no_product_has_is_refused(goods: str, said: str) -> None:
+    read = rules.parse(f"[eligibility]\nage_limits = [{{ {goods}, years = 18 }}]", "rules.toml")
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        eligibility.check(read, CATALOGUE)
 
 
-@given(scored=scores, allowed=st.sets(st.sampled_from(NAMES)), k=st.integers(1, 10))
-def test_every_list_has_k_products_whenever_k_are_eligible(
-    scored: dict[tuple[str, str], float], allowed: set[str], k: int
-) -> None:
-    frame = pl.DataFrame(
-        [(*pair, value, "als") for pair, value in scored.items()],
-        schema=["customer_id", "product_id", "score", "generator"], orient="row",
-    )  # fmt: skip
-    may = pl.DataFrame({"product_id": sorted(allowed)}, schema={"product_id": pl.String})
-    liked = pl.DataFrame({"product_id": NAMES, "score": [float(n) for n in range(8, 0, -1)]})
-    lists = rules.top_k(frame, may, liked, k)
-    assert set(lists["product_id"]) <= allowed
-    for customer in {customer for customer, _ in scored}:
-        mine = lists.filter(customer_id=customer)
-        assert mine.height == min(k, len(allowed))
-        assert mine["rank"].to_list() == list(range(1, mine.height + 1))
-        assert mine["product_id"].is_unique().all()
-        own = mine.filter(generator="als")
-        assert own["rank"].to_list() == list(range(1, own.height + 1))  # fill stands behind
-        best = sorted(
-            (value for (who, what), value in scored.items() if who == customer and what in allowed),
-            reverse=True,
-        )
-        assert own["score"].to_list() == best[:k]
+def test_a_product_that_left_the_catalogue_is_told() -> None:
+    text = "[eligibility]\nnever = { products = ['p1', 'gone'], categories = ['drinks'] }\n"
+    read = rules.parse(text + "[[pins]]\nproduct = 'left'\nplace = 1", "rules.toml")
+    assert eligibility.check(read, CATALOGUE) == ["gone", "left"]

@@ -1,0 +1,94 @@
+"""What comes next: a sequential transformer over each customer's history."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from ecom_tasks.recommendation.candidates.matrix import Interactions, blocks, encode, own_and_best
+from ecom_tasks.recommendation.config import RecommendationConfig
+
+if TYPE_CHECKING:
+    from ecom_tasks.training import sequence_model
+
+NAME = "sequence"
+
+
+def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose what follows on what the customer bought last, by a transformer trained on all.
+
+    Returns
+    -------
+    DataFrame with customer_id, product_id, score, generator: own products and the best new ones
+    """
+    # Ten seconds of import, which no other generator needs.
+    from ecom_tasks.training import sequence_model
+
+    known = encode(interactions, config.matrix_products)
+    past = histories(interactions, known, config)
+    model = sequence_model.train(past, known.products.height, dials(config))
+    states = sequence_model.last_states(model, past, config.sequence_length)
+    vectors = sequence_model.product_vectors(model)
+    parts = []
+    for part in blocks(known.customers.height):
+        scores = states[part] @ vectors.T
+        # Only the order counts, and 0 means not proposed.
+        scores -= scores.min(axis=1, keepdims=True) - 1e-6
+        parts.append(own_and_best(known, part, scores, config.sequence_candidates, NAME))
+    return pl.concat(parts)
+
+
+def histories(
+    interactions: pl.DataFrame, known: Interactions, config: RecommendationConfig
+) -> list[sequence_model.History]:
+    """Return the history of each row of `known`: its products by their last order, oldest first.
+
+    Parameters
+    ----------
+    interactions : customer_id, product_id, days_since_last_order
+    """
+    from ecom_tasks.training import sequence_model
+
+    ordered = (
+        interactions
+        .join(known.products, on="product_id")
+        .join(known.customers, on="customer_id")
+        .sort(["row", "days_since_last_order", "column"], descending=[False, True, False])
+    )
+    ends = np.searchsorted(ordered["row"].to_numpy(), np.arange(known.customers.height + 1))
+    products = (ordered["column"].to_numpy() + 1).astype(np.int32)
+    since = ordered["days_since_last_order"].to_numpy().astype(np.float64)
+    gaps = np.zeros(len(products), dtype=np.int32)
+    if config.sequence_gaps and len(products):
+        # To the next event, and from the last one to now.
+        passed = np.append(since[:-1] - since[1:], 0.0)
+        last = ends[1:][ends[1:] > ends[:-1]] - 1
+        passed[last] = since[last]
+        gaps = sequence_model.gap_bucket(passed)
+    return [
+        sequence_model.History(products[start:end], gaps[start:end])
+        for start, end in pairwise(ends.tolist())
+    ]
+
+
+def dials(config: RecommendationConfig) -> sequence_model.Dials:
+    from ecom_tasks.training import sequence_model
+
+    return sequence_model.Dials(
+        size=config.sequence_size,
+        blocks=config.sequence_blocks,
+        heads=config.sequence_heads,
+        length=config.sequence_length,
+        dropout=config.sequence_dropout,
+        negatives=config.sequence_negatives,
+        epochs=config.sequence_epochs,
+        patience=config.sequence_patience,
+        batch_places=config.sequence_batch,
+        learning_rate=config.sequence_learning_rate,
+        validation_customers=config.sequence_validation,
+        bfloat16=config.sequence_bfloat16,
+        seed=config.seed,
+    )
