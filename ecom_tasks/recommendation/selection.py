@@ -20,8 +20,9 @@ from ecom_tasks.recommendation.snapshots import PAIR
 
 FILL, PINNED = "popular", "pinned"
 _CUSTOMERS = 2048
-_OUT, _FILL_OVER, _RANKED_OVER, _FILL, _RANKED, _NEW, _PIN = range(-1, 6)
-"""What goes first at a place, the later the better; over: beyond the cap of its category."""
+_OUT, _LATER, _FILL_OVER, _RANKED_OVER, _FILL, _RANKED, _NEW, _PIN = range(-1, 7)
+"""What goes first at a place, the later in this row the better. Over: beyond the cap of its
+category; later: pinned to a place still to come."""
 _LEVELS = 6
 IntMatrix = NDArray[np.int64]
 FloatMatrix = NDArray[np.float64]
@@ -359,5 +360,5 @@ def _kinds(lists: _Lists, over: BoolMatrix, place: int, *, explore: bool) -> Int
     kind[over & (kind == _RANKED)] = _RANKED_OVER
     kind[over & (kind == _FILL)] = _FILL_OVER
     kind[(lists.pin >= 0) & (lists.pin <= place) & (lists.kind != _OUT)] = _PIN
-    kind[lists.pin > place] = _OUT
+    kind[lists.pin > place] = _LATER
     return kind

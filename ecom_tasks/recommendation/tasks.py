@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecom_tasks.errors import DataContractError
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.run import Ref, Run, Step
 
@@ -281,7 +282,6 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
         There was no such run, or its history has no two windows before the first test window.
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.errors import DataContractError
 
     config = RecommendationConfig.of(run)
     proposed = dataset.find(run, "work/recommendation/candidates")
@@ -456,6 +456,11 @@ def _lists(
     )
     shop = eligibility.Shop(_catalogue(features), stock, customers, exclusions)
     shelf = eligibility.shelf(snapshot, shop, ruled)
+    if shelf.is_empty():
+        raise DataContractError(
+            "There is nothing to recommend: all is ruled out, out of stock or long unsold",
+            "Look at the rules' eligibility and at the table stock. The lists in service stay",
+        )
     named = segments.segments(snapshot.customers, customers)
     people = eligibility.audience(snapshot, shop, named)
     limits = eligibility.limits(shelf, people, ruled, snapshot.cutoff)

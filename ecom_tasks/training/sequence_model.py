@@ -262,9 +262,7 @@ def _learner(model: keras.Model, products: int, dials: Dials) -> Callable[..., t
     @tf.function(  # type: ignore[untyped-decorator]
         jit_compile=bool(tf.config.list_physical_devices("GPU"))
     )
-    def learn(
-        tokens: tf.Tensor, gaps: tf.Tensor, follows: tf.Tensor, rate: tf.Tensor
-    ) -> tf.Tensor:
+    def learn(tokens: tf.Tensor, gaps: tf.Tensor, follows: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         adam.learning_rate.assign(tf.cast(rate, tf.float32))
         weight = tf.cast(tf.reshape(follows, (-1,)) > 0, tf.float32)
         with tf.GradientTape() as tape:

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 import xgboost as xgb
 
-from ecom_tasks import cli
+from ecom_tasks import cli, tables
 from ecom_tasks.artefacts import dataset
-from ecom_tasks.errors import DataContractError, ModelRejectedError
+from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
 from ecom_tasks.recommendation import tasks
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -48,13 +48,13 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Ref]:
 
 
 def test_every_customer_gets_a_full_list_of_the_own_block(released: tuple[Run, Ref]) -> None:
-    lists = dataset.scan(released[1], "recommendations.parquet").collect()
-    ranked = lists.filter(pl.col("rank") <= 8)
-    assert set(ranked.group_by("customer_id").len()["len"]) == {8}
-    assert ranked["customer_id"].n_unique() == 3 * 8
+    lists = dataset.scan(released[1], "recommendations/*.parquet").collect()
+    # The last place is kept for a new product, which this shop has none of.
+    assert set(lists.group_by("customer_id").len()["len"]) == {8}
+    assert lists["customer_id"].n_unique() == 3 * 8
     assert not lists.select("customer_id", "product_id").is_duplicated().any()
     own_block = pl.col("customer_id").str.head(2) == pl.col("product_id").str.head(2)
-    assert ranked.select(own_block.mean()).item() > 0.95
+    assert lists.select(own_block.mean()).item() > 0.95
     assert lists.columns == ["customer_id", "product_id", "rank", "score", "generator", "reason"]
     assert lists["reason"].null_count() == 0
     again = lists.filter(generator="repeat")["reason"]
@@ -67,9 +67,10 @@ def test_the_release_holds_models_tables_report_and_judgement(
     made = dataset.manifest(released[1])
     paths = {entry.path for entry in made.files}
     assert paths >= {
-        "recommendations.parquet", "similar_products.parquet", "popular.parquet", "metrics.json",
-        "report.html", "models/ranker.ubj", "models/customer_tower.keras",
-        "models/product_tower.keras",
+        "bought_together.parquet", "similar_products.parquet", "popular.parquet", "metrics.json",
+        "segments.parquet", "new_products.parquet", "rules.json", "report.html",
+        "models/ranker.ubj", "models/customer_tower.keras", "models/product_tower.keras",
+        "customer_embeddings.parquet", "product_embeddings.parquet",
     }  # fmt: skip
     assert made.headline is not None
     assert made.headline.value > made.headline.baseline
@@ -126,3 +127,89 @@ def test_a_ranker_without_enough_gain_is_refused_and_nothing_is_published(root: 
         run_locally(flow, run)
     with pytest.raises(DataContractError):
         dataset.find(run, "artefacts/recommendation")
+
+
+def made(run: Run, name: str) -> str:
+    return dataset.manifest(dataset.find(run, name)).version
+
+
+LEARNT = ("candidates", "two_tower", "ranker", "evaluation", "together")
+
+
+@pytest.fixture
+def ruled(tmp_path: Path) -> Path:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[eligibility]\nnever = { products = ["b0-p00"], categories = ["block 1/shelf 0"] }\n'
+        '[[pins]]\nproduct = "b2-p01"\nplace = 2\n',
+        encoding="utf-8",
+    )
+    return rules
+
+
+def test_new_rules_make_new_lists_and_retrain_nothing(
+    released: tuple[Run, Ref], ruled: Path
+) -> None:
+    run, ref = released
+    before = [made(run, f"work/recommendation/{name}") for name in LEARNT]
+    again = replace(run, overrides={"recommendation": QUICK | {"rules": str(ruled)}})
+    other = run_locally(flow, again)
+    assert [made(again, f"work/recommendation/{name}") for name in LEARNT] == before
+    assert other != ref
+    lists = dataset.scan(other, "recommendations/*.parquet").collect()
+    catalogue = SHOP.products.select("product_id", "category")
+    shown = lists.join(catalogue, on="product_id")
+    assert "b0-p00" not in set(lists["product_id"])
+    assert "block 1/shelf 0" not in set(shown["category"])
+    assert set(lists.group_by("customer_id").len()["len"]) == {8}
+    assert set(lists.filter(rank=2)["product_id"]) == {"b2-p01"}
+    assert set(lists.filter(generator="pinned")["reason"]) == {"chosen by the shop"}
+    for table, column in (("similar_products", "similar_product_id"), ("popular", "product_id")):
+        assert "b0-p00" not in set(dataset.scan(other, f"{table}.parquet").collect()[column])
+    # The same rules under another name are the same rules.
+    moved = ruled.rename(ruled.with_name("moved.toml"))
+    third = replace(run, overrides={"recommendation": QUICK | {"rules": str(moved)}})
+    assert run_locally(flow, third) == other
+    run_locally(flow, run)
+
+
+def test_rules_without_any_product_left_are_refused(
+    released: tuple[Run, Ref], tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[eligibility]\nnever = { categories = ["block 0", "block 1", "block 2"] }\n',
+        encoding="utf-8",
+    )
+    run = replace(released[0], overrides={"recommendation": QUICK | {"rules": str(rules)}})
+    with pytest.raises(DataContractError, match="nothing to recommend"):
+        run_locally(flow, run)
+
+
+def test_a_missing_rules_file_is_named(released: tuple[Run, Ref]) -> None:
+    run = replace(released[0], overrides={"recommendation": QUICK | {"rules": "/none/r.toml"}})
+    with pytest.raises(ConfigError, match=r"/none/r\.toml cannot be read"):
+        run_locally(flow, run)
+
+
+def test_stock_people_and_exclusions_change_lists_and_retrain_nothing(root: str) -> None:
+    run = at(root)
+    first = run_locally(flow, run)
+    before = [made(run, f"work/recommendation/{name}") for name in LEARNT]
+    on = {"snapshot_on": SHOP.as_of, "location_id": "all"}
+    builders.publish_lake(run, TABLES | {
+        "stock": builders.table(tables.STOCK, [on | {"product_id": "b0-p01", "on_hand": 0.0}]),
+        "customers": builders.table(tables.CUSTOMERS, [{"customer_id": "visitor"}]),
+        "exclusions": builders.table(
+            tables.EXCLUSIONS, [{"customer_id": "b1-c01", "product_id": "b1-p01"}]
+        ),
+    })  # fmt: skip
+    run_locally(features_flow, run)
+    second = run_locally(flow, run)
+    assert [made(run, f"work/recommendation/{name}") for name in LEARNT] == before
+    assert second != first
+    lists = dataset.scan(second, "recommendations/*.parquet").collect()
+    assert "b0-p01" not in set(lists["product_id"])
+    assert lists.filter(customer_id="b1-c01", product_id="b1-p01").is_empty()
+    visitor = lists.filter(customer_id="visitor")
+    assert (visitor.height, set(visitor["reason"])) == (8, {"popular now"})
