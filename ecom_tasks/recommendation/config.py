@@ -67,6 +67,9 @@ class RecommendationConfig(DomainConfig):
     sequence_blocks: int = Field(default=2, ge=1, description="layers of attention")
     sequence_heads: int = Field(default=2, ge=1, description="of each layer")
     sequence_length: int = Field(default=50, ge=2, description="newest products read")
+    sequence_pieces: int = Field(
+        default=2, ge=1, description="newest stretches of that length learnt from, per customer"
+    )
     sequence_dropout: float = Field(default=0.2, ge=0, lt=1, description="share left out")
     sequence_negatives: int = Field(
         default=1024, ge=0, description="products drawn to compare with; 0: all products"

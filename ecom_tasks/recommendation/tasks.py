@@ -32,7 +32,31 @@ def pin_features(run: Run) -> Ref:
     return dataset.find(run, "features/all")
 
 
-def generate_candidates(run: Run, features: Ref) -> Ref:
+def train_sequence(run: Run, features: Ref) -> Ref:
+    """Learn at each cutoff what follows what; the newest model is published."""
+    from ecom_tasks.artefacts import dataset
+
+    config = RecommendationConfig.of(run)
+    plan = _plan(features, config)
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import scoring
+        from ecom_tasks.recommendation.candidates import sequence
+
+        for cutoff in [*_needed(plan, config), plan.serve]:
+            known = _snapshot(features, cutoff).interactions(config.min_customers)
+            fitted = sequence.fit(known, config)
+            draft.write_frame(f"cutoff={cutoff}.parquet", sequence.propose(fitted, config))
+        for name, table in scoring.sequence_sample(fitted, config).items():
+            draft.write_frame(f"scoring/{name}.parquet", table)
+        scoring.save(fitted.model, draft.folder / "models")
+
+    return dataset.produce(
+        run, "work/recommendation/sequence", build, inputs=_learnt_from(features), config=config
+    )
+
+
+def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
     """Propose products for each customer at each cutoff, with all that the ranker may know."""
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.logs import track
@@ -46,11 +70,17 @@ def generate_candidates(run: Run, features: Ref) -> Ref:
         cutoffs = [*_needed(plan, config), plan.serve]
         for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
             snapshot = _snapshot(features, cutoff)
-            proposed = candidates.propose(snapshot.interactions(config.min_customers), config)
+            proposed = candidates.propose(
+                snapshot.interactions(config.min_customers), _candidates(follows, cutoff), config
+            )
             draft.write_frame(f"cutoff={cutoff}.parquet", of_pair.build(proposed, snapshot))
 
     return dataset.produce(
-        run, "work/recommendation/candidates", build, inputs=_learnt_from(features), config=config
+        run,
+        "work/recommendation/candidates",
+        build,
+        inputs=[*_learnt_from(features), follows],
+        config=config,
     )
 
 
@@ -195,7 +225,7 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
     def build(draft: Draft) -> None:
         windows: dict[str, Any] = {}
         for window in plan.test:
-            scored = dataset.scan(ranker, f"scored/cutoff={window.cutoff}.parquet").collect()
+            scored = _scored(ranker, window.cutoff)
             known = _snapshot(features, window.cutoff).interactions(config.min_customers)
             windows[str(window)] = evaluate.judge(
                 scored, known, _bought(features, window, config), config
@@ -216,14 +246,15 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
 
     Parameters
     ----------
-    learnt : of generate_candidates, train_ranker, train_two_tower, find_bought_together
+    learnt : of generate_candidates, train_ranker, train_two_tower, find_bought_together,
+        train_sequence
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import evaluate, reasons, report
+    from ecom_tasks.recommendation import evaluate, reasons, report, scoring
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
-    _, ranker, towers, together = learnt
+    proposed, ranker, towers, together, follows = learnt
 
     def build(draft: Draft) -> None:
         windows = dataset.read_json(evaluation, "windows.json")
@@ -236,9 +267,13 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
             draft.write_frame(f"{name}.parquet", table)
         for ref, pattern in (
             (ranker, "models/*"), (towers, "models/*"), (towers, "*_embeddings.parquet"),
-            (together, "*.parquet"), (rules, RULES),
+            (together, "*.parquet"), (follows, "models/*"), (follows, "scoring/*"), (rules, RULES),
         ):  # fmt: skip
             dataset.fetch(ref, draft.folder, pattern)
+        draft.write_frame("scoring/candidates.parquet", scoring.ranker_sample(
+            _candidates(proposed, plan.serve), _scored(ranker, plan.serve)
+        ))  # fmt: skip
+        draft.write_text("scoring_example.py", scoring.example())
         metrics = {
             "windows": windows,
             "cold": dataset.manifest(towers).metrics,
@@ -302,12 +337,15 @@ def flow(step: Step) -> Ref:
     """Features -> candidates, two towers -> ranker -> judgement -> lists under the shop's rules."""
     features = step(pin_features)
     rules = step(pin_rules, features)
-    proposed = step(generate_candidates, features)
+    follows = step(train_sequence, features)
+    proposed = step(generate_candidates, features, follows)
     towers = step(train_two_tower, features)
     together = step(find_bought_together, features)
     ranker = step(train_ranker, features, proposed)
     evaluation = step(evaluate_ranker, features, ranker)
-    return step(publish_release, features, rules, evaluation, proposed, ranker, towers, together)
+    return step(
+        publish_release, features, rules, evaluation, proposed, ranker, towers, together, follows
+    )
 
 
 def _learnt_from(features: Ref) -> list[Ref]:
@@ -409,6 +447,12 @@ def _examples(
     return ranker.examples(_candidates(proposed, window.cutoff), _bought(features, window, config))
 
 
+def _scored(ranker: Ref, cutoff: date) -> pl.DataFrame:
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.scan(ranker, f"scored/cutoff={cutoff}.parquet").collect()
+
+
 def _catalogue(features: Ref) -> pl.DataFrame:
     from ecom_tasks.artefacts import dataset
 
@@ -448,7 +492,7 @@ def _lists(
     )
     from ecom_tasks.recommendation.rules import Rules
 
-    proposed, ranker, towers, _ = learnt
+    proposed, ranker, towers, *_ = learnt
     snapshot = _snapshot(features, _plan(features, config).serve)
     ruled = Rules.model_validate(dataset.read_json(rules, RULES))
     stock, customers, exclusions = (
@@ -471,7 +515,7 @@ def _lists(
         config.popular_k, half_life_days=config.popular_half_life_days,
         min_customers=config.min_customers,
     )  # fmt: skip
-    scored = dataset.scan(ranker, f"scored/cutoff={snapshot.cutoff}.parquet").collect()
+    scored = _scored(ranker, snapshot.cutoff)
     generators = reasons.generator_of(_candidates(proposed, snapshot.cutoff))
     cold = dataset.scan(towers, "cold.parquet").collect()
     offer = selection.Offer(

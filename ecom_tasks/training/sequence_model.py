@@ -54,6 +54,7 @@ class Dials:
     blocks: int
     heads: int
     length: int
+    pieces: int
     dropout: float
     negatives: int
     epochs: int
@@ -112,7 +113,7 @@ def train(histories: Sequence[History], products: int, dials: Dials) -> keras.Mo
     learn = _learner(model, products, dials)
     random = np.random.default_rng(dials.seed)
     best, kept, since = -1.0, model.get_weights(), 0
-    pieces = _pieces(taught, dials.length)
+    pieces = _pieces(taught, dials)
     for epoch in track(range(dials.epochs), "epochs of the sequence model", dials.epochs):
         # Ever smaller steps: the last passes settle what the first ones found.
         rate = dials.learning_rate * (1 + np.cos(np.pi * epoch / dials.epochs)) / 2
@@ -195,12 +196,13 @@ def _hold_out(
     return taught, questions
 
 
-def _pieces(histories: Sequence[History], length: int) -> list[History]:
+def _pieces(histories: Sequence[History], dials: Dials) -> list[History]:
     """Cut long histories, from their end, into pieces of `length` places and what follows each."""
+    length = dials.length
     return [
         History(each.products[start:end], each.gaps[start:end])
         for each in histories
-        for end in range(len(each.products), 1, -length)
+        for end in range(len(each.products), 1, -length)[: dials.pieces]
         for start in [max(0, end - length - 1)]
     ]
 

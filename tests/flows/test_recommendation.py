@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ TABLES = {"order_lines": SHOP.order_lines, "products": SHOP.products}
 QUICK = {
     "top_k": 8, "als_factors": 8, "als_iterations": 3, "count_rounds": 20, "rank_rounds": 3,
     "min_child_weight": 1, "epochs": 1, "vocabulary": 256, "embedding_size": 8, "batch_size": 64,
-    "resamples": 50, "unordered_share": 1.0,
+    "resamples": 50, "unordered_share": 1.0, "sequence_size": 8, "sequence_epochs": 1,
 }  # fmt: skip
 
 
@@ -70,6 +72,7 @@ def test_the_release_holds_models_tables_report_and_judgement(
         "bought_together.parquet", "similar_products.parquet", "popular.parquet", "metrics.json",
         "segments.parquet", "new_products.parquet", "rules.json", "report.html",
         "models/ranker.ubj", "models/customer_tower.keras", "models/product_tower.keras",
+        "models/sequence.keras", "models/sequence.onnx", "scoring_example.py",
         "customer_embeddings.parquet", "product_embeddings.parquet",
     }  # fmt: skip
     assert made.headline is not None
@@ -129,11 +132,26 @@ def test_a_ranker_without_enough_gain_is_refused_and_nothing_is_published(root: 
         dataset.find(run, "artefacts/recommendation")
 
 
+def test_a_consumer_scores_with_the_models_alone(released: tuple[Run, Ref], tmp_path: Path) -> None:
+    dataset.fetch(released[1], tmp_path)
+    # -I: nothing of this project can be imported.
+    command = [sys.executable, "-I", "scoring_example.py", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ecom_tasks" not in (tmp_path / "scoring_example.py").read_text()
+    assert done.stdout.count("->") == 3
+    rows = pl.read_parquet(tmp_path / "scoring/histories.parquet")
+    moved = rows.with_columns(pl.col("state").list.eval(pl.element() + 0.1))
+    moved.write_parquet(tmp_path / "scoring/histories.parquet")
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+
+
 def made(run: Run, name: str) -> str:
     return dataset.manifest(dataset.find(run, name)).version
 
 
-LEARNT = ("candidates", "two_tower", "ranker", "evaluation", "together")
+LEARNT = ("sequence", "candidates", "two_tower", "ranker", "evaluation", "together")
 
 
 @pytest.fixture

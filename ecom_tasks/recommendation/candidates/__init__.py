@@ -47,10 +47,14 @@ def rank_name(generator: str) -> str:
     return f"{generator}_rank"
 
 
-SCORES = tuple(name(each) for each in GENERATORS for name in (score_name, rank_name))
+NAMES = (*GENERATORS, sequence.NAME)
+"""Whose candidates the ranker sees; the transformer is trained by a task of its own."""
+SCORES = tuple(name(each) for each in NAMES for name in (score_name, rank_name))
 
 
-def propose(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+def propose(
+    interactions: pl.DataFrame, follows: pl.DataFrame, config: RecommendationConfig
+) -> pl.DataFrame:
     """Unite the candidates of all generators, with the score and rank that each one gives.
 
     Own past products come from `repeat` alone; what the other generators say about them is kept
@@ -60,6 +64,7 @@ def propose(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Data
     ----------
     interactions : rows of the feature table customer_products at one cutoff, of products that
         have enough customers
+    follows : of `sequence.propose` on the same interactions
 
     Returns
     -------
@@ -69,6 +74,7 @@ def propose(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Data
     """
     pair = ["customer_id", "product_id"]
     found = {name: generate(interactions, config) for name, generate in GENERATORS.items()}
+    found[sequence.NAME] = follows
     own = interactions.select(pair)
     new = pl.concat([
         frame.select(pair) for name, frame in found.items() if name != repeat.NAME

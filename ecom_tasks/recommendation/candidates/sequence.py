@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,25 @@ from ecom_tasks.recommendation.candidates.matrix import Interactions, blocks, en
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 if TYPE_CHECKING:
+    import keras
+
     from ecom_tasks.training import sequence_model
 
 NAME = "sequence"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained transformer, with what it was trained on.
+
+    Attributes
+    ----------
+    histories : one for each row of `known`
+    """
+
+    model: keras.Model
+    known: Interactions
+    histories: list[sequence_model.History]
 
 
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
@@ -24,14 +41,27 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
+    return propose(fit(interactions, config), config)
+
+
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Fitted:
+    """Train the transformer on the order in which customers bought."""
     # Ten seconds of import, which no other generator needs.
     from ecom_tasks.training import sequence_model
 
     known = encode(interactions, config.matrix_products)
     past = histories(interactions, known, config)
     model = sequence_model.train(past, known.products.height, dials(config))
-    states = sequence_model.last_states(model, past, config.sequence_length)
-    vectors = sequence_model.product_vectors(model)
+    return Fitted(model, known, past)
+
+
+def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose what the transformer expects next, to every customer with a history."""
+    from ecom_tasks.training import sequence_model
+
+    known = fitted.known
+    states = sequence_model.last_states(fitted.model, fitted.histories, config.sequence_length)
+    vectors = sequence_model.product_vectors(fitted.model)
     parts = []
     for part in blocks(known.customers.height):
         scores = states[part] @ vectors.T
@@ -79,6 +109,7 @@ def dials(config: RecommendationConfig) -> sequence_model.Dials:
 
     return sequence_model.Dials(
         size=config.sequence_size,
+        pieces=config.sequence_pieces,
         blocks=config.sequence_blocks,
         heads=config.sequence_heads,
         length=config.sequence_length,

@@ -28,3 +28,10 @@ def snapshot(shop: Shop, cutoff: date) -> Snapshot:
 def block_of(name: str) -> pl.Expr:
     """Block that a customer or product of `block_shop` belongs to."""
     return pl.col(name).str.head(2)
+
+
+NOTHING = pl.DataFrame(
+    schema={"customer_id": pl.String, "product_id": pl.String, "score": pl.Float64,
+            "generator": pl.String}
+)  # fmt: skip
+"""What a generator proposes that knows nobody."""

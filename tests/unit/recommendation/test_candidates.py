@@ -13,6 +13,7 @@ from ecom_tasks.recommendation import candidates
 from ecom_tasks.recommendation.candidates import als, matrix, neighbours, popular, repeat
 from ecom_tasks.recommendation.config import RecommendationConfig
 from tests.builders import block_shop
+from tests.unit.recommendation import shops
 from tests.unit.recommendation.shops import block_of, snapshot
 
 CONFIG = RecommendationConfig(
@@ -175,7 +176,7 @@ def test_encoding_keeps_the_products_with_most_customers_and_every_customer() ->
 
 
 def test_the_union_holds_own_products_from_repeat_alone() -> None:
-    united = candidates.propose(KNOWN, CONFIG)
+    united = candidates.propose(KNOWN, shops.NOTHING, CONFIG)
     pair = ["customer_id", "product_id"]
     own = united.filter(pl.col("is_new") == 0)
     assert own.select(pair).equals(repeat.generate(KNOWN, CONFIG).select(pair).sort(pair))

@@ -69,3 +69,28 @@ def test_customers_without_a_known_product_have_no_vector(
     none = cold.customer_embeddings(towers, known, replace(SNAPSHOT, pairs=stranger))
     assert none.is_empty()
     assert none.schema == some.schema
+
+
+def test_plain_offers_are_the_best_sold_and_those_of_the_own_categories() -> None:
+    content = cold.content(SNAPSHOT, SHOP.products)
+    fresh = pl.Series("product_id", [f"b{block}-p{n:02d}" for block in range(4) for n in (10, 11)])
+    # Nobody has these yet, so that all of them are new to everyone.
+    pairs = SNAPSHOT.pairs.filter(~pl.col("product_id").is_in(fresh.implode()))
+    offers = cold.plainly(replace(SNAPSHOT, pairs=pairs), content, fresh, k=2)
+    assert set(offers) == {cold.POPULAR, cold.CATEGORY}
+    for name, offered in offers.items():
+        assert offered.columns == ["customer_id", "product_id", "score", "generator", "rank"]
+        assert set(offered["generator"]) == {name}
+        assert set(offered.group_by("customer_id").len()["len"]) == {2}
+    # Unsold, they are offered by id; or as far as the customer buys from their category.
+    assert set(offers[cold.POPULAR]["product_id"]) == {"b0-p10", "b0-p11"}
+    own = block_of("customer_id") == block_of("product_id")
+    assert offers[cold.CATEGORY].select(own.all()).item()
+
+
+def test_plain_offers_leave_out_what_the_customer_has() -> None:
+    content = cold.content(SNAPSHOT, SHOP.products)
+    everything = SHOP.products["product_id"]
+    for offered in cold.plainly(SNAPSHOT, content, everything, k=5).values():
+        both = offered.join(SNAPSHOT.pairs, on=["customer_id", "product_id"], how="semi")
+        assert both.is_empty()

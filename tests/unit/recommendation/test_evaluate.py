@@ -92,5 +92,21 @@ def test_cold_products_are_judged_by_new_purchases_of_them_only() -> None:
         "is_new": [True, True, True, False],
     })
     cold = pl.Series("product_id", ["kiwi", "lime"])
-    found = evaluate.judge_cold(proposed, KNOWN, cold, bought, 1)
-    assert found == {"customers": 2, "two_tower": 1 / 2, evaluate.POPULAR: 0}
+    nothing = proposed.clear()
+    found = evaluate.judge_cold({"towers": proposed, "plain": nothing}, cold, bought, 1)
+    # Ann found the kiwi, Bob wanted the lime; Eve had the kiwi, and milk is not cold.
+    assert found == {"customers": 2, "towers": 1 / 2, "plain": 0}
+    assert evaluate.judge_cold({"plain": nothing}, cold, bought.clear(), 1) == {"customers": 0}
+
+
+@pytest.mark.parametrize(
+    ("judged", "best"),
+    [
+        ({"customers": 9, "two_tower": 0.1, "new_popular": 0.4, "new_in_category": 0.3},
+         "new_popular"),
+        ({"customers": 9, "two_tower": 0.4, "new_popular": 0.4}, "two_tower"),
+        ({"customers": 0}, "two_tower"),
+    ],
+)  # fmt: skip
+def test_the_best_way_for_cold_products_is_taken(judged: dict[str, float], best: str) -> None:
+    assert evaluate.best_cold(judged) == best

@@ -13,6 +13,7 @@ from ecom_tasks.recommendation import candidates, features
 from ecom_tasks.recommendation.config import RecommendationConfig
 from tests import builders
 from tests.builders import Shop, block_shop, line, promotion
+from tests.unit.recommendation import shops
 from tests.unit.recommendation.shops import snapshot
 
 CONFIG = RecommendationConfig(als_factors=4, repeat_candidates=6)
@@ -23,7 +24,7 @@ MONDAY = CUTOFF + timedelta(days=1)
 
 def built(shop: Shop) -> pl.DataFrame:
     known = snapshot(shop, CUTOFF)
-    return features.build(candidates.propose(known.interactions(3), CONFIG), known)
+    return features.build(candidates.propose(known.interactions(3), shops.NOTHING, CONFIG), known)
 
 
 def planned(*rows: dict[str, object]) -> Shop:
@@ -32,7 +33,7 @@ def planned(*rows: dict[str, object]) -> Shop:
 
 def test_columns_types_and_pairs() -> None:
     known = snapshot(FULL, CUTOFF)
-    proposed = candidates.propose(known.interactions(3), CONFIG)
+    proposed = candidates.propose(known.interactions(3), shops.NOTHING, CONFIG)
     frame = features.build(proposed, known)
     assert frame.columns == ["customer_id", "product_id", *features.NAMES]
     assert len(set(features.NAMES)) == len(features.NAMES)
