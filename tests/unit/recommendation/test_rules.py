@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.recommendation import eligibility, rules
 
+GUIDE = Path(__file__).parents[3] / "docs/guide/rules.md"
 ALL = """
 [eligibility]
 stale_days = 30
@@ -45,6 +49,21 @@ def test_a_full_file_is_read() -> None:
     assert read.pins[0].segments == ("new",)
     assert (read.value.of, read.exploration.places) == ("revenue", 2)
     assert [goods.named for goods in rules.named(read)] == [True] * 5
+
+
+def test_the_examples_of_the_guide_are_valid_and_the_first_has_every_rule() -> None:
+    guide = GUIDE.read_text(encoding="utf-8")
+    examples = re.findall(r"^```toml\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    assert examples
+    complete, *_ = [rules.parse(each, "docs/guide/rules.md") for each in examples]
+    ruled = complete.eligibility
+    first = (*ruled.durable[:1], *ruled.age_limits[:1], *ruled.only_in[:1], *complete.boosts[:1])
+    assert [each.named for each in first] == [True] * 4
+    goods = set(rules.Goods.model_fields)
+    for part in (complete, ruled, ruled.never, *first, *complete.pins[:1], complete.diversity,
+                 complete.value, complete.exploration):  # fmt: skip
+        wanted = set(type(part).model_fields)
+        assert part.model_fields_set >= (wanted - goods if part in first else wanted)
 
 
 def test_an_empty_file_means_the_defaults() -> None:
