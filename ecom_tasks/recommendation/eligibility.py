@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.recommendation.rules import Goods, Rules, named
+from ecom_tasks.recommendation.segments import LAPSING, LOYAL, NEW, OCCASIONAL
 from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
 
 BoolMatrix = NDArray[np.bool_]
@@ -62,32 +63,55 @@ def among(goods: Goods) -> pl.Expr:
     return functools.reduce(operator.or_, parts)
 
 
-def check(rules: Rules, catalogue: pl.DataFrame) -> list[str]:
+def check(rules: Rules, catalogue: pl.DataFrame, customers: pl.DataFrame | None) -> list[str]:
     """Return the product ids that rules name and the catalogue has not: they do nothing.
+
+    Parameters
+    ----------
+    catalogue : lake table products
+    customers : lake table customers, or None
 
     Raises
     ------
     ConfigError
-        A rule names a category or a brand that no product has. A misspelt one would let through
-        what it is there to keep out.
+        A rule names a category, brand, segment or region that there is not. A misspelt one would
+        let through what it is there to keep out, or keep out everyone.
     """
-    brands = set(catalogue["brand"].drop_nulls())
     paths = catalogue["category"].drop_nulls().unique()
-    categories = {path.rsplit("/", up)[0] for path in paths for up in range(path.count("/") + 1)}
-    wanted = named(rules)
-    for kind, known, asked in (
-        ("category", categories, {name for goods in wanted for name in goods.categories}),
-        ("brand", brands, {name for goods in wanted for name in goods.brands}),
-    ):
-        for name in sorted(asked - known):
-            near = difflib.get_close_matches(name, sorted(known), 3)
-            raise ConfigError(
-                f"The rules name the {kind} {name!r}, which no product has",
-                f"Is it one of these: {', '.join(near)}?" if near else "Look into the catalogue",
-            )
+    wanted, pins = named(rules), rules.pins
+    regions = [*(pin.regions for pin in pins), *(e.regions for e in rules.eligibility.only_in)]
+    _refuse(
+        "category",
+        {name for goods in wanted for name in goods.categories},
+        {path.rsplit("/", up)[0] for path in paths for up in range(path.count("/") + 1)},
+    )
+    _refuse(
+        "brand",
+        {name for goods in wanted for name in goods.brands},
+        set(catalogue["brand"].drop_nulls()),
+    )
+    said = {
+        name: set() if customers is None else set(customers[name].drop_nulls())
+        for name in ("segment", "region")
+    }
+    _refuse(
+        "segment",
+        {name for pin in pins for name in pin.segments},
+        said["segment"] | {NEW, LAPSING, LOYAL, OCCASIONAL},
+    )
+    _refuse("region", {name for each in regions for name in each}, said["region"])
     products = {name for goods in wanted for name in goods.products}
-    products |= {pin.product for pin in rules.pins}
+    products |= {pin.product for pin in pins}
     return sorted(products - set(catalogue["product_id"]))
+
+
+def _refuse(kind: str, asked: set[str], known: set[str]) -> None:
+    for name in sorted(asked - known):
+        near = difflib.get_close_matches(name, sorted(known), 3)
+        raise ConfigError(
+            f"The rules name the {kind} {name!r}, which nothing has",
+            f"Is it one of these: {', '.join(near)}?" if near else "Look into the shop's tables",
+        )
 
 
 def shelf(snapshot: Snapshot, shop: Shop, rules: Rules) -> pl.DataFrame:

@@ -166,6 +166,27 @@ def parse(text: str, origin: str) -> Rules:
         ) from error
 
 
+def check_places(rules: Rules, k: int) -> None:
+    """Refuse what lists of `k` products have no place for.
+
+    Raises
+    ------
+    ConfigError
+        A pin lies beyond the end, or all places are kept for new products.
+    """
+    for pin in rules.pins:
+        if pin.place > k:
+            raise ConfigError(
+                f"The rules pin product {pin.product} to place {pin.place} of lists of {k}",
+                "Give a place in the list, or longer lists (recommendation.top_k)",
+            )
+    if rules.exploration.places >= k:
+        raise ConfigError(
+            f"The rules keep {rules.exploration.places} places of {k} for new products",
+            "Keep fewer (exploration.places), or make longer lists (recommendation.top_k)",
+        )
+
+
 def named(rules: Rules) -> list[Goods]:
     """Return every group of goods that some rule is about."""
     ruled = rules.eligibility

@@ -83,6 +83,19 @@ def _nothing() -> pl.DataFrame:
                                 "generator": pl.String})  # fmt: skip
 
 
+def among_shown(ranked: pl.DataFrame, shown: pl.DataFrame, of: str, product: str) -> pl.DataFrame:
+    """Keep the rows whose product may be shown to anyone, and close the gaps between ranks.
+
+    Parameters
+    ----------
+    ranked : `of` (whose list it is), `product`, rank and any further columns
+    shown : product_id
+    """
+    may = shown.select(pl.col("product_id").alias(product))
+    rank = pl.int_range(1, pl.len() + 1).over(of).cast(pl.Int64).alias("rank")
+    return ranked.join(may, on=product, how="semi").sort(of, "rank").with_columns(rank)
+
+
 def _filling(offer: Offer, goods: pl.DataFrame) -> pl.DataFrame:
     """Return segment, column, popularity, place: all eligible goods in the order of filling.
 

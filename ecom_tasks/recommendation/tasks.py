@@ -5,6 +5,7 @@ Light to import, since the scheduler reads this file: heavy libraries load insid
 
 from __future__ import annotations
 
+import logging
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ecom_tasks.recommendation.snapshots import Plan, Snapshot, Window
     from ecom_tasks.training.two_tower import Catalogue, TwoTower
 
+log = logging.getLogger(__name__)
 LISTS = "recommendations"
 RANKER, RULES = "models/ranker.ubj", "rules.json"
 
@@ -159,16 +161,24 @@ def pin_rules(run: Run, features: Ref) -> Ref:
 
     path = RecommendationConfig.of(run).rules
     read = rules.parse(dataset.read_text(path) if path else "", path or "the defaults")
-    products = dataset.input_named(features, "lake/products")
+    rules.check_places(read, RecommendationConfig.of(run).top_k)
+    products, customers = (
+        dataset.input_named(features, f"lake/{name}") for name in ("products", "customers")
+    )
 
     def build(draft: Draft) -> None:
         from ecom_tasks.recommendation import eligibility
 
-        unknown = eligibility.check(read, dataset.scan(products).collect())
+        said = dataset.scan(customers).collect() if dataset.has_rows(customers) else None
+        unknown = eligibility.check(read, dataset.scan(products).collect(), said)
+        if unknown:
+            log.warning("the rules name products that are not in the catalogue: %s", unknown)
         draft.metrics["products named and not in the catalogue"] = unknown
         draft.write_json(RULES, read.model_dump(mode="json"))
 
-    return dataset.produce(run, "work/recommendation/rules", build, inputs=[products], config=read)
+    return dataset.produce(
+        run, "work/recommendation/rules", build, inputs=[products, customers], config=read
+    )
 
 
 def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
@@ -254,7 +264,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
-    proposed, ranker, towers, together, follows = learnt
+    proposed, ranker, towers, _, follows = learnt
 
     def build(draft: Draft) -> None:
         windows = dataset.read_json(evaluation, "windows.json")
@@ -265,9 +275,12 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         _write_lists(draft, lists.drop("title"), config.list_buckets)
         for name, table in tables.items():
             draft.write_frame(f"{name}.parquet", table)
+        for name in ("customer_embeddings", "product_embeddings"):
+            draft.write_frame(f"{name}.parquet", _rows(towers, name))
+        for name in ("sequence_products", "histories"):
+            draft.write_frame(f"scoring/{name}.parquet", _rows(follows, f"scoring/{name}"))
         for ref, pattern in (
-            (ranker, "models/*"), (towers, "models/*"), (towers, "*_embeddings.parquet"),
-            (together, "*.parquet"), (follows, "models/*"), (follows, "scoring/*"), (rules, RULES),
+            (ranker, "models/*"), (towers, "models/*"), (follows, "models/*"), (rules, RULES)
         ):  # fmt: skip
             dataset.fetch(ref, draft.folder, pattern)
         draft.write_frame("scoring/candidates.parquet", scoring.ranker_sample(
@@ -447,6 +460,12 @@ def _examples(
     return ranker.examples(_candidates(proposed, window.cutoff), _bought(features, window, config))
 
 
+def _rows(ref: Ref, name: str) -> pl.DataFrame:
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.scan(ref, f"{name}.parquet").collect()
+
+
 def _scored(ranker: Ref, cutoff: date) -> pl.DataFrame:
     from ecom_tasks.artefacts import dataset
 
@@ -492,7 +511,7 @@ def _lists(
     )
     from ecom_tasks.recommendation.rules import Rules
 
-    proposed, ranker, towers, *_ = learnt
+    proposed, ranker, towers, together, _ = learnt
     snapshot = _snapshot(features, _plan(features, config).serve)
     ruled = Rules.model_validate(dataset.read_json(rules, RULES))
     stock, customers, exclusions = (
@@ -517,12 +536,13 @@ def _lists(
     )  # fmt: skip
     scored = _scored(ranker, snapshot.cutoff)
     generators = reasons.generator_of(_candidates(proposed, snapshot.cutoff))
-    cold = dataset.scan(towers, "cold.parquet").collect()
+    cold = _rows(towers, "cold")
+    barred = eligibility.barred(snapshot, shop, ruled)
     offer = selection.Offer(
         people=people,
         shelf=shelf,
         limits=limits,
-        barred=eligibility.barred(snapshot, shop, ruled),
+        barred=barred,
         ranked=scored.join(generators, on=["customer_id", "product_id"]),
         popular=popular_in.filling(liked),
         fresh=cold,
@@ -536,7 +556,15 @@ def _lists(
         "similar_products": reasons.similar_products(snapshot, free, config),
         "popular": liked,
         "segments": named,
-        "new_products": cold.join(shelf, on="product_id", how="semi"),
+        "bought_together": selection.among_shown(
+            _rows(together, "bought_together"), free, "product_id", "with_product_id"
+        ),
+        "new_products": selection.among_shown(
+            cold.join(barred, on=["customer_id", "product_id"], how="anti"),
+            free,
+            "customer_id",
+            "product_id",
+        ),
     }
 
 

@@ -31,6 +31,7 @@ QUICK = {
     "top_k": 8, "als_factors": 8, "als_iterations": 3, "count_rounds": 20, "rank_rounds": 3,
     "min_child_weight": 1, "epochs": 1, "vocabulary": 256, "embedding_size": 8, "batch_size": 64,
     "resamples": 50, "unordered_share": 1.0, "sequence_size": 8, "sequence_epochs": 1,
+    "train_windows": 2,
 }  # fmt: skip
 
 
@@ -182,7 +183,10 @@ def test_new_rules_make_new_lists_and_retrain_nothing(
     assert set(lists.group_by("customer_id").len()["len"]) == {8}
     assert set(lists.filter(rank=2)["product_id"]) == {"b2-p01"}
     assert set(lists.filter(generator="pinned")["reason"]) == {"chosen by the shop"}
-    for table, column in (("similar_products", "similar_product_id"), ("popular", "product_id")):
+    for table, column in (
+        ("similar_products", "similar_product_id"), ("popular", "product_id"),
+        ("bought_together", "with_product_id"),
+    ):  # fmt: skip
         assert "b0-p00" not in set(dataset.scan(other, f"{table}.parquet").collect()[column])
     # The same rules under another name are the same rules.
     moved = ruled.rename(ruled.with_name("moved.toml"))

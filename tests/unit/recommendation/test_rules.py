@@ -108,10 +108,38 @@ CATALOGUE = pl.DataFrame({
 def test_a_category_or_brand_that_no_product_has_is_refused(goods: str, said: str) -> None:
     read = rules.parse(f"[eligibility]\nage_limits = [{{ {goods}, years = 18 }}]", "rules.toml")
     with pytest.raises(ConfigError, match=f"(?s){said}"):
-        eligibility.check(read, CATALOGUE)
+        eligibility.check(read, CATALOGUE, None)
 
 
 def test_a_product_that_left_the_catalogue_is_told() -> None:
     text = "[eligibility]\nnever = { products = ['p1', 'gone'], categories = ['drinks'] }\n"
     read = rules.parse(text + "[[pins]]\nproduct = 'left'\nplace = 1", "rules.toml")
-    assert eligibility.check(read, CATALOGUE) == ["gone", "left"]
+    assert eligibility.check(read, CATALOGUE, None) == ["gone", "left"]
+
+
+PEOPLE = pl.DataFrame({"customer_id": ["a"], "segment": ["gold"], "region": ["north"]})
+
+
+def test_segments_and_regions_are_those_of_the_customers_or_of_the_plain_rule() -> None:
+    def check(**audience: list[str]) -> None:
+        pin = {"product": "p1", "place": 1} | audience
+        eligibility.check(rules.Rules.model_validate({"pins": [pin]}), CATALOGUE, PEOPLE)
+
+    check(segments=["gold", "new"], regions=["north"])
+    with pytest.raises(ConfigError, match="segment 'golden'"):
+        check(segments=["golden"])
+    with pytest.raises(ConfigError, match="region 'North'"):
+        check(regions=["North"])
+
+
+@pytest.mark.parametrize(
+    ("ruled", "said"),
+    [
+        ({"pins": [{"product": "p1", "place": 4}]}, "place 4 of lists of 3"),
+        ({"exploration": {"places": 3}}, "3 places of 3"),
+    ],
+)
+def test_what_a_list_has_no_place_for_is_refused(ruled: dict[str, object], said: str) -> None:
+    rules.check_places(rules.Rules.model_validate(ruled), 5)
+    with pytest.raises(ConfigError, match=said):
+        rules.check_places(rules.Rules.model_validate(ruled), 3)
