@@ -164,6 +164,8 @@ def _add_interactions(parser: argparse.ArgumentParser, *, required: bool) -> Non
     parser.add_argument("--test", type=Path, metavar="FILE.parquet", help="for given-split")
     parser.add_argument("--share", type=float, default=0.1, help="of the newest interactions, "
                         "for time-split (default: 0.1)")  # fmt: skip
+    parser.add_argument("--min-interactions", type=int, default=1, metavar="N",
+                        help="leave out products with fewer in the file (default: 1)")  # fmt: skip
     parser.add_argument("--generators", nargs="+", metavar="NAME",
                         help="default: all; a wrong name lists them")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="recommendation.NAME=VALUE",
@@ -275,7 +277,9 @@ def _split(arguments: argparse.Namespace) -> Split:
             f"{arguments.protocol} needs to know which interaction came last",
             "Give --time or --position with the name of a column",
         )
-    interactions = protocols.read(arguments.interactions, columns)
+    interactions = protocols.often(
+        protocols.read(arguments.interactions, columns), arguments.min_interactions
+    )
     # The columns of the order need not be in a file of which all rows must be found.
     unordered = protocols.Columns(arguments.customer, arguments.product)
     test = protocols.read(arguments.test, unordered) if arguments.test else None

@@ -91,6 +91,9 @@ class RecommendationConfig(DomainConfig):
     )
 
     # Ranker: expected orders first, then LambdaMART on top of it.
+    smallest_training: int = Field(
+        default=300, ge=1, description="ordered candidates that a ranker needs; fewer: a blend"
+    )
     label_cap: int = Field(default=4, ge=1, description="orders in a window counted at most")
     count_rounds: int = Field(default=140, ge=1, description="trees of expected orders, at most")
     rank_rounds: int = Field(default=15, ge=0, description="trees of LambdaMART, at most")

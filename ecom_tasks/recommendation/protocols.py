@@ -110,6 +110,20 @@ def _refuse_future(frame: pl.DataFrame, file: Path, columns: Columns) -> None:
         )
 
 
+def often(interactions: pl.DataFrame, least: int) -> pl.DataFrame:
+    """Keep the products with at least `least` interactions.
+
+    Raises
+    ------
+    DataContractError
+        No product has as many.
+    """
+    kept = interactions.filter(pl.len().over("product_id") >= least)
+    if kept.is_empty():
+        raise DataContractError(f"No product has {least} interactions", "Lower --min-interactions")
+    return kept
+
+
 def split(
     interactions: pl.DataFrame, protocol: Protocol, test: pl.DataFrame | None, share: float
 ) -> Split:

@@ -70,6 +70,11 @@ def examples(frame: pl.DataFrame, labels: pl.DataFrame) -> Examples:
     )
 
 
+def ordered(window: Examples) -> int:
+    """Count the candidates that were ordered."""
+    return int((window.orders > 0).sum())
+
+
 def thin(window: Examples, share: float, seed: int) -> Examples:
     """Keep all that was ordered and a random `share` of the rest, weighted to stand for all.
 

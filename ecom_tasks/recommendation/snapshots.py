@@ -78,21 +78,24 @@ class Plan:
 def plan(cutoffs: list[date], config: RecommendationConfig) -> Plan:
     """Lay out training, validation and test windows over the cutoffs there are.
 
+    With a short history there are fewer test windows, and of a single window nothing is left to
+    train on.
+
     Raises
     ------
     DataContractError
-        There is no window left to train on before the first test window.
+        There is no window at all.
     """
     known = sorted(cutoffs)
     windows = [Window(*both) for both in pairwise(known)]
-    need = config.test_windows + 2
-    if len(known) < need:
+    if not windows:
         raise DataContractError(
-            f"Customers are known at {len(known)} cutoffs, and {need} are needed: one to train "
-            f"on, one to start from, {config.test_windows} to test on",
+            f"Customers are known at {len(known)} cutoffs, and two are needed: one to start from "
+            "and one to judge by",
             "Load a longer history, raise features.snapshots, or lower features.snapshot_days",
         )
-    return Plan(serve=known[-1], test=windows[-config.test_windows :], windows=windows)
+    tested = min(config.test_windows, max(1, len(windows) - 1))
+    return Plan(serve=known[-1], test=windows[-tested:], windows=windows)
 
 
 def bought(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:

@@ -182,12 +182,16 @@ def pin_rules(run: Run, features: Ref) -> Ref:
 
 
 def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
-    """Learn to order candidates: for each test window from before it, and once from all weeks."""
+    """Learn to order candidates: for each test window from before it, and once from all weeks.
+
+    Where there is too little to learn from, the generators are blended by rank instead.
+    """
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.recommendation import ranker
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
+    cutoffs = [*(window.cutoff for window in plan.test), plan.serve]
 
     def all_of(window: Window) -> Examples:
         return _examples(features, proposed, window, config)
@@ -197,16 +201,20 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
         return ranker.join([ranker.thin(all_of(each), share, config.seed) for each in windows])
 
     def build(draft: Draft) -> None:
+        early = plan.train_before(plan.test[0].cutoff, config.train_windows)
+        if sum(ranker.ordered(all_of(each)) for each in early) < config.smallest_training:
+            _blend(draft, features, proposed, cutoffs)
+            return
+        draft.metrics["model"] = "ranker"
         # The number of trees is chosen once, before the first test window; a single window to
         # learn from is split by time no further, and then the most trees are taken.
-        early = plan.train_before(plan.test[0].cutoff, config.train_windows)
         rounds = ranker.Rounds(config.count_rounds, config.rank_rounds)
         curves: dict[str, list[float]] = {}
         if len(early) > 1:
             rounds, curves = ranker.choose_rounds(learnt(early[:-1]), all_of(early[-1]), config)
         draft.metrics["trees"] = {"expected orders": rounds.count, "LambdaMART": rounds.rank}
         draft.write_json("curves.json", curves)
-        for cutoff in [*(window.cutoff for window in plan.test), plan.serve]:
+        for cutoff in cutoffs:
             model = ranker.train(
                 learnt(plan.train_before(cutoff, config.train_windows)), rounds, config
             )
@@ -222,6 +230,20 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
         inputs=[*_learnt_from(features), proposed],
         config=config,
     )
+
+
+def _blend(draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date]) -> None:
+    from ecom_tasks.recommendation import blend
+
+    draft.metrics["model"] = "blend"
+    draft.assumptions.append(
+        "too little history to train a ranker on: lists blend the candidate generators by rank"
+    )
+    draft.write_json("curves.json", {})
+    for cutoff in cutoffs:
+        repeats = blend.repeat_share(_table(features, "customer_products", cutoff))
+        scored = blend.score(_candidates(proposed, cutoff), repeats)
+        draft.write_frame(f"scored/cutoff={cutoff}.parquet", scored)
 
 
 def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
@@ -283,9 +305,11 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
             (ranker, "models/*"), (towers, "models/*"), (follows, "models/*"), (rules, RULES)
         ):  # fmt: skip
             dataset.fetch(ref, draft.folder, pattern)
-        draft.write_frame("scoring/candidates.parquet", scoring.ranker_sample(
-            _candidates(proposed, plan.serve), _scored(ranker, plan.serve)
-        ))  # fmt: skip
+        draft.assumptions += dataset.manifest(ranker).assumptions
+        if dataset.manifest(ranker).metrics["model"] == "ranker":
+            draft.write_frame("scoring/candidates.parquet", scoring.ranker_sample(
+                _candidates(proposed, plan.serve), _scored(ranker, plan.serve)
+            ))  # fmt: skip
         draft.write_text("scoring_example.py", scoring.example())
         metrics = {
             "windows": windows,

@@ -235,3 +235,20 @@ def test_stock_people_and_exclusions_change_lists_and_retrain_nothing(root: str)
     assert lists.filter(customer_id="b1-c01", product_id="b1-p01").is_empty()
     visitor = lists.filter(customer_id="visitor")
     assert (visitor.height, set(visitor["reason"])) == (8, {"popular now"})
+
+
+def test_without_enough_to_learn_from_the_generators_are_blended(
+    released: tuple[Run, Ref], tmp_path: Path
+) -> None:
+    run = replace(released[0], overrides={"recommendation": QUICK | {"smallest_training": 10**6}})
+    ref = run_locally(flow, run)
+    manifest = dataset.manifest(ref)
+    assert manifest.metrics["ranker"] == {"model": "blend"}
+    assert any("too little history" in each for each in manifest.assumptions)
+    assert "models/ranker.ubj" not in {entry.path for entry in manifest.files}
+    lists = dataset.scan(ref, "recommendations/*.parquet").collect()
+    own_block = pl.col("customer_id").str.head(2) == pl.col("product_id").str.head(2)
+    assert lists.select(own_block.mean()).item() > 0.9
+    dataset.fetch(ref, tmp_path)
+    command = [sys.executable, "-I", "scoring_example.py", "."]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)

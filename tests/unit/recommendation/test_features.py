@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
+from types import ModuleType
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from ecom_tasks.features import customers, interactions, products
 from ecom_tasks.recommendation import candidates, features
 from ecom_tasks.recommendation.config import RecommendationConfig
 from tests import builders
@@ -100,3 +102,22 @@ def test_promotions_count_from_their_announcement(
     ).row(0, named=True)  # fmt: skip
     expected = {"next_display": 0.0, "past_display": 0.0} | ({column: 1.0} if column else {})
     assert sums == expected
+
+
+def sees_the_future() -> bool:
+    """Whether anything that happened after the cutoff shows in what is built for it."""
+    before = FULL.order_lines.filter(pl.col("ordered_at").dt.date() <= CUTOFF)
+    return not built(replace(FULL, order_lines=before)).equals(built(FULL))
+
+
+@pytest.mark.parametrize("module", [customers, products, interactions])
+def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    assert not sees_the_future()
+
+    def leaking(lines: pl.LazyFrame, goods: pl.LazyFrame, cutoff: date) -> pl.LazyFrame:
+        # The cutoff is where all features begin; a week too late is a week of the labels.
+        return lines_of(lines, goods, cutoff + timedelta(days=7))
+
+    lines_of = module.goods
+    monkeypatch.setattr(module, "goods", leaking)
+    assert sees_the_future()

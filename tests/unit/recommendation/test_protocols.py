@@ -163,3 +163,12 @@ class TestReading:
         split = protocols.split(twice, "leave-one-out", None, 0.1)
         assert split.held_out.rows() == [("ann", "b"), ("bob", "c")]
         assert protocols.pairs(split.known)["orders"].to_list() == [1.0, 1.0]
+
+
+def test_rare_products_are_left_out() -> None:
+    frame = pl.DataFrame({"customer_id": ["a", "b", "a"], "product_id": ["x", "x", "y"],
+                          "order": [1, 2, 3]})  # fmt: skip
+    assert protocols.often(frame, 1).equals(frame)
+    assert protocols.often(frame, 2)["product_id"].to_list() == ["x", "x"]
+    with pytest.raises(DataContractError, match="No product has 3 interactions"):
+        protocols.often(frame, 3)

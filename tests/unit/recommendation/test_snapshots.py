@@ -29,9 +29,18 @@ def test_no_label_of_a_training_window_is_later_than_the_tests_cutoff() -> None:
     assert laid.train_before(laid.serve, 2) == laid.test
 
 
-def test_too_short_a_history_says_what_is_needed() -> None:
-    with pytest.raises(DataContractError, match="known at 3 cutoffs, and 4 are needed"):
-        plan([day(0), day(28), day(56)], CONFIG)
+def test_a_short_history_has_fewer_tests_and_at_last_none_to_train_on() -> None:
+    laid = plan([day(0), day(28), day(56)], CONFIG)
+    assert laid.test == [Window(day(28), day(56))]
+    assert laid.train_before(day(28), 2) == [Window(day(0), day(28))]
+    laid = plan([day(0), day(28)], CONFIG)
+    assert laid.test == [Window(day(0), day(28))]
+    assert laid.train_before(day(0), 2) == []
+
+
+def test_a_history_without_a_window_says_what_is_needed() -> None:
+    with pytest.raises(DataContractError, match="known at 1 cutoffs, and two are needed"):
+        plan([day(0)], CONFIG)
 
 
 def test_bought_is_what_the_later_snapshot_has_and_the_earlier_has_not() -> None:
