@@ -10,9 +10,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
     Interactions,
-    blocks,
     encode,
-    own_and_best,
+    own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -48,8 +47,6 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     """
     known = encode(interactions, config.matrix_products)
     customers, products = factorise(known, config)
-    parts = [
-        own_and_best(known, part, customers[part] @ products.T, config.als_candidates, NAME)
-        for part in blocks(known.customers.height)
-    ]
-    return pl.concat(parts)
+    return own_and_best_of_all(
+        known, lambda part: customers[part] @ products.T, config.als_candidates, NAME
+    )

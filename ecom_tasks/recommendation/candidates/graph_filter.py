@@ -17,9 +17,8 @@ from scipy.sparse.linalg import svds
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
     Interactions,
-    blocks,
     encode,
-    own_and_best,
+    own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -117,10 +116,11 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     """
     known: Interactions = encode(interactions, config.matrix_products)
     graph = fit(known.orders, config)
-    parts = []
-    for part in blocks(known.customers.height):
+
+    def above_zero(part: slice) -> FloatMatrix:
         scores = score(known.orders[part], graph, config)
         # Sharpening can push all below 0; only the order counts, and 0 means not proposed.
         scores -= scores.min(axis=1, keepdims=True) - 1e-6
-        parts.append(own_and_best(known, part, scores, config.graph_candidates, NAME))
-    return pl.concat(parts)
+        return scores
+
+    return own_and_best_of_all(known, above_zero, config.graph_candidates, NAME)

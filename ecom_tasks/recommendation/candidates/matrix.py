@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 _BLOCK = 1024
+_FEWEST_ROWS = 32
+_SCORES = 1 << 23
+"""Scores of a block, 32 MiB: as many as stay near to the core, in rows enough for BLAS."""
+_FOLDS = 16
 FloatMatrix = NDArray[np.float32]
+IntArray = NDArray[np.integer]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,82 @@ def encode(interactions: pl.DataFrame, most_products: int) -> Interactions:
     )
 
 
-def blocks(rows: int) -> Iterator[slice]:
-    """Cut rows into slices whose dense scores fit in memory."""
-    for start in range(0, rows, _BLOCK):
-        yield slice(start, min(start + _BLOCK, rows))
+def blocks(rows: int, columns: int = 0) -> Iterator[slice]:
+    """Cut rows into slices whose dense scores of `columns` each fit in memory."""
+    size = min(_BLOCK, max(_FEWEST_ROWS, _SCORES // max(columns, 1)))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def in_threads(make: Callable[[slice], Made], parts: Iterable[slice]) -> list[Made]:
+    """Call `make` for each part, a thread a core, and return what it makes, in order.
+
+    BLAS gets one thread, since two pools fight for the cores; and so the last bits of a product of
+    matrices do not depend on how many cores there are.
+    """
+    with (
+        threadpool_limits(1, "blas"),
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+    ):
+        return list(pool.map(make, parts))
+
+
+def best_new(
+    scores: FloatMatrix, owned: tuple[IntArray, IntArray], best: int, above: float = 0.0
+) -> tuple[IntArray, FloatMatrix]:
+    """Find the `best` columns of each row that are not owned; of equal scores the smaller column.
+
+    Each row is folded `_FOLDS` times into the maxima of disjoint groups of columns. Every group
+    holds a column of its own, so the k-th largest maximum is at most the k-th largest score: only
+    the few scores that reach this bound are looked at one by one.
+
+    Parameters
+    ----------
+    scores : shape (rows, columns), not NaN; those of owned columns are overwritten
+    owned : rows and columns of what is left out
+    above : only scores above it count
+
+    Returns
+    -------
+    columns and scores, shape (rows, best or the number of columns if that is less), best first;
+    where there is no more: column -1 and score minus infinity
+    """
+    rows, columns = scores.shape
+    best = min(best, columns)
+    scores[owned] = -np.inf
+    # With groups several times as many as asked for, few of the best share one.
+    folds = max(1, min(_FOLDS, columns // max(4 * best, 64)))
+    width = columns // folds
+    top = scores[:, : folds * width].reshape(rows, folds, width).max(axis=1)
+    rest = columns - folds * width
+    np.maximum(top[:, :rest], scores[:, folds * width :], out=top[:, :rest])
+    bound = np.partition(top, width - best, axis=1)[:, width - best]
+    kind = scores.dtype.type
+    bound = np.maximum(bound, np.nextafter(kind(above), kind(np.inf)))
+
+    row, first = np.nonzero(top >= bound[:, None])
+    column = first[:, None] + width * np.arange(folds + (rest > 0))
+    place = (row[:, None] * columns + column)[column < columns]
+    flat = scores.reshape(-1)
+    place = np.sort(place[flat[place] >= bound[place // columns]])
+
+    row, column = np.divmod(place, columns)
+    count = np.bincount(row, minlength=rows)
+    nth = np.arange(len(place)) - (np.cumsum(count) - count)[row]
+    shape = (rows, max(best, count.max(initial=0)))
+    found = np.full(shape, -1, dtype=np.int32)
+    found[row, nth] = column
+    value = np.full(shape, -np.inf, dtype=scores.dtype)
+    value[row, nth] = flat[place]
+    order = np.argsort(-value, axis=1, kind="stable")[:, :best]
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(value, order, axis=1)
+
+
+def owned_places(orders: sparse.csr_matrix) -> tuple[IntArray, IntArray]:
+    """Return rows and columns of what was bought, as `best_new` takes them."""
+    bought = orders.data > 0
+    row = np.repeat(np.arange(orders.shape[0]), np.diff(orders.indptr))
+    return row[bought], orders.indices[bought]
 
 
 def own_and_best(
@@ -80,27 +162,52 @@ def own_and_best(
     Parameters
     ----------
     part : rows of `known` that `scores` is about
-    scores : shape (rows of part, products), higher is better; below or at 0: not proposed
+    scores : shape (rows of part, products), higher is better; below or at 0: not proposed;
+        overwritten
 
     Returns
     -------
     DataFrame with customer_id, product_id, score, generator
     """
-    owned = known.orders[part].toarray() > 0
-    best = min(best, scores.shape[1])
-    new = np.where(owned, -np.inf, scores)
-    top = np.argpartition(-new, best - 1, axis=1)[:, :best]
-    keep = owned.copy()
-    np.put_along_axis(keep, top, values=True, axis=1)
-    row, column = np.nonzero(keep & (scores > 0))
-    found = pl.DataFrame({
-        "row": (row + part.start).astype(np.uint32),
-        "column": column.astype(np.uint32),
-        "score": scores[row, column].astype(np.float64),
-    })
-    return (
-        found
-        .join(known.customers, on="row")
-        .join(known.products, on="column")
-        .select("customer_id", "product_id", "score", pl.lit(generator).alias("generator"))
+    return _named(known, generator, _own_and_best(known, part, scores, best))
+
+
+def own_and_best_of_all(
+    known: Interactions, score: Callable[[slice], FloatMatrix], best: int, generator: str
+) -> pl.DataFrame:
+    """Do `own_and_best` for all customers, block by block and a thread a core.
+
+    Parameters
+    ----------
+    score : makes the scores of some rows of `known`
+    """
+    found = in_threads(
+        lambda part: _own_and_best(known, part, score(part), best), blocks(*known.orders.shape)
     )
+    return _named(known, generator, *found)
+
+
+_Found = tuple[IntArray, IntArray, FloatMatrix]
+
+
+def _own_and_best(known: Interactions, part: slice, scores: FloatMatrix, best: int) -> _Found:
+    scores = np.ascontiguousarray(scores)
+    owned = owned_places(known.orders[part])
+    own = scores[owned]
+    column, value = best_new(scores, owned, best)
+    row, nth = np.nonzero(column >= 0)
+    rows = np.concatenate([owned[0][own > 0], row])
+    columns = np.concatenate([owned[1][own > 0], column[row, nth]])
+    order = np.lexsort((columns, rows))
+    values = np.concatenate([own[own > 0], value[row, nth]])
+    at = (rows[order] + part.start).astype(np.uint32)
+    return at, columns[order].astype(np.uint32), values[order]
+
+
+def _named(known: Interactions, generator: str, *found: _Found) -> pl.DataFrame:
+    row, column, score = (np.concatenate(each) for each in zip(*found, strict=True))
+    return pl.DataFrame({
+        "customer_id": known.customers["customer_id"].gather(row),
+        "product_id": known.products["product_id"].gather(column),
+        "score": score.astype(np.float64),
+    }).with_columns(generator=pl.lit(generator))
