@@ -60,20 +60,34 @@ def encode(interactions: pl.DataFrame, most_products: int) -> Interactions:
     products = popular.select("product_id").sort("product_id").with_row_index("column")
     customers = interactions.select("customer_id").unique().sort("customer_id")
     customers = customers.with_row_index("row")
-    pairs = interactions.join(products, on="product_id").join(customers, on="customer_id")
-    pairs = pairs.sort("row", "column")
-    at = (pairs["row"].to_numpy(), pairs["column"].to_numpy())
-    shape = (customers.height, products.height)
+    row = _positions(interactions["customer_id"], customers["customer_id"])
+    column = _positions(interactions["product_id"], products["product_id"])
+    kept = column.is_not_null()
+    at = (row.filter(kept).to_numpy(), column.filter(kept).to_numpy())
+    del row, column
+    # The places are sorted once, and both matrices share them; what is sorted is a place's number.
+    places = sparse.csr_matrix(
+        (np.arange(len(at[0]), dtype=np.int32), at), shape=(customers.height, products.height)
+    )
+    places.sort_indices()
 
     def matrix(values: pl.Series) -> sparse.csr_matrix:
-        return sparse.csr_matrix((np.log1p(values.to_numpy()).astype(np.float32), at), shape=shape)
+        data = np.log1p(values.filter(kept).to_numpy()).astype(np.float32)[places.data]
+        made = sparse.csr_matrix((data, places.indices, places.indptr), shape=places.shape)
+        made.has_canonical_format = True
+        return made
 
     return Interactions(
         customers,
         products,
-        orders=matrix(pairs["orders"]),
-        recent=matrix(3 * pairs["recency_weighted_orders"]),
+        orders=matrix(interactions["orders"]),
+        recent=matrix(3 * interactions["recency_weighted_orders"]),
     )
+
+
+def _positions(ids: pl.Series, among: pl.Series) -> pl.Series:
+    """Return where each id stands in `among`, null where it does not; 4 bytes each."""
+    return ids.cast(pl.Enum(among), strict=False).to_physical().cast(pl.Int32)
 
 
 def blocks(rows: int, columns: int = 0) -> Iterator[slice]:
