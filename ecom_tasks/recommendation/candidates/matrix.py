@@ -19,6 +19,7 @@ _FEWEST_ROWS = 32
 _SCORES = 1 << 23
 """Scores of a block, 32 MiB: as many as stay near to the core, in rows enough for BLAS."""
 _FOLDS = 16
+_FOLDS_AGAIN = 4
 FloatMatrix = NDArray[np.float32]
 IntArray = NDArray[np.integer]
 Made = TypeVar("Made")
@@ -115,9 +116,9 @@ def best_new(
 ) -> tuple[IntArray, FloatMatrix]:
     """Find the `best` columns of each row that are not owned; of equal scores the smaller column.
 
-    Each row is folded `_FOLDS` times into the maxima of disjoint groups of columns. Every group
-    holds a column of its own, so the k-th largest maximum is at most the k-th largest score: only
-    the few scores that reach this bound are looked at one by one.
+    Each row is folded into the maxima of disjoint groups of columns, and these once more. Every
+    group holds columns of its own, so the k-th largest maximum is at most the k-th largest score:
+    only the few groups, and in them the few scores, that reach this bound are looked at.
 
     Parameters
     ----------
@@ -133,21 +134,21 @@ def best_new(
     rows, columns = scores.shape
     best = min(best, columns)
     scores[owned] = -np.inf
-    # With groups several times as many as asked for, few of the best share one.
-    folds = max(1, min(_FOLDS, columns // max(4 * best, 64)))
-    width = columns // folds
-    top = scores[:, : folds * width].reshape(rows, folds, width).max(axis=1)
-    rest = columns - folds * width
-    np.maximum(top[:, :rest], scores[:, folds * width :], out=top[:, :rest])
-    bound = np.partition(top, width - best, axis=1)[:, width - best]
+    folds, again = _folds(columns, best)
+    width = columns // (folds * again) * again
+    folded = folds * width
+    top = scores[:, :folded].reshape(rows, folds, width).max(axis=1)
+    coarse = top.reshape(rows, again, width // again).max(axis=1)
+    bound = np.partition(coarse, -best, axis=1)[:, -best]
     kind = scores.dtype.type
     bound = np.maximum(bound, np.nextafter(kind(above), kind(np.inf)))
 
-    row, first = np.nonzero(top >= bound[:, None])
-    column = first[:, None] + width * np.arange(folds + (rest > 0))
-    place = (row[:, None] * columns + column)[column < columns]
     flat = scores.reshape(-1)
-    place = np.sort(place[flat[place] >= bound[place // columns]])
+    row, first = np.divmod(np.flatnonzero(top >= bound[:, None]), width)
+    place = (row * columns + first)[:, None] + width * np.arange(folds)
+    place = place[flat[place] >= bound[row][:, None]]
+    row, column = np.nonzero(scores[:, folded:] >= bound[:, None])
+    place = np.sort(np.concatenate([place, row * columns + folded + column]))
 
     row, column = np.divmod(place, columns)
     count = np.bincount(row, minlength=rows)
@@ -159,6 +160,18 @@ def best_new(
     value[row, nth] = flat[place]
     order = np.argsort(-value, axis=1, kind="stable")[:, :best]
     return np.take_along_axis(found, order, axis=1), np.take_along_axis(value, order, axis=1)
+
+
+def _folds(columns: int, best: int) -> tuple[int, int]:
+    """Return how often to fold a row, and its maxima again.
+
+    Of groups several times as many as are asked for, few hold two of the best, and the bound is
+    near to what it bounds.
+    """
+    most = columns // (4 * best)
+    if most >= _FOLDS * _FOLDS_AGAIN:
+        return _FOLDS, _FOLDS_AGAIN
+    return max(1, min(_FOLDS, most)), 1
 
 
 def owned_places(orders: sparse.csr_matrix) -> tuple[IntArray, IntArray]:
