@@ -202,10 +202,11 @@ def top_of_all(orders: Any, customers: Any, products: Any, k: int) -> tuple[Any,
     column = np.empty((len(customers), k), dtype=np.int32)
     value = np.empty((len(customers), k), dtype=np.float32)
 
+    score = matrix.inner_products(customers, products)
+
     def best(part: slice) -> None:
-        scores = customers[part] @ products.T
         owned = matrix.owned_places(orders[part])
-        column[part], value[part] = matrix.best_new(scores, owned, k, -np.inf)
+        column[part], value[part] = matrix.best_new(score(part), owned, k, -np.inf)
 
     matrix.in_threads(best, matrix.blocks(len(customers), len(products)))
     return column, value

@@ -11,6 +11,7 @@ from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
     Interactions,
     encode,
+    inner_products,
     own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -47,6 +48,5 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     """
     known = encode(interactions, config.matrix_products)
     customers, products = factorise(known, config)
-    return own_and_best_of_all(
-        known, lambda part: customers[part] @ products.T, config.als_candidates, NAME
-    )
+    score = inner_products(customers, products)
+    return own_and_best_of_all(known, score, config.als_candidates, NAME)

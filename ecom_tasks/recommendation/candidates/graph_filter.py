@@ -32,11 +32,13 @@ class Filter:
     Attributes
     ----------
     normalised : purchases over powers of both degrees, shape (customers, products)
+    turned : the same, shape (products, customers)
     smooth : products as the smoothest signals of the graph, shape (products, dimensions)
     product_scale : degree of each product to the same power, 0 where it has none
     """
 
     normalised: sparse.csr_matrix
+    turned: sparse.csr_matrix
     smooth: FloatMatrix
     product_scale: FloatMatrix
 
@@ -44,7 +46,7 @@ class Filter:
 def fit(orders: sparse.csr_matrix, config: RecommendationConfig) -> Filter:
     """Normalise the graph and find its smoothest signals.
 
-    Memory: the matrix itself and `graph_dimensions` floats a customer and a product.
+    Memory: the matrix itself, twice, and `graph_dimensions` floats a customer and a product.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ def fit(orders: sparse.csr_matrix, config: RecommendationConfig) -> Filter:
         # In double precision, so that the last bits of a float32 do not depend on the start.
         _, _, vectors = svds(normalised.astype(np.float64), k=dimensions, v0=start)
         smooth = vectors.T.astype(np.float32)
-    return Filter(normalised, smooth, scale.astype(np.float32))
+    return Filter(normalised, normalised.T.tocsr(), smooth, scale.astype(np.float32))
 
 
 def _inverse(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -96,13 +98,13 @@ def score(signal: sparse.csr_matrix, graph: Filter, config: RecommendationConfig
     Choi et al. (2023), "Blurring-sharpening process models for collaborative filtering", SIGIR.
     """
     across = graph.normalised
-    blurred = ((signal @ across.T) @ across).toarray()
+    blurred = ((signal @ graph.turned) @ across).toarray()
     inverse = _inverse(graph.product_scale)
     lasting = (signal.multiply(inverse[None, :]).tocsr() @ graph.smooth) @ graph.smooth.T
     blurred += config.graph_smooth_weight * lasting * graph.product_scale[None, :]
     if config.graph_sharpening:
         # One step of Euler's method backwards in time.
-        again = (across.T @ (across @ blurred.T)).T
+        again = (graph.turned @ (across @ blurred.T)).T
         blurred = blurred - config.graph_sharpening * again
     return np.asarray(blurred, dtype=np.float32)
 

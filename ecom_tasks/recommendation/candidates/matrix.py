@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-_BLOCK = 1024
-_FEWEST_ROWS = 32
-_SCORES = 1 << 23
-"""Scores of a block, 32 MiB: as many as stay near to the core, in rows enough for BLAS."""
+_MOST_ROWS = 1024
+_GOOD_ROWS = 128
+"""With fewer rows BLAS is busy with laying out its input."""
+_NEAR = 1 << 20
+"""Scores that stay near to the core, 4 MiB."""
+_MOST = 1 << 24
+"""Scores of a block at most, 64 MiB."""
 _FOLDS = 16
 _FOLDS_AGAIN = 4
 FloatMatrix = NDArray[np.float32]
@@ -93,9 +97,14 @@ def _positions(ids: pl.Series, among: pl.Series) -> pl.Series:
 
 def blocks(rows: int, columns: int = 0) -> Iterator[slice]:
     """Cut rows into slices whose dense scores of `columns` each fit in memory."""
-    size = min(_BLOCK, max(_FEWEST_ROWS, _SCORES // max(columns, 1)))
+    size = _block(columns)
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
+
+
+def _block(columns: int) -> int:
+    columns = max(columns, 1)
+    return max(1, min(_MOST_ROWS, max(_GOOD_ROWS, _NEAR // columns), _MOST // columns))
 
 
 def in_threads(make: Callable[[slice], Made], parts: Iterable[slice]) -> list[Made]:
@@ -109,6 +118,25 @@ def in_threads(make: Callable[[slice], Made], parts: Iterable[slice]) -> list[Ma
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
     ):
         return list(pool.map(make, parts))
+
+
+def inner_products(left: FloatMatrix, right: FloatMatrix) -> Callable[[slice], FloatMatrix]:
+    """Return what scores some rows of `left` by their inner products with all of `right`.
+
+    The rows are a block of `blocks(len(left), len(right))`. Each thread writes to the same place
+    again and again: fresh memory would cost half as much as the multiplication.
+    """
+    turned = np.ascontiguousarray(right.T)
+    of_thread = threading.local()
+
+    def score(part: slice) -> FloatMatrix:
+        if not hasattr(of_thread, "scores"):
+            shape = (min(_block(len(right)), len(left)), len(right))
+            of_thread.scores = np.empty(shape, dtype=np.float32)
+        scores: FloatMatrix = of_thread.scores[: part.stop - part.start]
+        return np.matmul(left[part], turned, out=scores)
+
+    return score
 
 
 def best_new(

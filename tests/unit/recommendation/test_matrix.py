@@ -82,7 +82,7 @@ def test_own_and_best_keeps_what_the_plain_form_keeps(
     assert matrix.own_and_best(known, part, scores.copy(), best, "x").equals(wanted)
     for size in (1, 4):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(matrix, "_BLOCK", size)
+            patch.setattr(matrix, "_MOST_ROWS", size)
             found = matrix.own_and_best_of_all(known, lambda at: scores[at].copy(), best, "x")
         assert found.equals(wanted)
 
@@ -92,7 +92,7 @@ def test_blocks_bound_the_scores_and_cover_every_row_once() -> None:
         parts = list(matrix.blocks(rows, columns))
         assert [at for part in parts for at in range(part.start, part.stop)] == list(range(rows))
         assert all(
-            (part.stop - part.start) * columns <= 1 << 23 or part.stop - part.start <= 32
+            (part.stop - part.start) * columns <= 1 << 24 or part.stop - part.start == 1
             for part in parts
         )
 
@@ -123,3 +123,11 @@ def test_encoding_takes_pairs_in_any_order() -> None:
     for made in (known.orders, known.recent):
         assert made.has_canonical_format
         assert made.dtype == np.float32
+
+
+def test_inner_products_of_every_block_are_those_of_the_whole() -> None:
+    rng = np.random.default_rng(5)
+    left, right = (rng.standard_normal((rows, 4)).astype(np.float32) for rows in (2500, 7))
+    score = matrix.inner_products(left, right)
+    parts = matrix.in_threads(lambda part: score(part).copy(), matrix.blocks(2500, 7))
+    assert np.concatenate(parts) == pytest.approx(left @ right.T, rel=1e-4, abs=1e-5)
