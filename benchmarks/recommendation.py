@@ -398,7 +398,7 @@ def show(data: Settings, parts: Settings) -> None:
     console = Console(width=100)
     console.print(table)
     if "ratio" in parts["scoring"]:
-        text = "scoring {customers:,} customers: {score:.2f} s, sgemm alone {sgemm:.2f} s "
+        text = "scoring {customers:,.0f} customers: {score:.2f} s, sgemm alone {sgemm:.2f} s "
         text += "({sgemm_gflops:.0f} GFLOPS), ratio {ratio:.2f} (target: at most 2)"
         console.print(text.format(**parts["scoring"]))
 

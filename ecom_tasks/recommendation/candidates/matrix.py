@@ -174,7 +174,7 @@ def best_new(
     flat = scores.reshape(-1)
     row, first = np.divmod(np.flatnonzero(top >= bound[:, None]), width)
     place = (row * columns + first)[:, None] + width * np.arange(folds)
-    place = place[flat[place] >= bound[row][:, None]]
+    place = place[flat.take(place) >= bound[row][:, None]]
     row, column = np.nonzero(scores[:, folded:] >= bound[:, None])
     place = np.sort(np.concatenate([place, row * columns + folded + column]))
 
@@ -185,7 +185,7 @@ def best_new(
     found = np.full(shape, -1, dtype=np.int32)
     found[row, nth] = column
     value = np.full(shape, -np.inf, dtype=scores.dtype)
-    value[row, nth] = flat[place]
+    value[row, nth] = flat.take(place)
     order = np.argsort(-value, axis=1, kind="stable")[:, :best]
     return np.take_along_axis(found, order, axis=1), np.take_along_axis(value, order, axis=1)
 
