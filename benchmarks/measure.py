@@ -43,6 +43,28 @@ def measure(arguments: list[str], environment: dict[str, str] | None = None) -> 
     return Measured(time.monotonic() - started, peak, output)
 
 
+def measure_one(
+    arguments: list[str], python: str = sys.executable, environment: dict[str, str] | None = None
+) -> Measured:
+    """Run `PYTHON ARGUMENTS` undisturbed; its peak is the resident set that the kernel counted.
+
+    For one process of many GiB, which `measure` would slow down by looking at its pages.
+    """
+    started = time.monotonic()
+    child = subprocess.Popen(
+        [python, *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | (environment or {}),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    output = child.stdout.read() if child.stdout else ""
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"{arguments} ended with {child.returncode}")
+    return Measured(time.monotonic() - started, used.ru_maxrss * 1024, output)
+
+
 def _session(leader: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():

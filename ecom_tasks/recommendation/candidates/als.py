@@ -10,9 +10,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
     Interactions,
-    blocks,
     encode,
-    own_and_best,
+    inner_products,
+    own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -48,8 +48,5 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     """
     known = encode(interactions, config.matrix_products)
     customers, products = factorise(known, config)
-    parts = [
-        own_and_best(known, part, customers[part] @ products.T, config.als_candidates, NAME)
-        for part in blocks(known.customers.height)
-    ]
-    return pl.concat(parts)
+    score = inner_products(customers, products)
+    return own_and_best_of_all(known, score, config.als_candidates, NAME)

@@ -8,9 +8,8 @@ from scipy import linalg, sparse
 
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
-    blocks,
     encode,
-    own_and_best,
+    own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -51,9 +50,9 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     """
     known = encode(interactions, min(config.ease_products, config.matrix_products))
     mixture = weights(known.orders, config.ease_l2)
-    return pl.concat([
-        own_and_best(
-            known, part, np.asarray(known.recent[part] @ mixture), config.ease_candidates, NAME
-        )
-        for part in blocks(known.customers.height)
-    ])
+    return own_and_best_of_all(
+        known,
+        lambda part: np.asarray(known.recent[part] @ mixture),
+        config.ease_candidates,
+        NAME,
+    )

@@ -17,9 +17,8 @@ from scipy.sparse.linalg import svds
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
     Interactions,
-    blocks,
     encode,
-    own_and_best,
+    own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -33,11 +32,13 @@ class Filter:
     Attributes
     ----------
     normalised : purchases over powers of both degrees, shape (customers, products)
+    turned : the same, shape (products, customers)
     smooth : products as the smoothest signals of the graph, shape (products, dimensions)
     product_scale : degree of each product to the same power, 0 where it has none
     """
 
     normalised: sparse.csr_matrix
+    turned: sparse.csr_matrix
     smooth: FloatMatrix
     product_scale: FloatMatrix
 
@@ -45,7 +46,7 @@ class Filter:
 def fit(orders: sparse.csr_matrix, config: RecommendationConfig) -> Filter:
     """Normalise the graph and find its smoothest signals.
 
-    Memory: the matrix itself and `graph_dimensions` floats a customer and a product.
+    Memory: the matrix itself, twice, and `graph_dimensions` floats a customer and a product.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def fit(orders: sparse.csr_matrix, config: RecommendationConfig) -> Filter:
         # In double precision, so that the last bits of a float32 do not depend on the start.
         _, _, vectors = svds(normalised.astype(np.float64), k=dimensions, v0=start)
         smooth = vectors.T.astype(np.float32)
-    return Filter(normalised, smooth, scale.astype(np.float32))
+    return Filter(normalised, normalised.T.tocsr(), smooth, scale.astype(np.float32))
 
 
 def _inverse(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -97,13 +98,13 @@ def score(signal: sparse.csr_matrix, graph: Filter, config: RecommendationConfig
     Choi et al. (2023), "Blurring-sharpening process models for collaborative filtering", SIGIR.
     """
     across = graph.normalised
-    blurred = ((signal @ across.T) @ across).toarray()
+    blurred = ((signal @ graph.turned) @ across).toarray()
     inverse = _inverse(graph.product_scale)
     lasting = (signal.multiply(inverse[None, :]).tocsr() @ graph.smooth) @ graph.smooth.T
     blurred += config.graph_smooth_weight * lasting * graph.product_scale[None, :]
     if config.graph_sharpening:
         # One step of Euler's method backwards in time.
-        again = (across.T @ (across @ blurred.T)).T
+        again = (graph.turned @ (across @ blurred.T)).T
         blurred = blurred - config.graph_sharpening * again
     return np.asarray(blurred, dtype=np.float32)
 
@@ -117,10 +118,11 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     """
     known: Interactions = encode(interactions, config.matrix_products)
     graph = fit(known.orders, config)
-    parts = []
-    for part in blocks(known.customers.height):
+
+    def above_zero(part: slice) -> FloatMatrix:
         scores = score(known.orders[part], graph, config)
         # Sharpening can push all below 0; only the order counts, and 0 means not proposed.
         scores -= scores.min(axis=1, keepdims=True) - 1e-6
-        parts.append(own_and_best(known, part, scores, config.graph_candidates, NAME))
-    return pl.concat(parts)
+        return scores
+
+    return own_and_best_of_all(known, above_zero, config.graph_candidates, NAME)

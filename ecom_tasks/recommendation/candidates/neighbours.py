@@ -7,11 +7,12 @@ import polars as pl
 from scipy import sparse
 
 from ecom_tasks.recommendation.candidates.matrix import (
-    FloatMatrix,
     Interactions,
+    best_new,
     blocks,
     encode,
-    own_and_best,
+    in_threads,
+    own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -21,7 +22,7 @@ NAME = "neighbours"
 def similarity(orders: sparse.csr_matrix, neighbours: int, shrinkage: float) -> sparse.csr_matrix:
     """Return the cosine of each product with its nearest ones.
 
-    Memory stays at one block of rows times the number of products, whatever the number of
+    Memory stays at one block of rows times the number of products a core, whatever the number of
     customers.
 
     Parameters
@@ -36,18 +37,18 @@ def similarity(orders: sparse.csr_matrix, neighbours: int, shrinkage: float) -> 
     """
     norm = np.sqrt(np.asarray(orders.multiply(orders).sum(axis=0)).ravel())
     products = orders.shape[1]
-    keep = min(neighbours, products)
     by_product = orders.T.tocsr()
-    parts = []
-    for part in blocks(products):
+
+    def nearest(part: slice) -> sparse.csr_matrix:
         cosine = (by_product[part] @ orders).toarray()
         cosine /= norm[part, None] * norm[None, :] + max(shrinkage, 1e-9)
-        cosine[np.arange(cosine.shape[0]), np.arange(part.start, part.stop)] = 0
-        top = np.argpartition(-cosine, keep - 1, axis=1)[:, :keep]
-        mask = np.zeros_like(cosine, dtype=bool)
-        np.put_along_axis(mask, top, values=True, axis=1)
-        parts.append(sparse.csr_matrix(np.where(mask, cosine, 0).astype(np.float32)))
-    return sparse.vstack(parts, format="csr")
+        itself = np.arange(part.start, part.stop)
+        column, value = best_new(cosine, (itself - part.start, itself), neighbours)
+        row, nth = np.nonzero(column >= 0)
+        entries = value[row, nth].astype(np.float32), (row, column[row, nth])
+        return sparse.csr_matrix(entries, shape=cosine.shape)
+
+    return sparse.vstack(in_threads(nearest, blocks(products, products)), format="csr")
 
 
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
@@ -60,11 +61,12 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     known = encode(interactions, config.matrix_products)
     near = similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
     towards = near.T.tocsr()
-    parts = []
-    for part in blocks(known.customers.height):
-        scores: FloatMatrix = (known.recent[part] @ towards).toarray()
-        parts.append(own_and_best(known, part, scores, config.neighbour_candidates, NAME))
-    return pl.concat(parts)
+    return own_and_best_of_all(
+        known,
+        lambda part: (known.recent[part] @ towards).toarray(),
+        config.neighbour_candidates,
+        NAME,
+    )
 
 
 def strongest(pairs: pl.DataFrame, known: Interactions, near: sparse.csr_matrix) -> pl.DataFrame:

@@ -1,0 +1,64 @@
+"""The benchmark of recommendation on tiny data: it runs, and its figures hang together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import sparse
+
+from benchmarks import recommendation
+
+TINY = ["--k", "5", "--factors", "4", "--iterations", "1"]
+
+
+def test_generated_purchases_are_as_many_as_asked_for_and_have_tastes(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    made = recommendation.generate(str(path), 500, 2000, 20_000)
+    assert (made["customers"], made["products"]) == (500, 2000)
+    assert made["interactions"] == 20_000
+    again = tmp_path / "b.npz"
+    recommendation.generate(str(again), 500, 2000, 20_000)
+    orders = sparse.load_npz(path)
+    assert (orders != sparse.load_npz(again)).nnz == 0
+    assert orders.sum(axis=1).min() >= 1
+    bought = np.sort(np.asarray(orders.sum(axis=0)).ravel())[::-1]
+    assert bought[:20].sum() > 0.1 * bought.sum()  # a hundredth of the products
+    shared = (orders @ orders.T).toarray()
+    same = np.arange(500)[:, None] % recommendation.TASTES == np.arange(500) % recommendation.TASTES
+    np.fill_diagonal(shared, 0)
+    assert shared[same].mean() > 3 * shared[~same].mean()
+
+
+def test_contenders_do_the_same_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "pairs.parquet"
+    rng = np.random.default_rng(1)
+    user, item = np.nonzero(rng.random((60, 40)) < 0.2)
+    pl.DataFrame({"user": user, "item": item}).write_parquet(source)
+    out = tmp_path / "out.json"
+    recommendation.main([
+        "--data", "gowalla", str(source), "--scratch", str(tmp_path), "--json", str(out), *TINY,
+    ])  # fmt: skip
+    figures = json.loads(out.read_text())
+    parts = figures["parts"]
+    assert figures["data"]["pairs"] == len(user)
+    assert parts["rectools"] == {"failed": "not installed"}
+    assert parts["ours"]["mean_score"] == pytest.approx(parts["implicit"]["mean_score"], rel=1e-5)
+    assert parts["scoring"]["ratio"] > 0
+    assert all(0 < parts[name]["peak_bytes"] < 12 << 30 for name in ("encode", "ours", "implicit"))
+    assert "not installed" in capsys.readouterr().out
+
+
+def test_growth_is_drawn(tmp_path: Path) -> None:
+    out, figure = tmp_path / "out.json", tmp_path / "growth.svg"
+    recommendation.main([
+        "--growth", "--generated", "400", "100", "4000", "--millions", "0.002", "0.004",
+        "--scratch", str(tmp_path), "--json", str(out), "--plot", str(figure), *TINY,
+    ])  # fmt: skip
+    growth = json.loads(out.read_text())
+    assert [each["customers"] for each in growth["growth"]] == [200, 400]
+    assert set(growth["power"]) == {"seconds", "peak_bytes"}
+    assert "<svg" in figure.read_text()
