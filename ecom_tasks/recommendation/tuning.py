@@ -36,7 +36,10 @@ from ecom_tasks.recommendation.ranker import Examples
 log = logging.getLogger(__name__)
 KINDS = ("ndcg", "recall", "mrr", "map", "hit_rate")
 METRIC = "ndcg@10"
-METRICS = (*(f"{kind}@{k}" for k in backtest.CUTS for kind in KINDS), "coverage@10", "novelty@10")
+METRICS = (
+    *(f"{kind}@{k}" for k in backtest.CUTS for kind in KINDS),
+    "coverage@10", "novelty@10", "intra_list_diversity@10", "ips_recall@20", "ips_ndcg@10",
+)  # fmt: skip
 RANKER = "ranker"
 BEST = "best.json"
 Value = int | float
