@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ecom_tasks.errors import ConfigError, DataContractError
 from ecom_tasks.logs import track
 from ecom_tasks.recommendation import backtest, protocols, ranker
-from ecom_tasks.recommendation.candidates import als, ease, graph_filter, neighbours
+from ecom_tasks.recommendation.candidates import als, ease, graph_filter, neighbours, sequence
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.protocols import Protocol, Split
 from ecom_tasks.recommendation.ranker import Examples
@@ -94,6 +94,11 @@ SPACES: dict[str, tuple[Dial, ...]] = {
         Dial("graph_sharpening", 0, 1),
         Dial("graph_customer_power", 0, 1),
         Dial("graph_product_power", 0, 1),
+    ),
+    sequence.NAME: (
+        Dial("sequence_dropout", 0, 0.6),
+        Dial("sequence_learning_rate", 0.0003, 0.005, log=True),
+        Dial("sequence_length", 10, 200, log=True),
     ),
 }
 RANKER_SPACE = (
