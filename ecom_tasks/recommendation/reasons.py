@@ -6,12 +6,20 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from ecom_tasks.recommendation.candidates import COLD, als, neighbours, popular, rank_name, repeat
+from ecom_tasks.recommendation.candidates import (
+    COLD,
+    als,
+    ease,
+    neighbours,
+    popular,
+    rank_name,
+    repeat,
+)
 from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
 
-_NEW = (neighbours.NAME, als.NAME, popular.NAME)
+_NEW = (neighbours.NAME, als.NAME, ease.NAME, popular.NAME)
 
 
 def generator_of(candidates: pl.DataFrame) -> pl.DataFrame:
@@ -63,6 +71,7 @@ def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfi
         repeat.NAME: again,
         neighbours.NAME: pl.coalesce(together, pl.lit("goes with what you buy")),
         als.NAME: pl.lit("liked by customers with a similar taste"),
+        ease.NAME: pl.lit("goes with what you buy"),
         popular.NAME: pl.lit("popular now"),
         COLD: pl.lit("new, and like what you buy"),
     }
