@@ -41,13 +41,13 @@ class RecommendationConfig(DomainConfig):
     als_iterations: int = Field(default=10, ge=1, description="sweeps")
     als_regularization: float = Field(default=0.05, ge=0, description="L2 weight")
     als_alpha: float = Field(default=5.0, gt=0, description="confidence per unit of log orders")
-
-    # Further generators, at hand in a backtest
     ease_candidates: int = Field(default=25, ge=1, description="new products per customer")
     ease_products: int = Field(
-        default=8000, ge=2, description="most bought products; memory is 8 bytes x its square"
+        default=4000, ge=2, description="most bought products; memory is 8 bytes x its square"
     )
     ease_l2: float = Field(default=300.0, gt=0, description="ridge weight, in squared log orders")
+
+    # Further generators, at hand in a backtest
     graph_candidates: int = Field(default=25, ge=1, description="new products per customer")
     graph_dimensions: int = Field(default=256, ge=1, description="smoothest signals kept")
     graph_smooth_weight: float = Field(
@@ -106,6 +106,9 @@ class RecommendationConfig(DomainConfig):
     max_depth: int = Field(default=6, ge=1, description="levels of a tree")
     min_child_weight: float = Field(default=30.0, ge=0, description="expected orders in a leaf")
     column_share: float = Field(default=0.4, gt=0, le=1, description="features tried per tree")
+    trees_per_round: int = Field(
+        default=1, ge=1, description="trees grown side by side and averaged; steadier, slower"
+    )
     row_share: float = Field(default=0.8, gt=0, le=1, description="rows seen per tree")
 
     # Two-tower model for products with little history

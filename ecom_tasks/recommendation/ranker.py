@@ -169,6 +169,7 @@ def _count_trees(
 ) -> xgb.Booster:
     settings = _tree_settings(config) | {
         "objective": "count:poisson",
+        "num_parallel_tree": config.trees_per_round,
         "learning_rate": config.learning_rate,
         "min_child_weight": config.min_child_weight,
     }

@@ -10,6 +10,7 @@ from ecom_tasks.recommendation import cold, selection
 from ecom_tasks.recommendation.candidates import (
     COLD,
     als,
+    ease,
     neighbours,
     popular,
     rank_name,
@@ -20,7 +21,7 @@ from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
 
-_NEW = (neighbours.NAME, sequence.NAME, als.NAME, popular.NAME)
+_NEW = (neighbours.NAME, sequence.NAME, als.NAME, ease.NAME, popular.NAME)
 
 
 def generator_of(candidates: pl.DataFrame) -> pl.DataFrame:
@@ -73,6 +74,7 @@ def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfi
         neighbours.NAME: pl.coalesce(together, pl.lit("goes with what you buy")),
         sequence.NAME: pl.lit("often follows what you bought last"),
         als.NAME: pl.lit("liked by customers with a similar taste"),
+        ease.NAME: pl.lit("goes with what you buy"),
         popular.NAME: pl.lit("popular now"),
         COLD: pl.lit("new, and like what you buy"),
         cold.CATEGORY: pl.lit("new, in a category that you buy"),

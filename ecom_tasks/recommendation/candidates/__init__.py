@@ -28,10 +28,10 @@ GENERATORS: dict[str, Generator] = {
     repeat.NAME: repeat.generate,
     neighbours.NAME: neighbours.generate,
     als.NAME: als.generate,
+    ease.NAME: ease.generate,
     popular.NAME: popular.generate,
 }
 FURTHER: dict[str, Generator] = {
-    ease.NAME: ease.generate,
     graph_filter.NAME: graph_filter.generate,
     sequence.NAME: sequence.generate,
 }

@@ -54,6 +54,15 @@ def test_both_kinds_of_trees_stand_in_one_model() -> None:
     assert ranker.train(planted(1), Rounds(10, 0), CONFIG).num_boosted_rounds() == 10
 
 
+def test_trees_grown_side_by_side_are_one_round() -> None:
+    four = CONFIG.model_copy(update={"trees_per_round": 4})
+    model = ranker.train(planted(1), Rounds(10, 3), four)
+    assert model.num_boosted_rounds() == 13
+    assert len(model.get_dump()) == 4 * 13
+    again = ranker.train(planted(1), Rounds(10, 3), four)
+    assert model.save_raw("ubj") == again.save_raw("ubj")
+
+
 def test_early_stopping_takes_the_best_number_of_trees_and_learns_nothing_from_noise() -> None:
     rounds, curves = ranker.choose_rounds(planted(1), planted(2), CONFIG)
     counted = curves["expected orders"]
