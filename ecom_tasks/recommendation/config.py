@@ -18,7 +18,7 @@ class RecommendationConfig(DomainConfig):
 
     # Time: windows lie between consecutive cutoffs of the feature tables.
     test_windows: int = Field(default=2, ge=1, description="held-out windows, newest last")
-    train_windows: int = Field(default=3, ge=1, description="label windows that a ranker learns")
+    train_windows: int = Field(default=2, ge=1, description="label windows that a ranker learns")
 
     # Candidate generation
     min_customers: int = Field(

@@ -35,7 +35,10 @@ def pin_features(run: Run) -> Ref:
 
 
 def train_sequence(run: Run, features: Ref) -> Ref:
-    """Learn at each cutoff what follows what; the newest model is published."""
+    """Learn what follows what: at the first cutoff, for all that is tested, and today anew.
+
+    The ranker thus learns from, and is judged with, a model older than the one that serves.
+    """
     from ecom_tasks.artefacts import dataset
 
     config = RecommendationConfig.of(run)
@@ -45,9 +48,11 @@ def train_sequence(run: Run, features: Ref) -> Ref:
         from ecom_tasks.recommendation import scoring
         from ecom_tasks.recommendation.candidates import sequence
 
+        fitted = None
         for cutoff in [*_needed(plan, config), plan.serve]:
             known = _snapshot(features, cutoff).interactions(config.min_customers)
-            fitted = sequence.fit(known, config)
+            anew = fitted is None or cutoff == plan.serve
+            fitted = sequence.fit(known, config) if anew else sequence.later(fitted, known, config)
             draft.write_frame(f"cutoff={cutoff}.parquet", sequence.propose(fitted, config))
         for name, table in scoring.sequence_sample(fitted, config).items():
             draft.write_frame(f"scoring/{name}.parquet", table)

@@ -55,6 +55,16 @@ def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Fitted:
     return Fitted(model, known, past)
 
 
+def later(fitted: Fitted, interactions: pl.DataFrame, config: RecommendationConfig) -> Fitted:
+    """Return the same model with the histories of a later day.
+
+    Products that came since are not known to it, nor customers who bought nothing else.
+    """
+    held = interactions.join(fitted.known.products, on="product_id", how="semi")
+    known = encode(held, fitted.known.products.height)
+    return Fitted(fitted.model, known, histories(held, known, config))
+
+
 def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
     """Propose what the transformer expects next, to every customer with a history."""
     from ecom_tasks.training import sequence_model

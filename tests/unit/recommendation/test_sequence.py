@@ -1,0 +1,54 @@
+"""The transformer as a generator: histories from pairs, and a model that meets a later day."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ecom_tasks.recommendation.candidates import matrix, sequence
+from ecom_tasks.recommendation.config import RecommendationConfig
+
+CONFIG = RecommendationConfig(
+    sequence_size=8, sequence_length=6, sequence_epochs=40, sequence_batch=64, sequence_blocks=1,
+    sequence_validation=0, sequence_dropout=0.0, sequence_learning_rate=0.01,
+    sequence_candidates=1, sequence_gaps=True,
+)  # fmt: skip
+
+
+def pairs(bought: dict[str, str], age: int = 0) -> pl.DataFrame:
+    """Return pairs of customers who bought one product (a letter) a day, the last one `age` ago."""
+    rows = [
+        (who, what, 1.0, 1.0, float(len(goods) - 1 - day + age))
+        for who, goods in bought.items()
+        for day, what in enumerate(goods)
+    ]
+    schema = ["customer_id", "product_id", "orders", "recency_weighted_orders",
+              "days_since_last_order"]  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def test_histories_are_oldest_first_with_the_days_to_the_next() -> None:
+    known = pairs({"ann": "bca", "bob": "a"}, age=3)
+    encoded = matrix.encode(known, 10)
+    ann, bob = sequence.histories(known, encoded, CONFIG)
+    assert ann.products.tolist() == [2, 3, 1]
+    # A day to the next order is bucket 2 (1 + log2(1 + 1)), three days to now bucket 3.
+    assert ann.gaps.tolist() == [2, 2, 3]
+    assert (bob.products.tolist(), bob.gaps.tolist()) == ([1], [3])
+
+
+def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> None:
+    ring = "abcdef"
+    bought = {f"c{n:02}": (ring * 2)[n % 6 : n % 6 + 4] for n in range(36)}
+    fitted = sequence.fit(pairs(bought), CONFIG)
+    found = sequence.propose(fitted, CONFIG)
+    assert set(found["generator"]) == {"sequence"}
+    new = found.join(pairs(bought), on=["customer_id", "product_id"], how="anti")
+    expected = {who: ring[(int(who[1:]) + 4) % 6] for who in bought}
+    assert dict(new.select("customer_id", "product_id").iter_rows()) == expected
+    # A later day: a product that it never saw is no candidate, and does not disturb.
+    moved = bought | {"c00": "abcz", "new": "z"}
+    later = sequence.propose(sequence.later(fitted, pairs(moved), CONFIG), CONFIG)
+    assert "z" not in set(later["product_id"])
+    assert "new" not in set(later["customer_id"])
+    news = later.join(pairs(moved), on=["customer_id", "product_id"], how="anti")
+    assert dict(news.select("customer_id", "product_id").iter_rows())["c00"] == "d"
