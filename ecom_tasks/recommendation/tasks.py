@@ -48,12 +48,16 @@ def train_sequence(run: Run, features: Ref) -> Ref:
         from ecom_tasks.recommendation import scoring
         from ecom_tasks.recommendation.candidates import sequence
 
-        fitted = None
-        for cutoff in [*_needed(plan, config), plan.serve]:
-            known = _snapshot(features, cutoff).interactions(config.min_customers)
-            anew = fitted is None or cutoff == plan.serve
-            fitted = sequence.fit(known, config) if anew else sequence.later(fitted, known, config)
-            draft.write_frame(f"cutoff={cutoff}.parquet", sequence.propose(fitted, config))
+        def known(cutoff: date) -> pl.DataFrame:
+            return _snapshot(features, cutoff).interactions(config.min_customers)
+
+        needed = _needed(plan, config)
+        first = sequence.fit(known(needed[0]), config)
+        for cutoff in needed:
+            then = sequence.later(first, known(cutoff), config)
+            draft.write_frame(f"cutoff={cutoff}.parquet", sequence.propose(then, config))
+        fitted = sequence.fit(known(plan.serve), config)
+        draft.write_frame(f"cutoff={plan.serve}.parquet", sequence.propose(fitted, config))
         for name, table in scoring.sequence_sample(fitted, config).items():
             draft.write_frame(f"scoring/{name}.parquet", table)
         scoring.save(fitted.model, draft.folder / "models")

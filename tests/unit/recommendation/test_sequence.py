@@ -39,7 +39,8 @@ def test_histories_are_oldest_first_with_the_days_to_the_next() -> None:
 def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> None:
     ring = "abcdef"
     bought = {f"c{n:02}": (ring * 2)[n % 6 : n % 6 + 4] for n in range(36)}
-    fitted = sequence.fit(pairs(bought), CONFIG)
+    # A day ago, as far as from one order to the next.
+    fitted = sequence.fit(pairs(bought, age=1), CONFIG)
     found = sequence.propose(fitted, CONFIG)
     assert set(found["generator"]) == {"sequence"}
     new = found.join(pairs(bought), on=["customer_id", "product_id"], how="anti")
@@ -47,7 +48,7 @@ def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> Non
     assert dict(new.select("customer_id", "product_id").iter_rows()) == expected
     # A later day: a product that it never saw is no candidate, and does not disturb.
     moved = bought | {"c00": "abcz", "new": "z"}
-    later = sequence.propose(sequence.later(fitted, pairs(moved), CONFIG), CONFIG)
+    later = sequence.propose(sequence.later(fitted, pairs(moved, age=1), CONFIG), CONFIG)
     assert "z" not in set(later["product_id"])
     assert "new" not in set(later["customer_id"])
     news = later.join(pairs(moved), on=["customer_id", "product_id"], how="anti")
