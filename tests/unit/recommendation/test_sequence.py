@@ -8,8 +8,8 @@ from ecom_tasks.recommendation.candidates import matrix, sequence
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 CONFIG = RecommendationConfig(
-    sequence_size=8, sequence_length=6, sequence_epochs=40, sequence_batch=64, sequence_blocks=1,
-    sequence_validation=0, sequence_dropout=0.0, sequence_learning_rate=0.01,
+    sequence_size=8, sequence_length=6, sequence_epochs=100, sequence_batch=32, sequence_blocks=1,
+    sequence_validation=0, sequence_dropout=0.0, sequence_patience=100, sequence_learning_rate=0.01,
     sequence_candidates=1, sequence_gaps=True,
 )  # fmt: skip
 
@@ -37,17 +37,20 @@ def test_histories_are_oldest_first_with_the_days_to_the_next() -> None:
 
 
 def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> None:
-    ring = "abcdef"
-    bought = {f"c{n:02}": (ring * 2)[n % 6 : n % 6 + 4] for n in range(36)}
+    ring = "abcdefgh"
+    span = {f"c{n:02}": (n % 8, n % 8 + 3 + n // 8 % 4) for n in range(64)}
+    bought = {who: (2 * ring)[start:end] for who, (start, end) in span.items()}
     # A day ago, as far as from one order to the next.
     fitted = sequence.fit(pairs(bought, age=1), CONFIG)
     found = sequence.propose(fitted, CONFIG)
     assert set(found["generator"]) == {"sequence"}
     new = found.join(pairs(bought), on=["customer_id", "product_id"], how="anti")
-    expected = {who: ring[(int(who[1:]) + 4) % 6] for who in bought}
-    assert dict(new.select("customer_id", "product_id").iter_rows()) == expected
+    expected = {who: ring[end % 8] for who, (_, end) in span.items()}
+    proposed = dict(new.select("customer_id", "product_id").iter_rows())
+    # Places as old as those of the longest histories were hardly trained.
+    assert sum(proposed[who] == product for who, product in expected.items()) >= 60
     # A later day: a product that it never saw is no candidate, and does not disturb.
-    moved = bought | {"c00": "abcz", "new": "z"}
+    moved = bought | {"c00": "zabc", "new": "z"}
     later = sequence.propose(sequence.later(fitted, pairs(moved, age=1), CONFIG), CONFIG)
     assert "z" not in set(later["product_id"])
     assert "new" not in set(later["customer_id"])
