@@ -10,8 +10,9 @@ from ecom_tasks.recommendation.tasks import flow
 DOC = """
 ### What to show to whom
 
-Candidates from repeat purchases, similar items and matrix factorisation, ordered by a ranker;
-ranked lists for every customer.
+Candidates from repeat purchases, similar items, matrix factorisation and a transformer over the
+order of purchases, sorted by a ranker; lists for every customer under the shop's rules (`rules` in
+the overrides: path of the rules file); what is bought together, similar, popular.
 
 Runs whenever **features** have been published. The last task publishes only a model that beats
 the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
