@@ -2,8 +2,8 @@
 
 Every product is ranked: no sample of negatives. A generator's list is its best 50 of all products
 that it knows (EASE knows the `ease_products` most bought only); of equal scores the smaller product
-id goes first. Until a ranker stands at their head, the model of several generators is a blend of
-their lists.
+id goes first. The model is a ranker over the candidates of the generators, see `second_stage`;
+without one, or where there is too little to train it, a blend of their lists.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import polars as pl
 
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.metrics import ranking
+from ecom_tasks.recommendation import second_stage
 from ecom_tasks.recommendation.candidates import FURTHER, GENERATORS, popular, repeat
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.protocols import Split, pairs
@@ -65,7 +66,12 @@ def names() -> list[str]:
     return [*GENERATORS, *FURTHER]
 
 
-def run(split: Split, generators: list[str], config: RecommendationConfig) -> dict[str, Any]:
+def run(
+    split: Split,
+    generators: list[str],
+    config: RecommendationConfig,
+    within: Split | None = None,
+) -> dict[str, Any]:
     """Judge generators and, beside them, the plain baselines.
 
     Parameters
@@ -73,13 +79,17 @@ def run(split: Split, generators: list[str], config: RecommendationConfig) -> di
     split : what is known and what must be found
     generators : names of `names()`
     config : their dials; how many products each proposes is set to the depth of the lists
+    within : a split of what is known, from which a ranker learns; generators are fitted on its
+        known part too, which takes about as long again. None: no ranker.
 
     Returns
     -------
     `generators` and `baselines`: name -> metrics (`ndcg@10`, its interval as `ndcg@10_lower` and
     `_upper`, `coverage@10`, ..., `seconds`, `cohorts` and `product_cohorts`; None where a value is
-    not defined); `model`: metrics of the generators' blend, or of the only generator;
-    `customers`, `products`, `seconds`, `peak_memory_bytes`
+    not defined); `blend` of several generators; `model`: metrics of the ranker, else of the blend,
+    or of the only generator; `ranker`: None where there is none, else `rounds`, `found` (what it
+    learnt to find), `ndcg@10` of its held-out customers, `importance` of its features; `customers`,
+    `products`, `seconds`, `peak_memory_bytes`
 
     Raises
     ------
@@ -88,38 +98,98 @@ def run(split: Split, generators: list[str], config: RecommendationConfig) -> di
     """
     began = time.monotonic()
     generators = _named(generators)
+    ranker, spent = _learn(within, generators, config) if within else (None, 0.0)
     interactions = pairs(split.known)
     products = interactions["product_id"].n_unique()
-    config = config.model_copy(
-        update=dict.fromkeys(_SIZES, DEPTH) | {"matrix_products": max(products, 2)}
-    )
     truth = _truth(interactions, split)
     plain = [name for name in BASELINES if name != repeat.NAME or split.repeats]
     judged: dict[str, Any] = {}
-    lists = []
+    lists = {}
     for name in dict.fromkeys([*plain, *generators]):
-        started = time.monotonic()
-        generate = (GENERATORS | FURTHER)[name]
-        if name == popular.NAME and split.repeats:
-            generate = _popular_again
-        proposed = generate(interactions, config)
-        seconds = round(time.monotonic() - started, 2)
-        ranked = _ranked(proposed, truth)
+        ranked, seconds = _proposed(name, interactions, split, config)
         judged[name] = _judge(ranked, truth, config) | {"seconds": seconds}
         if name in generators:
-            lists.append(_compact(ranked, truth))
+            lists[name] = _compact(ranked, truth)
         log.info("%s: NDCG@10 %.4f in %.1f s", name, judged[name]["ndcg@10"], seconds)
-    spent = sum(judged[name]["seconds"] for name in generators)
+    taken = sum(judged[name]["seconds"] for name in generators)
+    blend = _blend(lists, truth, config, taken) if len(generators) > 1 else None
+    model = blend or judged[generators[0]]
+    if ranker:
+        model = _rank(ranker, split, lists, truth, config, spent + taken)
     return {
-        "model": (
-            _blend(lists, truth, config, spent) if len(generators) > 1 else judged[generators[0]]
-        ),
+        "model": model,
         "baselines": {name: judged[name] for name in plain},
         "generators": {name: judged[name] for name in generators},
+        "blend": blend,
+        "ranker": ranker and _described(ranker),
         "customers": split.held_out["customer_id"].n_unique(),
         "products": products,
         "seconds": round(time.monotonic() - began, 2),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _proposed(
+    name: str, interactions: pl.DataFrame, split: Split, config: RecommendationConfig
+) -> tuple[pl.DataFrame, float]:
+    """Return a generator's lists (customer_id, product_id, score, rank), and the seconds taken."""
+    started = time.monotonic()
+    generate = (GENERATORS | FURTHER)[name]
+    if name == popular.NAME and split.repeats:
+        generate = _popular_again
+    products = interactions["product_id"].n_unique()
+    proposed = generate(
+        interactions,
+        config.model_copy(
+            update=dict.fromkeys(_SIZES, DEPTH) | {"matrix_products": max(products, 2)}
+        ),
+    )
+    seconds = round(time.monotonic() - started, 2)
+    if not split.repeats:
+        # What cannot be right: the customer has it.
+        proposed = proposed.join(interactions, on=_PAIR, how="anti")
+    return ranking.rank_within(proposed.select(*_PAIR, "score"), DEPTH), seconds
+
+
+def _learn(
+    within: Split, generators: list[str], config: RecommendationConfig
+) -> tuple[second_stage.Ranker | None, float]:
+    """Train the ranker; the seconds include those of the generators."""
+    started = time.monotonic()
+    interactions = pairs(within.known)
+    asked = second_stage.learners(within, config).rename("customer_id").to_frame()
+    lists = {}
+    for name in generators:
+        ranked, seconds = _proposed(name, interactions, within, config)
+        lists[name] = ranked.join(asked, on="customer_id", how="semi")
+        log.info("%s: fitted for the ranker in %.1f s", name, seconds)
+    return second_stage.learn(within, lists, config), time.monotonic() - started
+
+
+def _rank(
+    ranker: second_stage.Ranker,
+    split: Split,
+    lists: dict[str, pl.DataFrame],
+    truth: Truth,
+    config: RecommendationConfig,
+    spent: float,
+) -> dict[str, Any]:
+    """Judge the ranker's lists; `spent` are the seconds of its training and of the generators."""
+    started = time.monotonic()
+    scored = second_stage.rank(ranker, split.known, lists, split.held_out["customer_id"])
+    ranked = ranking.rank_within(scored, DEPTH)
+    seconds = round(spent + time.monotonic() - started, 2)
+    judged = _judge(ranked, truth, config) | {"seconds": seconds}
+    log.info("ranker: NDCG@10 %.4f in %.1f s", judged["ndcg@10"], seconds)
+    return judged
+
+
+def _described(ranker: second_stage.Ranker) -> dict[str, Any]:
+    return {
+        "rounds": ranker.rounds,
+        "found": ranker.found,
+        "ndcg@10": round(ranker.curve[ranker.rounds - 1], 6),
+        "importance": second_stage.importance(ranker),
     }
 
 
@@ -135,13 +205,14 @@ def _named(generators: list[str]) -> list[str]:
 
 
 def contenders(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the metrics of `run` by label: baselines, then generators, then their blend."""
+    """Return the metrics of `run` by label: baselines, generators, their blend, the ranker."""
     baselines, generators = found["baselines"], found["generators"]
-    blend = {"blend (model)": found["model"]} if len(generators) > 1 else {}
+    ranker, blend = found["ranker"], found["blend"]
     return (
         {f"{name} (baseline)": values for name, values in baselines.items()}
         | {name: values for name, values in generators.items() if name not in baselines}
-        | blend
+        | ({"blend" if ranker else "blend (model)": blend} if blend else {})
+        | ({"ranker (model)": found["model"]} if ranker else {})
     )
 
 
@@ -171,11 +242,11 @@ def fuse(lists: list[pl.DataFrame], depth: int) -> pl.DataFrame:
 
 
 def _blend(
-    lists: list[pl.DataFrame], truth: Truth, config: RecommendationConfig, spent: float
+    lists: dict[str, pl.DataFrame], truth: Truth, config: RecommendationConfig, spent: float
 ) -> dict[str, Any]:
     """Judge the generators' lists as one; `spent` are the seconds that they took."""
     started = time.monotonic()
-    blended = fuse(lists, DEPTH)
+    blended = fuse([ranked.select(*_PAIR, "rank") for ranked in lists.values()], DEPTH)
     seconds = round(spent + time.monotonic() - started, 2)
     judged = _judge(blended, truth, config) | {"seconds": seconds}
     log.info("blend: NDCG@10 %.4f in %.1f s", judged["ndcg@10"], seconds)
@@ -186,7 +257,9 @@ def _compact(ranked: pl.DataFrame, truth: Truth) -> pl.DataFrame:
     """Store ids as numbers in the order of the ids: the lists of all generators are kept."""
     ids = {name: pl.Enum(truth.own[name].unique().sort()) for name in _PAIR}
     return ranked.select(
-        *(pl.col(name).cast(kind) for name, kind in ids.items()), pl.col("rank").cast(pl.UInt8)
+        *(pl.col(name).cast(kind) for name, kind in ids.items()),
+        pl.col("score").cast(pl.Float32),
+        pl.col("rank").cast(pl.UInt8),
     )
 
 
@@ -208,13 +281,6 @@ def _popular_again(interactions: pl.DataFrame, _config: RecommendationConfig) ->
     """Propose the most popular products to everyone, owned or not: any of them may be right."""
     everyone = interactions.select("customer_id").unique()
     return everyone.join(popular.popularity(interactions).head(DEPTH), how="cross")
-
-
-def _ranked(proposed: pl.DataFrame, truth: Truth) -> pl.DataFrame:
-    """Return each customer's best products, without what cannot be right."""
-    if not truth.repeats:
-        proposed = proposed.join(truth.own, on=_PAIR, how="anti")
-    return ranking.rank_within(proposed.select(*_PAIR, "score"), DEPTH)
 
 
 def _judge(ranked: pl.DataFrame, truth: Truth, config: RecommendationConfig) -> dict[str, Any]:

@@ -89,6 +89,10 @@ class RecommendationConfig(DomainConfig):
     sequence_bfloat16: bool = Field(
         default=False, description="compute in 16 bits; faster on GPUs and new CPUs"
     )
+    # The same training gives the same model, interrupted or not: no part of the version.
+    sequence_folder: str = Field(
+        default="", exclude=True, description="where an interrupted training is gone on with"
+    )
 
     # Ranker: expected orders first, then LambdaMART on top of it.
     smallest_training: int = Field(
@@ -110,6 +114,15 @@ class RecommendationConfig(DomainConfig):
         default=1, ge=1, description="trees grown side by side and averaged; steadier, slower"
     )
     row_share: float = Field(default=0.8, gt=0, le=1, description="rows seen per tree")
+
+    # Second stage of a backtest
+    second_stage_customers: int = Field(
+        default=10_000, ge=1, description="drawn to learn from, at most"
+    )
+    second_stage_rounds: int = Field(default=300, ge=1, description="trees, at most")
+    second_stage_child_weight: float = Field(
+        default=1.0, ge=0, description="curvature of the loss in a leaf"
+    )
 
     # Two-tower model for products with little history
     embedding_size: int = Field(default=32, ge=2, description="dimensions")

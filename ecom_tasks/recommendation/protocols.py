@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from ecom_tasks.errors import ConfigError, DataContractError
@@ -177,6 +178,41 @@ def split(
             "Both need at least one: give more interactions or another protocol",
         )
     return Split(known, found.sort(_PAIR), repeats=protocol == "time-split")
+
+
+def within(known: pl.DataFrame, protocol: Protocol, share: float, seed: int) -> Split:
+    """Split what is known once more, so that what must be found stays unseen.
+
+    Parameters
+    ----------
+    known : of a `Split`
+    protocol : the one that made it. leave-one-out: the second last interaction of each customer
+        must be found; time-split: the newest `share` of what is known; given-split: a tenth of each
+        customer's known products, drawn at random, one at least.
+
+    Raises
+    ------
+    DataContractError
+        What is known is too little to be split.
+    """
+    test = None
+    if protocol == "given-split":
+        test = _tenth(known, seed)
+        known = known.join(test, on=_PAIR, how="anti", maintain_order="left")
+    return split(known, protocol, test, share)
+
+
+def _tenth(known: pl.DataFrame, seed: int) -> pl.DataFrame:
+    own = known.select(_PAIR).unique().sort(_PAIR)
+    draw = np.random.default_rng(seed).random(own.height)
+    size = pl.len().over("customer_id")
+    place = pl.col("draw").rank("ordinal").over("customer_id")
+    return (
+        own
+        .with_columns(pl.Series("draw", draw))
+        .filter((size > 1) & (place <= (size // 10).clip(lower_bound=1)))
+        .select(_PAIR)
+    )
 
 
 def pairs(known: pl.DataFrame) -> pl.DataFrame:

@@ -45,7 +45,6 @@ BEST = "best.json"
 Value = int | float
 Judge = Callable[[RecommendationConfig], float]
 _BEGUN_ON, _REASON = "begun_on", "reason"
-_PAIR = ["customer_id", "product_id"]
 _ROWS = 100_000
 # What some settings cause and others do not: no memory, no convergence, a singular matrix.
 _PASSED_OVER = (MemoryError, ValueError, RuntimeError, ArithmeticError)
@@ -194,41 +193,17 @@ class _Search:
 
 
 def validation(known: pl.DataFrame, protocol: Protocol, share: float, seed: int) -> Split:
-    """Split what is known once more, so that nothing is chosen on what must be found.
-
-    Parameters
-    ----------
-    known : of a `Split`
-    protocol : the one that made it. leave-one-out: the second last interaction of each customer
-        must be found; time-split: the newest `share` of what is known; given-split: a tenth of each
-        customer's known products, drawn at random, one at least.
+    """Return `protocols.within`, so that nothing is chosen on what must be found.
 
     Raises
     ------
     DataContractError
         What is known is too little to be split.
     """
-    test = None
-    if protocol == "given-split":
-        test = _tenth(known, seed)
-        known = known.join(test, on=_PAIR, how="anti", maintain_order="left")
     try:
-        return protocols.split(known, protocol, test, share)
+        return protocols.within(known, protocol, share, seed)
     except DataContractError as error:
         raise DataContractError(f"To tune, {error.reason}", error.hint) from error
-
-
-def _tenth(known: pl.DataFrame, seed: int) -> pl.DataFrame:
-    own = known.select(_PAIR).unique().sort(_PAIR)
-    draw = np.random.default_rng(seed).random(own.height)
-    size = pl.len().over("customer_id")
-    place = pl.col("draw").rank("ordinal").over("customer_id")
-    return (
-        own
-        .with_columns(pl.Series("draw", draw))
-        .filter((size > 1) & (place <= (size // 10).clip(lower_bound=1)))
-        .select(_PAIR)
-    )
 
 
 def tune(

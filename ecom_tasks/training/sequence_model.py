@@ -3,12 +3,13 @@
 Causal self-attention (SASRec): at each place of a history the state is compared with the vectors
 of products, and trained to point at the next one among all products, or among many drawn ones.
 A single drawn negative, as in the first paper, makes the model overconfident and costs most of
-its accuracy.
+its accuracy. Drawn products are weighed by their chance of being drawn (log-Q correction).
 
 References
 ----------
 Kang and McAuley (2018), "Self-attentive sequential recommendation", ICDM.
 Klenitskiy and Vasilev (2023), "Turning dross into gold loss", RecSys: the loss over all products.
+Yang et al. (2020), "Mixed negative sampling for learning two-tower neural networks", WWW.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 # TensorFlow tells of itself at import, and oneDNN adds in another order from run to run: it is
 # twice as fast, for whoever sets the variable to 1 and can do without the same bytes.
@@ -33,6 +34,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from ecom_tasks.logs import track
+from ecom_tasks.training import progress
 
 if TYPE_CHECKING:
     import onnx
@@ -86,19 +88,28 @@ def gap_bucket(days: NDArray[np.float64]) -> IntArray:
     return np.asarray(np.minimum(bucket, GAPS - 1), dtype=np.int32)
 
 
-def train(histories: Sequence[History], products: int, dials: Dials) -> keras.Model:
+def train(
+    histories: Sequence[History], products: int, dials: Dials, folder: Path | None = None
+) -> keras.Model:
     """Train on what followed what; the best epoch on held-out customers' last events is kept.
 
     Parameters
     ----------
     histories : one a customer; those with a single event teach nothing
     products : how many there are; their numbers are 1 to `products`
+    folder : where the progress is kept after each epoch, and gone on with if the same training
+        (histories and dials) was interrupted; None: nowhere
 
     Returns
     -------
     Model (products, gaps) -> states: two integer inputs of shape (rows, places), 0 for padding on
     the left, to shape (rows, places, size). The next product is the one whose vector, a row of
     `product_vectors`, has the largest inner product with the last state.
+
+    Raises
+    ------
+    ConfigError
+        The folder cannot be written to, or holds a damaged file.
     """
     # Names of layers are counted per process, and stand in the saved file.
     keras.utils.clear_session()
@@ -109,29 +120,57 @@ def train(histories: Sequence[History], products: int, dials: Dials) -> keras.Mo
         model = _model(products, dials)
     finally:
         keras.config.set_dtype_policy("float32")
+    _teach(model, histories, products, dials, folder)
+    return model
+
+
+def _teach(
+    model: keras.Model,
+    histories: Sequence[History],
+    products: int,
+    dials: Dials,
+    folder: Path | None,
+) -> None:
     taught, questions = _hold_out(histories, dials)
-    learn = _learner(model, products, dials)
-    random = np.random.default_rng(dials.seed)
-    best, kept, since = -1.0, model.get_weights(), 0
     pieces = _pieces(taught, dials)
-    for epoch in track(range(dials.epochs), "epochs of the sequence model", dials.epochs):
+    learn, variables = _learner(model, _frequency(pieces, products), dials)
+    random = np.random.default_rng(dials.seed)
+    at, file = progress.Progress(kept=model.get_weights()), None
+    if folder:
+        events = (array for each in histories for array in (each.products, each.gaps))
+        file = progress.file_of(folder, (products, dials), events)
+        at = _resume(file, variables, random) or at
+    epochs = range(dials.epochs if at.done else at.epoch, dials.epochs)
+    for epoch in track(epochs, "epochs of the sequence model", len(epochs)):
         # Ever smaller steps: the last passes settle what the first ones found.
         rate = dials.learning_rate * (1 + np.cos(np.pi * epoch / dials.epochs)) / 2
         batches = _batches(pieces, dials, random)
         losses = [float(learn(*batch, np.float32(rate))) for batch in batches]
-        if not questions:
-            continue
-        found = _ndcg(model, questions, dials)
-        log.info("epoch %d: loss %.4f, NDCG@10 %.4f", epoch + 1, np.mean(losses), found)
-        if found > best:
-            best, kept, since = found, model.get_weights(), 0
-        else:
-            since += 1
-        if since >= dials.patience:
+        at.epoch = epoch + 1
+        if questions:
+            value = _ndcg(model, questions, dials)
+            log.info("epoch %d: loss %.4f, NDCG@10 %.4f", at.epoch, np.mean(losses), value)
+            if at.better(value, dials.patience):
+                at.kept = model.get_weights()
+        if file:
+            at.random = dict(random.bit_generator.state)
+            at.state = [np.asarray(variable) for variable in variables]
+            progress.save(file, at)
+        if at.done:
             break
     if questions:
-        model.set_weights(kept)
-    return model
+        model.set_weights(at.kept)
+
+
+def _resume(
+    file: Path, variables: list[Any], random: np.random.Generator
+) -> progress.Progress | None:
+    """Put everything where it stood after the last epoch that was kept."""
+    if found := progress.load(file):
+        random.bit_generator.state = found.random
+        for variable, value in zip(variables, found.state, strict=True):
+            variable.assign(value)
+    return found
 
 
 def _model(products: int, dials: Dials) -> keras.Model:
@@ -236,13 +275,31 @@ def _batches(
         yield batch[0], batch[1], batch[2]
 
 
-def _learner(model: keras.Model, products: int, dials: Dials) -> Callable[..., tf.Tensor]:
-    """Return a function that learns from one batch at a rate, and returns its mean loss."""
+def _frequency(pieces: Sequence[History], products: int) -> NDArray[np.float64]:
+    """Return the share of each product, from number 0 on, among what must be pointed at."""
+    follows = np.concatenate([each.products[1:] for each in pieces] or [np.zeros(0, np.int32)])
+    return np.bincount(follows, minlength=products + 1) / max(len(follows), 1)
+
+
+def _learner(
+    model: keras.Model, frequency: NDArray[np.float64], dials: Dials
+) -> tuple[Callable[..., tf.Tensor], list[Any]]:
+    """Return a function that learns from one batch at a rate and returns its mean loss.
+
+    Beside it, the variables that it changes: weights, the optimizer's moments and random states.
+    """
     adam = keras.optimizers.Adam(dials.learning_rate, beta_2=0.98)
     adam.build(model.trainable_variables)
     table = model.get_layer("product_vectors").embeddings
     width = tf.bfloat16 if dials.bfloat16 else tf.float32
+    products = len(frequency) - 1
     sampled = 0 < dials.negatives < products
+    # Half of the drawn products by how often they follow, half of them alike: what competes with
+    # the right answer is mostly popular, and what is rare must be kept down too.
+    often = dials.negatives // 2
+    below = tf.constant(np.cumsum(frequency), tf.float64)
+    expected = (dials.negatives - often) / products + often * frequency
+    log_expected = tf.constant(np.log(np.maximum(expected, 1e-12)), tf.float32)
     seeds = tf.random.Generator.from_seed(dials.seed)
 
     def loss_of(states: tf.Tensor, follows: tf.Tensor) -> tf.Tensor:
@@ -253,16 +310,25 @@ def _learner(model: keras.Model, products: int, dials: Dials) -> Callable[..., t
             return tf.nn.sparse_softmax_cross_entropy_with_logits(
                 tf.maximum(target - 1, 0), tf.cast(logits, tf.float32)
             )
-        drawn = seeds.uniform((dials.negatives,), 1, products + 1, dtype=tf.int32)
+        any_of = seeds.uniform((dials.negatives - often,), 1, products + 1, dtype=tf.int32)
+        at = seeds.uniform((often,), 0, below[-1], dtype=tf.float64)
+        drawn = tf.concat([any_of, tf.searchsorted(below, at, side="right")], axis=0)
         chosen = tf.cast(tf.gather(table, drawn), width)
         others = tf.cast(tf.matmul(states, chosen, transpose_b=True), tf.float32)
+        # Each stands for as many as its chance says, so that their sum estimates that over all.
+        others -= tf.gather(log_expected, drawn)
         # The right answer may be drawn as a wrong one.
         others = tf.where(drawn[None, :] == target[:, None], _AWAY, others)
         right = tf.reduce_sum(tf.cast(states, tf.float32) * tf.gather(table, target), axis=1)
         return tf.nn.softplus(tf.reduce_logsumexp(others, axis=1) - right)
 
+    # XLA compiles each shape anew; without it one graph serves all, and tracing is not for nothing.
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    batch = [tf.TensorSpec([None, None], tf.int32)] * 3
+    signature = None if on_gpu else [*batch, tf.TensorSpec([], tf.float32)]
+
     @tf.function(  # type: ignore[untyped-decorator]
-        jit_compile=bool(tf.config.list_physical_devices("GPU"))
+        jit_compile=on_gpu, input_signature=signature
     )
     def learn(tokens: tf.Tensor, gaps: tf.Tensor, follows: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         adam.learning_rate.assign(tf.cast(rate, tf.float32))
@@ -274,7 +340,7 @@ def _learner(model: keras.Model, products: int, dials: Dials) -> Callable[..., t
         adam.apply(slopes, model.trainable_variables)
         return loss
 
-    return cast("Callable[..., tf.Tensor]", learn)
+    return learn, [*model.variables, *adam.variables, seeds.state]
 
 
 def last_states(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,8 @@ def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Fitted:
 
     known = encode(interactions, config.matrix_products)
     past = histories(interactions, known, config)
-    model = sequence_model.train(past, known.products.height, dials(config))
+    folder = Path(config.sequence_folder) if config.sequence_folder else None
+    model = sequence_model.train(past, known.products.height, dials(config), folder)
     return Fitted(model, known, past)
 
 

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ecom_tasks.errors import DataContractError
 from ecom_tasks.recommendation.commands import interactions
 from ecom_tasks.run import Run
+
+if TYPE_CHECKING:
+    from ecom_tasks.recommendation.protocols import Split
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     interactions.add_arguments(parser, required=True)
+    parser.add_argument(
+        "--ranker", action=argparse.BooleanOptionalAction, default=None,
+        help="put a ranker over the candidates. It learns on a split of what is known, for which "
+        "generators are fitted once more: twice the time (default: with several generators)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots there")
 
 
 def run(arguments: argparse.Namespace) -> list[Any]:
-    """Judge candidate generators on a file of interactions, ranking all products.
+    """Judge candidate generators, and a ranker over them, on a file of interactions.
 
-    Prints a table of metrics beside the plain baselines. Nothing is published.
+    Ranks all products, and prints a table of metrics beside the plain baselines. Nothing is
+    published.
     """
     from ecom_tasks.recommendation import backtest
     from ecom_tasks.recommendation.config import RecommendationConfig
@@ -29,7 +42,11 @@ def run(arguments: argparse.Namespace) -> list[Any]:
     settings = Run("backtest", date.today(), "", overrides=arguments.overrides)  # noqa: DTZ011
     config = RecommendationConfig.of(settings)
     split = interactions.split(arguments)
-    found = backtest.run(split, arguments.generators or backtest.names(), config)
+    generators = arguments.generators or backtest.names()
+    within = None
+    if arguments.ranker or (arguments.ranker is None and len(generators) > 1):
+        within = _within(split, arguments, config.seed)
+    found = backtest.run(split, generators, config, within)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
     if arguments.html:
@@ -38,6 +55,16 @@ def run(arguments: argparse.Namespace) -> list[Any]:
         title = f"Backtest of {arguments.interactions.name}, {arguments.protocol}"
         arguments.html.write_text(backtest_report.render(found, title), encoding="utf-8")
     return [_table(found)]
+
+
+def _within(split: Split, arguments: argparse.Namespace, seed: int) -> Split | None:
+    from ecom_tasks.recommendation import protocols
+
+    try:
+        return protocols.within(split.known, arguments.protocol, arguments.share, seed)
+    except DataContractError as error:
+        log.warning("No ranker, too little is known: %s", error.reason)
+        return None
 
 
 def _table(found: dict[str, Any]) -> Any:

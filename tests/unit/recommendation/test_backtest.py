@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -344,3 +345,47 @@ def test_the_command_writes_what_it_prints(
     printed = capsys.readouterr().out
     assert "ease" in printed
     assert "popular (baseline)" in printed
+
+
+def test_the_command_ranks_several_generators_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "board.parquet"
+    checkerboard().write_parquet(file)
+    learnt_from: list[protocols.Split | None] = []
+
+    def spy(*arguments: object) -> dict[str, object]:
+        learnt_from.append(cast("protocols.Split | None", arguments[-1]))
+        raise ConfigError("seen", "enough")
+
+    monkeypatch.setattr(backtest, "run", spy)
+    command = ["backtest", "recommendation", "--interactions", str(file), "--customer",
+               "customer_id", "--product", "product_id", "--protocol", "leave-one-out",
+               "--position", "order", "--generators"]  # fmt: skip
+    for further in ("ease", "ease als", "ease --ranker", "ease als --no-ranker"):
+        assert cli.main([*command, *further.split()]) == 2
+    one, several, asked, refused = learnt_from
+    assert one is refused is None
+    assert several is not None
+    assert asked is not None
+    # The last known product of each of the 24 customers, which is the second last of all.
+    assert several.held_out.equals(asked.held_out)
+    assert several.held_out.height == BLOCKS * CUSTOMERS
+    assert several.known["order"].max() == 3
+
+
+def test_the_command_blends_where_the_ranker_has_nothing_to_learn_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "two.parquet", tmp_path / "out.json"
+    # Two events a customer: one is known, and nothing of it can be held out.
+    table("ann:a bob:a ann:b bob:c").write_parquet(file)
+    arguments = ["backtest", "recommendation", "--interactions", str(file), "--customer",
+                 "customer_id", "--product", "product_id", "--protocol", "leave-one-out",
+                 "--position", "order", "--generators", "ease", "popular",
+                 "--json", str(out)]  # fmt: skip
+    assert cli.main(arguments) == 0
+    assert "blend (model)" in capsys.readouterr().out
+    written = json.loads(out.read_text())
+    assert written["ranker"] is None
+    assert written["model"] == written["blend"]

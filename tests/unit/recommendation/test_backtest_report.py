@@ -33,6 +33,8 @@ FOUND: dict[str, Any] = {
     "baselines": {"popular": metrics(0.125)},
     "generators": {"als": metrics(0.3125), "ease": metrics(0.25, **{"novelty@10": None})},
     "model": metrics(0.4375, cohorts={SOME: {"customers": 1, "ndcg@10": 0.375}}),
+    "blend": metrics(0.4375, cohorts={SOME: {"customers": 1, "ndcg@10": 0.375}}),
+    "ranker": None,
     "customers": 1234,
     "products": 56,
     "seconds": 7.0,
@@ -104,7 +106,9 @@ def test_a_contender_without_a_cohort_has_no_dot_there() -> None:
 
 def test_a_result_without_any_hit_can_be_drawn() -> None:
     nothing = metrics(0.0, **{"ndcg@10_lower": 0.0, "ndcg@10_upper": 0.0, "cohorts": {}})
-    alone = FOUND | {"baselines": {"popular": nothing}, "generators": {"als": nothing}}
+    alone = FOUND | {
+        "baselines": {"popular": nothing}, "generators": {"als": nothing}, "blend": None
+    }  # fmt: skip
     page = backtest_report.render(alone, "Backtest")
     assert "popular (baseline) scores 0.0000 (interval 0.0000 to 0.0000)" in page
     (axes,) = backtest_report._intervals(backtest.contenders(alone)).axes

@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ecom_tasks.training import sequence_model
+from ecom_tasks.errors import ConfigError
+from ecom_tasks.training import progress, sequence_model
 from ecom_tasks.training.sequence_model import Dials, History
 
 PRODUCTS = 10
@@ -127,3 +128,42 @@ def test_sixteen_bits_learn_the_planted_order_too() -> None:
     model = sequence_model.train(rounds(200), PRODUCTS, replace(DIALS, bfloat16=True))
     asked = [history([(n + step) % 10 + 1 for step in range(4)]) for n in range(10)]
     assert follows(model, asked) == [(n + 4) % 10 + 1 for n in range(10)]
+
+
+def test_an_interrupted_training_is_gone_on_with_to_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dials = replace(DIALS, epochs=4, dropout=0.2, negatives=6, validation_customers=8)
+    whole = sequence_model.train(rounds(40), PRODUCTS, dials)
+    save = progress.save
+
+    def cut_off(file: Path, at: progress.Progress) -> None:
+        save(file, at)
+        if at.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress, "save", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        sequence_model.train(rounds(40), PRODUCTS, dials, tmp_path)
+    passes: list[int] = []
+    monkeypatch.setattr(
+        progress, "save", lambda file, at: (save(file, at), passes.append(at.epoch))
+    )
+    resumed = sequence_model.train(rounds(40), PRODUCTS, dials, tmp_path)
+    assert passes == [3, 4]
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Finished: nothing is left to do. Other dials or data are another training.
+    sequence_model.train(rounds(40), PRODUCTS, dials, tmp_path)
+    assert passes == [3, 4]
+    sequence_model.train(rounds(40, seed=1), PRODUCTS, replace(dials, epochs=1), tmp_path)
+    assert passes == [3, 4, 1]
+
+
+def test_damaged_progress_is_named(tmp_path: Path) -> None:
+    dials = replace(DIALS, epochs=1)
+    sequence_model.train(rounds(40), PRODUCTS, dials, tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ConfigError, match="damaged"):
+        sequence_model.train(rounds(40), PRODUCTS, dials, tmp_path)
