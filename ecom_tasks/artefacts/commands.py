@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from ecom_tasks.artefacts import pull
@@ -48,7 +50,12 @@ def enter(add: Add, domains: Sequence[str]) -> None:
     lineage.add_argument("--version", default="", help="instead of the one in service")
     promote = named("promote", _promote)
     promote.add_argument("version")
+    promote.add_argument("--repair", action="store_true", help="replace a mangled pointer")
     named("rollback", _rollback)
+    named("sign", _sign).add_argument("version")
+    keys = add("keys", _keys)
+    keys.add_argument("action", choices=["make"])
+    keys.add_argument("folder", type=Path)
     pull.add_arguments(named("pull", _pull))
 
 
@@ -73,6 +80,14 @@ def _root(arguments: argparse.Namespace) -> str:
 
 def _name(arguments: argparse.Namespace) -> str:
     return f"artefacts/{arguments.domain}"
+
+
+def _person() -> str:
+    """Who types: goes into the pointer's history."""
+    try:
+        return getpass.getuser()
+    except OSError:
+        return ""
 
 
 def _out(text: str) -> None:
@@ -142,9 +157,10 @@ def _lineage(arguments: argparse.Namespace) -> int:
 
 def _promote(arguments: argparse.Namespace) -> int:
     """Put a published version into service, also an older one."""
-    from ecom_tasks.artefacts.release import promote
+    from ecom_tasks.artefacts.release import PRODUCTION, Terms, promote
 
-    pointer = promote(_root(arguments), _name(arguments), arguments.version)
+    terms = Terms(reason="promoted", by=_person(), repair=arguments.repair)
+    pointer = promote(_root(arguments), _name(arguments), arguments.version, PRODUCTION, terms)
     _out(f"{pointer.name} {pointer.version} is in service (move {pointer.sequence})")
     return 0
 
@@ -153,8 +169,27 @@ def _rollback(arguments: argparse.Namespace) -> int:
     """Put the version back into service that was there before the present one."""
     from ecom_tasks.artefacts.release import rollback
 
-    pointer = rollback(_root(arguments), _name(arguments))
+    pointer = rollback(_root(arguments), _name(arguments), by=_person())
     _out(f"{pointer.name} {pointer.version} is in service again (move {pointer.sequence})")
+    return 0
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    """Sign a published version with ECOM_SIGNING_KEY, after reading all of its bytes."""
+    from ecom_tasks.artefacts.release import sign
+
+    key_id = sign(_root(arguments), _name(arguments), arguments.version)
+    _out(f"{_name(arguments)} {arguments.version} is signed by {key_id}")
+    return 0
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    """Make an Ed25519 key pair: the .key for the publisher alone, the .pem for consumers."""
+    from ecom_tasks.artefacts.signing import make
+
+    private, public = make(arguments.folder)
+    _out(f"private  {private}  (ECOM_SIGNING_KEY, for the publisher alone)")
+    _out(f"public   {public}  (ECOM_PUBLIC_KEYS, for consumers)")
     return 0
 
 
