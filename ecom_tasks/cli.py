@@ -12,11 +12,11 @@ import sys
 import uuid
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from ecom_tasks import logs
 from ecom_tasks.arguments import add_root, day
+from ecom_tasks.artefacts import commands as release_commands
 from ecom_tasks.domains import DOMAINS, RELEASING, run_task, run_with_upstream
 from ecom_tasks.errors import ConfigError, EcomError
 from ecom_tasks.run import Ref, Run
@@ -101,29 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", help="shipped source or TOML file")
     check.add_argument("--data", default="", help="folder or bucket prefix of its files")
 
-    listing = add("list", _list)
-    listing.add_argument("--json", action="store_true", help="for programs")
-    add_root(listing)
-
-    lineage = add("lineage", _lineage)
-    _add_name(lineage)
-    lineage.add_argument("--version", default="", help="instead of the one in service")
-    add_root(lineage)
-
-    promote = add("promote", _promote)
-    _add_name(promote)
-    promote.add_argument("version")
-    add_root(promote)
-
-    rollback = add("rollback", _rollback)
-    _add_name(rollback)
-    add_root(rollback)
-
-    pull = add("pull", _pull)
-    _add_name(pull)
-    pull.add_argument("folder", type=Path)
-    pull.add_argument("--version", default="", help="pin a version instead of following production")
-    add_root(pull)
+    release_commands.enter(add, RELEASING)
 
     doctor = add("doctor", _doctor)
     add_root(doctor)
@@ -150,10 +128,6 @@ def _explained(commands: Any, name: str, command: Callable[..., Any]) -> argpars
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="DOMAIN.NAME=VALUE",
                         help="override one setting; repeatable")  # fmt: skip
-
-
-def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("domain", choices=list(RELEASING))
 
 
 def _root(arguments: argparse.Namespace) -> str:
@@ -238,88 +212,6 @@ def _check_source(arguments: argparse.Namespace) -> int:
         _out(str(finding))
     _out("The source is fine." if not findings else f"{len(findings)} findings.")
     return 2 if findings else 0
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    """List every published version with its headline figure beside the baseline."""
-    from ecom_tasks.artefacts.release import listing
-
-    releases = listing(_root(arguments))
-    if arguments.json:
-        rows = [
-            vars(release) | {"headline": release.headline and release.headline.model_dump()}
-            for release in releases
-        ]
-        _out(json.dumps(rows, default=str, indent=2))
-        return 0
-    from rich.table import Table
-
-    table = Table("name", "version", "in service", "headline", "baseline", "rows", "made at")
-    for release in releases:
-        table.add_row(
-            release.name,
-            release.version,
-            "yes" if "production" in release.channels else "",
-            *_headline(release.headline),
-            f"{release.rows:,}",
-            release.created_at,
-        )
-    _print(table)
-    return 0
-
-
-def _headline(headline: Any) -> tuple[str, str]:
-    if headline is None:
-        return "", ""
-    return (
-        f"{headline.metric} {headline.value:.4g}",
-        f"{headline.baseline_name} {headline.baseline:.4g}",
-    )
-
-
-def _lineage(arguments: argparse.Namespace) -> int:
-    """Show what a release was made from, down to the pinned source files."""
-    from ecom_tasks.artefacts.lineage import lineage
-    from ecom_tasks.artefacts.release import ref_of
-
-    ref = ref_of(_root(arguments), f"artefacts/{arguments.domain}", arguments.version)
-    for node in lineage(ref):
-        repeated = "  (shown above)" if node.repeated else ""
-        _out(f"{'    ' * node.depth}{node.manifest.name}  {node.manifest.version}{repeated}")
-        if not node.manifest.inputs:
-            for name, fact in sorted(node.manifest.metrics.get("files", {}).items()):
-                _out(f"{'    ' * (node.depth + 1)}{name}  {fact}")
-    return 0
-
-
-def _promote(arguments: argparse.Namespace) -> int:
-    """Put a published version into service, also an older one."""
-    from ecom_tasks.artefacts.release import promote
-
-    pointer = promote(_root(arguments), f"artefacts/{arguments.domain}", arguments.version)
-    _out(f"{pointer.name} {pointer.version} is in service (move {pointer.sequence})")
-    return 0
-
-
-def _rollback(arguments: argparse.Namespace) -> int:
-    """Put the version back into service that was there before the present one."""
-    from ecom_tasks.artefacts.release import rollback
-
-    pointer = rollback(_root(arguments), f"artefacts/{arguments.domain}")
-    _out(f"{pointer.name} {pointer.version} is in service again (move {pointer.sequence})")
-    return 0
-
-
-def _pull(arguments: argparse.Namespace) -> int:
-    """Bring the release in service into a folder, every byte verified; or change nothing."""
-    from ecom_tasks.artefacts.pull import pull
-
-    name = f"artefacts/{arguments.domain}"
-    pulled = pull(_root(arguments), name, arguments.folder, version=arguments.version)
-    what = "pulled and verified" if pulled.changed else "is already there"
-    _out(f"{name} {pulled.version} {what}: {pulled.files} files, {pulled.bytes:,} bytes, "
-         f"in {pulled.folder}")  # fmt: skip
-    return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

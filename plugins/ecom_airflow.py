@@ -25,6 +25,7 @@ from airflow.sdk import (
 )
 from ecom_step import amount, command, environment, launch, result
 
+from ecom_tasks.artefacts import signing
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.run import Ref, Run, Step
 
@@ -35,6 +36,8 @@ LAKE = Asset(name="lake", uri="ecom://lake/all", group="ecom")
 FEATURES = Asset(name="features", uri="ecom://features/all", group="ecom")
 HEAVY = "compute"
 """Pool of the steps that take memory: about 2 GiB a slot."""
+PUBLISHING = "publish_release"
+"""Task of a flow that puts a release into service, and so may need the signing key."""
 RETRIES = 2
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
@@ -126,7 +129,7 @@ class StepOperator(BaseOperator):
         log.info("%s.%s as of %s", self.domain, self.task_id, run.as_of)
         self._step = launch(
             command(self.domain, self.task_id, run, inputs),
-            environment(_connections(run) if self.domain == "ingestion" else {}),
+            environment(_connections(self.domain, self.task_id, run)),
         )
         try:
             outcome = self._step.wait()
@@ -201,10 +204,14 @@ def _root() -> str:
     return root
 
 
-def _connections(run: Run) -> dict[str, str]:
-    """URIs of the Airflow connections that the run's source names."""
-    from ecom_tasks.ingestion.sources import load_source
+def _connections(domain: str, task: str, run: Run) -> dict[str, str]:
+    """URIs of the Airflow connections that a step needs: each step is given no others."""
+    names: set[str] = set()
+    if domain == "ingestion":
+        from ecom_tasks.ingestion.sources import load_source
 
-    inputs = load_source(run.source, run.source_data).specification.inputs.values()
-    names = {each.connection for each in inputs if each.connection}
+        inputs = load_source(run.source, run.source_data).specification.inputs.values()
+        names = {each.connection for each in inputs if each.connection}
+    elif task == PUBLISHING:
+        names = {os.environ.get(signing.CONNECTION, "")} - {""}
     return {name: Connection.get(name).get_uri() for name in sorted(names)}

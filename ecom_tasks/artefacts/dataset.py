@@ -20,6 +20,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from ecom_tasks.artefacts import release as channels
+from ecom_tasks.artefacts import signing
 from ecom_tasks.artefacts.manifest import MANIFEST, FileEntry, Headline, Manifest, Provenance
 from ecom_tasks.artefacts.store import (
     ConflictError,
@@ -170,8 +171,12 @@ def _peak_memory() -> int:
 
 
 def _write_manifest(store: Store, folder: str, made: Manifest) -> None:
+    data = made.to_bytes()
+    if signing.signs(made.name):
+        # Before the manifest, so that no version is there without its signature.
+        signing.sign_manifest(store, folder, data)
     try:
-        store.create(f"{folder}/{MANIFEST}", made.to_bytes())
+        store.create(f"{folder}/{MANIFEST}", data)
     except ConflictError:
         # Another try of the same run was faster, or this one's success came back as a conflict:
         # in both cases a version of the same name stands, made from the same inputs and code.
@@ -315,7 +320,9 @@ def release(run: Run, ref: Ref) -> Ref:
     """Put a version into service: move its `production` channel, unless a newer day is there."""
     store = open_store(run.root)
     made = manifest(ref)
-    pointer = channels.move(store, channels.PRODUCTION, made, newer_only=True)
+    channels.check_signed(store, made)
+    terms = channels.Terms(newer_only=True, reason="released")
+    pointer = channels.move(store, channels.PRODUCTION, made, terms)
     if pointer.version != made.version:
         log.warning(
             "%s %s is published but not in service: production has the newer %s. "

@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ecom_tasks.artefacts import pull, signing
 from ecom_tasks.artefacts.manifest import MANIFEST, Headline, Manifest
 from ecom_tasks.artefacts.store import Blob, ConflictError, KeyMissingError, Store, open_store
 from ecom_tasks.errors import ConfigError, DataContractError, RetryableError
@@ -38,14 +39,25 @@ class Move(BaseModel):
     publish_id: str
     moved_at: str
     reason: str = ""
+    by: str = ""
+    """Who promoted, rolled back or approved it; empty where nobody was asked."""
 
 
-class Pointer(BaseModel):
-    """Content of a channel."""
+class Signature(BaseModel):
+    """Who vouches for a pointer: covers all of it but this field, see `pull.signed_bytes`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    key_id: str
+    value: str
+
+
+class Pointer(BaseModel):
+    """Content of a channel. Schema version 1 had no signature."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1, 2] = 2
     name: str
     channel: str
     sequence: int
@@ -59,6 +71,9 @@ class Pointer(BaseModel):
     previous_version: str | None = None
     history: list[Move]
     """Newest first, this move included; at most 50."""
+    share: float | None = None
+    """Of a canary: the share of customers that it serves, see `pull.in_canary`."""
+    signature: Signature | None = None
 
     def to_bytes(self) -> bytes:
         return (self.model_dump_json(indent=2) + "\n").encode()
@@ -87,29 +102,37 @@ def parse(blob: Blob, name: str, channel: str) -> Pointer:
     except ValidationError as error:
         raise DataContractError(
             f"The pointer of {name} channel {channel} is mangled: {error.errors()[0]['msg']}",
-            "Delete it and promote the wanted version again; `list` shows the versions",
+            "`promote DOMAIN VERSION --repair` mends it; `list` shows the versions",
         ) from error
     if (pointer.name, pointer.channel) != (name, channel):
         raise DataContractError(
             f"The pointer of {name} channel {channel} is that of {pointer.name} {pointer.channel}",
-            "Somebody copied it: delete it and promote the wanted version again",
+            "Somebody copied it: `promote DOMAIN VERSION --repair` mends it",
         )
     return pointer
 
 
-def move(
-    store: Store,
-    channel: str,
-    made: Manifest,
-    *,
-    newer_only: bool = False,
-    reason: str = "",
-) -> Pointer:
-    """Point the channel to a version, whoever else is moving it at the same time.
+@dataclass(frozen=True)
+class Terms:
+    """On which terms a channel is moved.
 
-    Parameters
+    Attributes
     ----------
     newer_only : leave a pointer alone that stands on a later `as_of`.
+    share : of customers, for a canary.
+    repair : replace a pointer that is mangled. Its moves are lost; the new one is numbered by the
+        clock, which is ahead of any count, so that consumers do not take it for an old one.
+    """
+
+    newer_only: bool = False
+    reason: str = ""
+    by: str = ""
+    share: float | None = None
+    repair: bool = False
+
+
+def move(store: Store, channel: str, made: Manifest, terms: Terms = Terms()) -> Pointer:
+    """Point the channel to a version, whoever else is moving it at the same time.
 
     Returns
     -------
@@ -119,58 +142,90 @@ def move(
     Raises
     ------
     RetryableError
-        Others moved the channel all the time.
+        Others moved the channel all the time, or the store failed. Trying again is safe.
     """
-    name = made.name
-    # What is attested is what stands in the store, not what this process believes it wrote.
-    sha256 = hashlib.sha256(store.read(manifest_key(made)).data).hexdigest()
     publish_id = uuid.uuid4().hex
+    last: Exception | None = None
     for attempt in range(_TRIES):
         try:
-            blob: Blob | None = store.read(pointer_key(name, channel))
-        except KeyMissingError:
-            blob = None
-        current = parse(blob, name, channel) if blob else None
-        # The conflict of an earlier attempt may have been our own success seen twice: then the
-        # publish id stands in the history, and there is nothing left to do.
-        if current and publish_id in {move.publish_id for move in current.history}:
-            return current
-        if current and (current.version, current.manifest_sha256) == (made.version, sha256):
-            return current
-        if current and newer_only and current.as_of > made.as_of:
-            return current
-        move = _move(current, made, publish_id, reason)
-        wanted = _next(current, channel, made, sha256, move)
-        try:
-            if blob:
-                store.replace(pointer_key(name, channel), wanted.to_bytes(), blob.etag)
-            else:
-                store.create(pointer_key(name, channel), wanted.to_bytes())
+            moved = _try_to_move(store, channel, made, publish_id, terms)
         except (ConflictError, RetryableError) as error:
-            log.debug("moving %s %s, attempt %s: %s", name, channel, attempt, error)
+            # Ambiguous: it may have been our own success, whose answer was lost or seen twice.
+            # Then the next look finds our publish id.
+            last = error
+            log.debug("moving %s %s, attempt %s: %s", made.name, channel, attempt, error)
             time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311
             continue
-        return wanted
+        return moved
     raise RetryableError(
-        f"The channel {channel} of {name} could not be moved in {_TRIES} attempts",
-        "Others are moving it, or the store fails: try again",
+        f"Whether the channel {channel} of {made.name} was moved is not known after {_TRIES} "
+        f"attempts: {last}",
+        "Others are moving it, or the store fails. Try again: what is done is not done twice",
     )
 
 
-def _move(current: Pointer | None, made: Manifest, publish_id: str, reason: str) -> Move:
-    return Move(
-        sequence=current.sequence + 1 if current else 1,
+def _try_to_move(
+    store: Store, channel: str, made: Manifest, publish_id: str, terms: Terms
+) -> Pointer:
+    name, key = made.name, pointer_key(made.name, channel)
+    # What is attested is what stands in the store, not what this process believes it wrote.
+    sha256 = hashlib.sha256(store.read(manifest_key(made)).data).hexdigest()
+    try:
+        blob: Blob | None = store.read(key)
+    except KeyMissingError:
+        blob = None
+    current = _current(blob, name, channel, terms)
+    if current and (
+        publish_id in {move.publish_id for move in current.history}
+        or (terms.newer_only and current.as_of > made.as_of)
+        or _says(current, made, sha256, terms)
+    ):
+        return current
+    sequence = current.sequence + 1 if current else 1
+    if blob and not current:
+        sequence = int(time.time())
+    move = Move(
+        sequence=sequence,
         version=made.version,
         publish_id=publish_id,
         moved_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        reason=reason,
+        reason=terms.reason,
+        by=terms.by,
+    )
+    wanted = _next(current, channel, made, sha256, move, terms)
+    if blob:
+        store.replace(key, wanted.to_bytes(), blob.etag)
+    else:
+        store.create(key, wanted.to_bytes())
+    return wanted
+
+
+def _current(blob: Blob | None, name: str, channel: str, terms: Terms) -> Pointer | None:
+    if blob is None:
+        return None
+    try:
+        return parse(blob, name, channel)
+    except DataContractError:
+        if not terms.repair:
+            raise
+        log.warning("replacing the mangled pointer of %s %s: its history is lost", name, channel)
+        return None
+
+
+def _says(current: Pointer, made: Manifest, sha256: str, terms: Terms) -> bool:
+    """Whether the pointer says already what is wanted, under a signature that is in use."""
+    signer = signing.own_key_id() if signing.signs(made.name) else ""
+    return (
+        (current.version, current.manifest_sha256) == (made.version, sha256)
+        and current.share == terms.share
+        and signer in {"", current.signature.key_id if current.signature else None}
     )
 
 
 def _next(
-    current: Pointer | None, channel: str, made: Manifest, sha256: str, move: Move
+    current: Pointer | None, channel: str, made: Manifest, sha256: str, move: Move, terms: Terms
 ) -> Pointer:
-    return Pointer(
+    unsigned = Pointer(
         name=made.name,
         channel=channel,
         sequence=move.sequence,
@@ -182,30 +237,82 @@ def _next(
         moved_at=move.moved_at,
         previous_version=current.version if current else None,
         history=[move, *(current.history if current else [])][:_HISTORY],
+        share=terms.share,
     )
+    if not signing.signs(made.name):
+        return unsigned
+    signature = signing.signature_of(pull.signed_bytes(unsigned.model_dump(mode="json")))
+    return unsigned.model_copy(update={"signature": Signature(**signature)})
 
 
-def promote(root: str, name: str, version: str, channel: str = PRODUCTION) -> Pointer:
+def promote(
+    root: str, name: str, version: str, channel: str = PRODUCTION, terms: Terms | None = None
+) -> Pointer:
     """Put any finished version into service, also an older one.
 
     Raises
     ------
     ConfigError
-        There is no such version.
+        There is no such version, or it lacks the signature that consumers will ask for.
     """
     store = open_store(root)
+    made = read_manifest(store, name, version)
+    check_signed(store, made)
+    return move(store, channel, made, terms or Terms(reason="promoted"))
+
+
+def check_signed(store: Store, made: Manifest) -> None:
+    """Refuse a version that the configured key has not signed; without a key, all pass.
+
+    Raises
+    ------
+    ConfigError
+        Consumers that trust this key would refuse the version.
+    """
+    folder = manifest_key(made).removesuffix(f"/{MANIFEST}")
+    if signing.signs(made.name) and not signing.signed_by_us(
+        store, folder, store.read(manifest_key(made)).data
+    ):
+        raise ConfigError(
+            f"{made.name} {made.version} is not signed by the key {signing.own_key_id()}",
+            "Where you trust it: `sign DOMAIN VERSION` signs it",
+        )
+
+
+def sign(root: str, name: str, version: str) -> str:
+    """Sign a finished version after reading all of its bytes; return the id of the key.
+
+    Raises
+    ------
+    DataContractError
+        A file is not what the manifest attests.
+    """
+    store = open_store(root)
+    made = read_manifest(store, name, version)
+    folder = manifest_key(made).removesuffix(f"/{MANIFEST}")
+    for entry in made.files:
+        data = store.read(f"{folder}/{entry.path}").data
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise DataContractError(
+                f"{store.uri(f'{folder}/{entry.path}')} is not what its manifest attests",
+                "It was changed after publishing: sign and promote another version",
+            )
+    return signing.sign_manifest(store, folder, store.read(manifest_key(made)).data)
+
+
+def read_manifest(store: Store, name: str, version: str) -> Manifest:
+    """Read the manifest of a version; raise `ConfigError` naming the newest when there is none."""
     key = f"{name}/v/{version}/{MANIFEST}"
     try:
-        made = Manifest.from_bytes(store.read(key).data, store.uri(key))
+        return Manifest.from_bytes(store.read(key).data, store.uri(key))
     except KeyMissingError as error:
         known = ", ".join(versions(store, name)[-5:]) or "none"
         raise ConfigError(
-            f"{name} has no version {version} under {root}", f"Its newest are: {known}"
+            f"{name} has no version {version} under {store.root}", f"Its newest are: {known}"
         ) from error
-    return move(store, channel, made, reason="promoted")
 
 
-def rollback(root: str, name: str, channel: str = PRODUCTION) -> Pointer:
+def rollback(root: str, name: str, channel: str = PRODUCTION, by: str = "") -> Pointer:
     """Put the version back into service that the channel had before this one.
 
     Raises
@@ -217,7 +324,8 @@ def rollback(root: str, name: str, channel: str = PRODUCTION) -> Pointer:
     earlier = [move.version for move in pointer.history] if pointer else []
     for version in earlier:
         if pointer and version != pointer.version:
-            return promote(root, name, version, channel)
+            terms = Terms(reason="rolled back", by=by, share=pointer.share)
+            return promote(root, name, version, channel, terms)
     raise ConfigError(
         f"{name} channel {channel} has no earlier version to go back to", "See `list`"
     )

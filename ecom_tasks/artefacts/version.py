@@ -17,9 +17,11 @@ from typing import Any
 from ecom_tasks.artefacts.manifest import Code
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# What a domain's bytes depend on besides its own folder. Orchestration, logs and commands do not
-# shape them, so a change there recomputes nothing.
-_LAYERS_BELOW = ("artefacts", "compute.py", "reports.py", "tables.py")
+# What a domain's bytes depend on besides its own folder. Orchestration, logs, commands and
+# channels do not shape them, so a change there recomputes nothing.
+_LAYERS_BELOW = (
+    "artefacts/dataset.py", "artefacts/manifest.py", "compute.py", "reports.py", "tables.py",
+)  # fmt: skip
 _MODEL_LAYERS = ("training", "metrics")
 _WITHOUT_MODELS = ("ingestion", "features")
 _SHAPING = (

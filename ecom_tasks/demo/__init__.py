@@ -141,6 +141,7 @@ def _bring(
 ) -> dict[str, Brought]:
     """Pull what this run released, as a consumer would, and check every byte once more."""
     from ecom_tasks.artefacts import dataset, pull
+    from ecom_tasks.artefacts.commands import translated
 
     brought = {}
     for domain in RELEASING:
@@ -148,13 +149,16 @@ def _bring(
             continue
         ref = _released(running, progress, domain)
         made, folder = dataset.manifest(ref), running.home / "pulled" / domain
-        pulled = pull.pull(running.root, made.name, folder)
-        in_service = pulled.version == made.version
+        with translated():
+            pulled = pull.pull(running.root, made.name, folder)
+            in_service = pulled.version == made.version
+            if not in_service:
+                pulled = pull.pull(running.root, made.name, folder, version=made.version)
+            pull.verify(pulled.folder)
         if not in_service:
-            pulled = pull.pull(running.root, made.name, folder, version=made.version)
             console.print(f"[yellow]{made.name} {made.version} is published, but a newer day is "
                           "in service[/]")  # fmt: skip
-        brought[domain] = Brought(pull.verify(pulled.folder), pulled, in_service)
+        brought[domain] = Brought(made, pulled, in_service)
     return brought
 
 

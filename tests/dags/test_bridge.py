@@ -201,3 +201,18 @@ def test_killing_the_task_ends_the_step(
     operator.execute(context(DagRun()))
     operator.on_kill()
     assert step.ended
+
+
+def test_only_the_publishing_step_is_given_the_signing_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stored:
+        @staticmethod
+        def get(name: str) -> Any:
+            return type("Connection", (), {"get_uri": lambda _: f"generic://:{name}@"})()
+
+    monkeypatch.setattr(ecom_airflow, "Connection", Stored)
+    run = Run("r", date(2024, 1, 1), "s3://ecom")
+    assert ecom_airflow._connections("pricing", "publish_release", run) == {}
+    monkeypatch.setenv("ECOM_SIGNING_CONNECTION", "release_key")
+    given = ecom_airflow._connections("pricing", "publish_release", run)
+    assert given == {"release_key": "generic://:release_key@"}
+    assert ecom_airflow._connections("pricing", "propose_prices", run) == {}

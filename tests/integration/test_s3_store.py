@@ -5,14 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ecom_tasks import services
-from ecom_tasks.artefacts import dataset
+from ecom_tasks.artefacts import dataset, pull
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.artefacts.probe import probe
-from ecom_tasks.artefacts.pull import pull, verify
 from ecom_tasks.artefacts.s3_store import S3Store, client
 from ecom_tasks.artefacts.store import Store, open_store
 from ecom_tasks.errors import ConfigError, RetryableError
@@ -75,10 +75,40 @@ def test_a_consumer_pulls_and_cannot_write(
     publisher = Run(run.run_id, run.as_of, bucket)
     dataset.release(publisher, dataset.produce(publisher, "artefacts/pricing", _build))
     become(monkeypatch, home, "consumer")
-    pulled = pull(bucket, "artefacts/pricing", tmp_path / "here")
-    assert verify(tmp_path / "here" / "current").version == pulled.version
+    pulled = pull.pull(bucket, "artefacts/pricing", tmp_path / "here")
+    assert pull.verify(tmp_path / "here" / "current").version == pulled.version
     with pytest.raises(ConfigError, match="refuses"):
         open_store(bucket).create("artefacts/pricing/channels/own.json", b"{}")
+
+
+def test_a_bucket_is_pulled_from_where_the_last_pull_stopped(
+    bucket: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, content = Run(run.run_id, run.as_of, bucket), "0123456789" * 1000
+
+    def build(draft: Draft) -> None:
+        draft.write_text("prices.csv", content)
+        draft.write_text("empty", "")
+
+    build.__module__ = "ecom_tasks.pricing.tasks"
+    ref = dataset.release(publisher, dataset.produce(publisher, "artefacts/pricing", build))
+    partial = tmp_path / f"here/.partial-{dataset.manifest(ref).version}"
+    partial.mkdir(parents=True)
+    (partial / "prices.csv").write_text(content[:9990])
+    sent = []
+
+    def get(self: Any, key: str, inner: Any = pull._Bucket._get, **options: str) -> Any:
+        answer = inner(self, key, **options)
+        sent.append((key.rpartition("/")[2], answer["ContentLength"]))
+        return answer
+
+    monkeypatch.setattr(pull._Bucket, "_get", get)
+    pull.pull(bucket, "artefacts/pricing", tmp_path / "here")
+    assert ("prices.csv", 10) in sent
+    assert (pull.verify(tmp_path / "here/current").files[1].bytes) == len(content)
+    sent.clear()
+    assert not pull.pull(bucket, "artefacts/pricing", tmp_path / "here").changed
+    assert sent == []  # 304: the pointer was asked for and had not changed
 
 
 @pytest.mark.parametrize("wrong", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ecom_tasks.artefacts import dataset, release
+from ecom_tasks.artefacts import dataset, pull, release
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.artefacts.manifest import Manifest
 from ecom_tasks.artefacts.store import ConflictError, open_store
@@ -82,7 +83,7 @@ def test_a_store_that_never_accepts_is_said(run: Run, monkeypatch: pytest.Monkey
     monkeypatch.setattr(release, "_TRIES", 3)
     store = Refusing(open_store(run.root), RetryableError("503", "wait"))
     [only] = made(run, 1)
-    with pytest.raises(RetryableError, match="could not be moved in 3 attempts"):
+    with pytest.raises(RetryableError, match="is not known after 3 attempts"):
         release.move(store, "production", only)
 
 
@@ -143,3 +144,40 @@ def test_a_swallowed_success_that_was_overtaken_is_not_published_again(run: Run)
         third.version, second.version, first.version,
     ]  # fmt: skip
     assert pointer.sequence == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"version": "x"}'])
+def test_a_mangled_pointer_is_mended_when_told(run: Run, content: bytes, tmp_path: Path) -> None:
+    first, second = made(run, 2)
+    release.promote(run.root, NAME, first.version)
+    pull.pull(run.root, NAME, tmp_path / "here")
+    store, key = open_store(run.root), release.pointer_key(NAME, "production")
+    store.replace(key, content, store.read(key).etag)
+    repair = release.Terms(repair=True)
+    pointer = release.promote(run.root, NAME, second.version, terms=repair)
+    # Consumers that saw earlier moves follow: the number is ahead of any count.
+    assert pointer.sequence > 1_000_000
+    assert pull.pull(run.root, NAME, tmp_path / "here").version == second.version
+    assert release.promote(run.root, NAME, first.version).sequence == pointer.sequence + 1
+
+
+def test_a_store_that_fails_in_between_is_outlived(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Success whose answer is lost, then reads that fail: neither a failure nor a second move."""
+    first, second = made(run, 2)
+    release.promote(run.root, NAME, first.version)
+    monkeypatch.setattr(release.time, "sleep", lambda _: None)
+
+    class Failing(SwallowedAnswers):
+        failures = 5
+
+        def read(self, key: str) -> Any:
+            if self.swallowed and self.failures:
+                self.failures -= 1
+                raise RetryableError("500", "wait")
+            return self._store.read(key)
+
+    store = Failing(open_store(run.root), RetryableError("timed out", "wait"))
+    pointer = release.move(store, "production", second)
+    assert (store.failures, pointer.sequence, pointer.version) == (0, 2, second.version)

@@ -11,7 +11,7 @@ from ecom_tasks.artefacts import version
 FILES = (
     "ingestion/load.py", "features/customers.py", "pricing/model.py", "inventory/forecast.py",
     "artefacts/dataset.py", "metrics/ranking.py", "training/two_tower.py", "tables.py",
-    "compute.py", "reports.py", "cli.py",
+    "compute.py", "reports.py", "cli.py", "artefacts/release.py",
 )  # fmt: skip
 
 
@@ -33,6 +33,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("training/two_tower.py", {"pricing", "inventory"}),
         ("tables.py", {"ingestion", "features", "pricing", "inventory"}),
         ("reports.py", {"ingestion", "features", "pricing", "inventory"}),
+        ("artefacts/dataset.py", {"ingestion", "features", "pricing", "inventory"}),
+        ("artefacts/release.py", set()),
         ("cli.py", set()),
     ],
 )
