@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from ecom_tasks.recommendation.candidates import NAMES, rank_name, repeat
+from ecom_tasks.recommendation.candidates import NAMES, VIEWED, propagation, rank_name, repeat
 from ecom_tasks.recommendation.snapshots import PAIR
 
 _HEAD = 60
@@ -43,9 +43,10 @@ def score(candidates: pl.DataFrame, repeats: float) -> pl.DataFrame:
     individual rank learning methods", SIGIR.
     """
     odds = repeats / (1 - repeats) if repeats < 1 else float(len(NAMES))
+    viewed = [propagation.NAME] if set(VIEWED) <= set(candidates.columns) else []
     parts = [
         (odds if name == repeat.NAME else 1.0) / (_HEAD + pl.col(rank_name(name)).cast(pl.Float64))
-        for name in NAMES
+        for name in (*NAMES, *viewed)
     ]
     united = pl.sum_horizontal(part.fill_null(0.0) for part in parts)
     return candidates.select(

@@ -61,6 +61,13 @@ class RecommendationConfig(DomainConfig):
         default=0.5, ge=0, le=1, description="power of a product's degree that divides"
     )
 
+    # Propagation over purchases and common views
+    propagation_candidates: int = Field(default=20, ge=1, description="new products per customer")
+    propagation_layers: int = Field(default=3, ge=2, description="steps from a customer's node on")
+    propagation_largest_session: int = Field(
+        default=50, ge=2, description="products; larger visits say little of what goes together"
+    )
+
     # Sequential transformer
     sequence_candidates: int = Field(default=25, ge=1, description="new products per customer")
     sequence_size: int = Field(default=32, ge=2, description="dimensions; a multiple of the heads")

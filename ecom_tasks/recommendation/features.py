@@ -6,12 +6,13 @@ used as far as they were announced by the cutoff.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 
 import polars as pl
 
 from ecom_tasks.features import tables
-from ecom_tasks.recommendation.candidates import SCORES
+from ecom_tasks.recommendation.candidates import SCORES, VIEWED
 from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
 from ecom_tasks.tables import Table
 
@@ -40,6 +41,13 @@ NAMES: tuple[str, ...] = (
     *(f"{group}_{what}" for group in _GROUPS for what in _OF_GROUP),
 )  # fmt: skip
 """The ranker's columns, in its order."""
+ALL = (*NAMES, *VIEWED)
+"""The same, for a shop that knows what was viewed."""
+
+
+def names(columns: Collection[str]) -> list[str]:
+    """Return the ranker's columns for a shop whose candidates have these columns."""
+    return list(ALL if set(VIEWED) <= set(columns) else NAMES)
 
 
 def build(candidates: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
@@ -51,8 +59,8 @@ def build(candidates: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
 
     Returns
     -------
-    DataFrame with customer_id, product_id and `NAMES` (float32, null where unknown), sorted by
-    pair; as many rows as `candidates`.
+    DataFrame with customer_id, product_id and the columns of `names` (float32, null where
+    unknown), sorted by pair; as many rows as `candidates`.
     """
     groups = _groups(snapshot.products)
     frame = (
@@ -73,7 +81,7 @@ def build(candidates: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
         frame
         .with_columns(pl.col(promoted).fill_null(0))
         .with_columns(_ratios())
-        .select(*PAIR, pl.col(NAMES).cast(pl.Float32))
+        .select(*PAIR, pl.col(names(candidates.columns)).cast(pl.Float32))
         .sort(PAIR)
         .collect()
     )

@@ -17,7 +17,7 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from ecom_tasks.recommendation.config import RecommendationConfig
-from ecom_tasks.recommendation.features import NAMES
+from ecom_tasks.recommendation.features import ALL, names
 from ecom_tasks.recommendation.snapshots import PAIR
 
 THREADS = 2
@@ -90,7 +90,7 @@ def thin(window: Examples, share: float, seed: int) -> Examples:
 
 def matrix(frame: pl.DataFrame) -> NDArray[np.float32]:
     """Return the ranker's columns, shape (rows, features)."""
-    return frame.select(NAMES).to_numpy(order="c").astype(np.float32, copy=False)
+    return frame.select(names(frame.columns)).to_numpy(order="c").astype(np.float32, copy=False)
 
 
 def join(windows: Sequence[Examples]) -> Examples:
@@ -132,13 +132,13 @@ def train(learn: Examples, rounds: Rounds, config: RecommendationConfig) -> xgb.
     model = _count_trees(learn, config, rounds.count)
     if rounds.rank:
         model = _rank_trees(model, learn, config, rounds.rank)
-    model.feature_names = list(NAMES)
+    model.feature_names = list(ALL[: learn.features.shape[1]])
     return model
 
 
 def score(model: xgb.Booster, frame: pl.DataFrame) -> pl.DataFrame:
     """Return customer_id, product_id, is_new and score (higher is better) of candidates."""
-    data = xgb.DMatrix(matrix(frame), feature_names=list(NAMES), nthread=THREADS)
+    data = xgb.DMatrix(matrix(frame), feature_names=model.feature_names, nthread=THREADS)
     values = model.predict(data, output_margin=True)
     return frame.select(*PAIR, pl.col("is_new") > 0).with_columns(
         pl.Series("score", values).cast(pl.Float64)

@@ -13,6 +13,7 @@ from ecom_tasks.recommendation.candidates import (
     ease,
     neighbours,
     popular,
+    propagation,
     rank_name,
     repeat,
     sequence,
@@ -21,7 +22,9 @@ from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
 
-_NEW = (neighbours.NAME, sequence.NAME, als.NAME, ease.NAME, popular.NAME)
+_NEW = (
+    neighbours.NAME, sequence.NAME, als.NAME, ease.NAME, propagation.NAME, popular.NAME,
+)  # fmt: skip
 
 
 def generator_of(candidates: pl.DataFrame) -> pl.DataFrame:
@@ -35,13 +38,14 @@ def generator_of(candidates: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame with customer_id, product_id, generator
     """
-    ranks = [pl.col(rank_name(name)).fill_null(float("inf")) for name in _NEW]
+    there = [name for name in _NEW if rank_name(name) in candidates.columns]
+    ranks = [pl.col(rank_name(name)).fill_null(float("inf")) for name in there]
     best = pl.concat_list(ranks).list.arg_min()
     return candidates.select(
         *PAIR,
         pl
         .when(pl.col("is_new") > 0)
-        .then(best.replace_strict(dict(enumerate(_NEW)), return_dtype=pl.String))
+        .then(best.replace_strict(dict(enumerate(there)), return_dtype=pl.String))
         .otherwise(pl.lit(repeat.NAME))
         .alias("generator"),
     )
@@ -75,6 +79,7 @@ def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfi
         sequence.NAME: pl.lit("often follows what you bought last"),
         als.NAME: pl.lit("liked by customers with a similar taste"),
         ease.NAME: pl.lit("goes with what you buy"),
+        propagation.NAME: pl.lit("viewed together with what you buy"),
         popular.NAME: pl.lit("popular now"),
         COLD: pl.lit("new, and like what you buy"),
         cold.CATEGORY: pl.lit("new, in a category that you buy"),

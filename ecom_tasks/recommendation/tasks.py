@@ -76,13 +76,17 @@ def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
+    events = dataset.input_named(features, "lake/events")
 
     def build(draft: Draft) -> None:
         cutoffs = [*_needed(plan, config), plan.serve]
         for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
             snapshot = _snapshot(features, cutoff)
             proposed = candidates.propose(
-                snapshot.interactions(config.min_customers), _candidates(follows, cutoff), config
+                snapshot.interactions(config.min_customers),
+                _candidates(follows, cutoff),
+                config,
+                _views(events, cutoff),
             )
             draft.write_frame(f"cutoff={cutoff}.parquet", of_pair.build(proposed, snapshot))
 
@@ -90,7 +94,7 @@ def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
         run,
         "work/recommendation/candidates",
         build,
-        inputs=[*_learnt_from(features), follows],
+        inputs=[*_learnt_from(features), events, follows],
         config=config,
     )
 
@@ -491,6 +495,19 @@ def _examples(
     from ecom_tasks.recommendation import ranker
 
     return ranker.examples(_candidates(proposed, window.cutoff), _bought(features, window, config))
+
+
+def _views(events: Ref, cutoff: date) -> pl.DataFrame | None:
+    """What was seen in which visit by the cutoff; None where the shop does not know."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+
+    if not dataset.has_rows(events):
+        return None
+    known = pl.col("occurred_at").dt.date() <= cutoff
+    seen = dataset.scan(events, "by_product/*.parquet").filter(known)
+    return seen.select("session_id", "product_id").collect()
 
 
 def _rows(ref: Ref, name: str) -> pl.DataFrame:

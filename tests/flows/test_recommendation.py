@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,19 @@ import xgboost as xgb
 
 from ecom_tasks import cli, tables
 from ecom_tasks.artefacts import dataset
+from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
 from ecom_tasks.recommendation import tasks
+from ecom_tasks.recommendation.candidates import VIEWED
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import NAMES
 from ecom_tasks.recommendation.snapshots import Window
 from ecom_tasks.recommendation.tasks import flow
 from ecom_tasks.run import Ref, Run, run_locally
 from tests import builders
+from tests.unit.recommendation import shops
+from tests.unit.recommendation.shops import block_of
 
 SHOP = builders.block_shop(blocks=3, customers=8, goods=10, weeks=26)
 TABLES = {"order_lines": SHOP.order_lines, "products": SHOP.products}
@@ -33,6 +38,8 @@ QUICK = {
     "resamples": 50, "unordered_share": 1.0, "sequence_size": 8, "sequence_epochs": 1,
     "train_windows": 2,
 }  # fmt: skip
+
+CONFIG = RecommendationConfig(**QUICK)
 
 
 def at(root: str, **settings: object) -> Run:
@@ -235,6 +242,55 @@ def test_stock_people_and_exclusions_change_lists_and_retrain_nothing(root: str)
     assert lists.filter(customer_id="b1-c01", product_id="b1-p01").is_empty()
     visitor = lists.filter(customer_id="visitor")
     assert (visitor.height, set(visitor["reason"])) == (8, {"popular now"})
+
+
+def test_what_was_viewed_by_the_cutoff_proposes_what_nobody_bought_yet(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECOM_DASK", "threads")
+    run = Run("test", SHOP.as_of, root, overrides={"recommendation": QUICK})
+
+    def visit(name: str, on: date, *seen: str) -> list[dict[str, object]]:
+        return [
+            {"event_id": f"{name}-{product}", "product_id": product, "event_type": "view",
+             "session_id": name, "occurred_at": datetime.combine(on, time(12))}
+            for product in seen
+        ]  # fmt: skip
+
+    launched = builders.products(["b0-new", "b1-new"])
+    last = SHOP.as_of - timedelta(days=1)
+    events = [*visit("one", last, "b0-p00", "b0-new"), *visit("two", last, "b1-p00", "b1-new")]
+    builders.publish_lake(run, TABLES | {
+        "products": pl.concat([SHOP.products, launched]),
+        "events": builders.table(tables.EVENTS, events),
+    })  # fmt: skip
+    run_locally(features_flow, run)
+    features = tasks.pin_features(run)
+    cutoffs = [*tasks._needed(tasks._plan(features, CONFIG), CONFIG), SHOP.as_of]
+
+    def nothing(draft: Draft) -> None:
+        for cutoff in cutoffs:
+            draft.write_frame(f"cutoff={cutoff}.parquet", shops.NOTHING)
+
+    nothing.__module__ = tasks.__name__
+    follows = dataset.produce(run, "work/recommendation/sequence", nothing)
+    proposed = tasks.generate_candidates(run, features, follows)
+    today = tasks._candidates(proposed, SHOP.as_of)
+    found = today.filter(pl.col("product_id").str.ends_with("new"))
+    own = SHOP.order_lines.filter(pl.col("product_id") == "b0-p00")["customer_id"].unique()
+    assert set(own) <= set(found.filter(product_id="b0-new")["customer_id"])
+    # No customer buys in two blocks, and no visit joins two.
+    assert found.select(block_of("customer_id").eq(block_of("product_id")).all()).item()
+    assert found["propagation_rank"].null_count() == 0
+    # The day before the visits nobody knew of them, and the columns are there all the same.
+    earlier = tasks._candidates(proposed, cutoffs[-2])
+    assert earlier.columns == today.columns
+    assert not earlier["product_id"].str.ends_with("new").any()
+
+
+def test_a_shop_without_views_has_no_columns_for_them(released: tuple[Run, Ref]) -> None:
+    proposed = dataset.find(released[0], "work/recommendation/candidates")
+    assert not set(VIEWED) & set(tasks._candidates(proposed, SHOP.as_of).columns)
 
 
 def test_without_enough_to_learn_from_the_generators_are_blended(

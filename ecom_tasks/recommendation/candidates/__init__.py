@@ -17,6 +17,7 @@ from ecom_tasks.recommendation.candidates import (
     graph_filter,
     neighbours,
     popular,
+    propagation,
     repeat,
     sequence,
 )
@@ -33,6 +34,7 @@ GENERATORS: dict[str, Generator] = {
 }
 FURTHER: dict[str, Generator] = {
     graph_filter.NAME: graph_filter.generate,
+    propagation.NAME: propagation.generate,
     sequence.NAME: sequence.generate,
 }
 COLD = "two_tower"
@@ -50,10 +52,15 @@ def rank_name(generator: str) -> str:
 NAMES = (*GENERATORS, sequence.NAME)
 """Whose candidates the ranker sees; the transformer is trained by a task of its own."""
 SCORES = tuple(name(each) for each in NAMES for name in (score_name, rank_name))
+VIEWED = (score_name(propagation.NAME), rank_name(propagation.NAME))
+"""Further columns, where the shop knows what was viewed."""
 
 
 def propose(
-    interactions: pl.DataFrame, follows: pl.DataFrame, config: RecommendationConfig
+    interactions: pl.DataFrame,
+    follows: pl.DataFrame,
+    config: RecommendationConfig,
+    views: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Unite the candidates of all generators, with the score and rank that each one gives.
 
@@ -65,16 +72,20 @@ def propose(
     interactions : rows of the feature table customer_products at one cutoff, of products that
         have enough customers
     follows : of `sequence.propose` on the same interactions
+    views : session_id, product_id, up to the same cutoff; None: the shop does not know any
 
     Returns
     -------
     DataFrame
-        customer_id, product_id, is_new (1.0 or 0.0: bought before), and `SCORES`: float32, null
-        where a generator does not know the pair; rank 1 is its best. Sorted by pair.
+        customer_id, product_id, is_new (1.0 or 0.0: bought before), `SCORES`, and with views
+        `VIEWED`: float32, null where a generator does not know the pair; rank 1 is its best.
+        Sorted by pair.
     """
     pair = ["customer_id", "product_id"]
     found = {name: generate(interactions, config) for name, generate in GENERATORS.items()}
     found[sequence.NAME] = follows
+    if views is not None:
+        found[propagation.NAME] = propagation.generate(interactions, config, views)
     own = interactions.select(pair)
     new = pl.concat([
         frame.select(pair) for name, frame in found.items() if name != repeat.NAME

@@ -35,3 +35,10 @@ def test_ranks_add_up_and_repeats_count_by_their_odds() -> None:
     assert sums[2] == pytest.approx(1e-6)
     assert found["is_new"].to_list() == [False, True, True]
     assert np.isfinite(blend.score(rows, repeats=1.0)["score"].to_numpy()).all()
+
+
+def test_views_count_where_there_are_any() -> None:
+    rows = pl.DataFrame([row("new", 1.0, als=1)])
+    viewed = rows.with_columns(propagation_score=pl.lit(0.5), propagation_rank=pl.lit(3.0))
+    one, both = (np.exp(blend.score(each, 0.5)["score"].item()) for each in (rows, viewed))
+    assert both - one == pytest.approx(1 / (60 + 3))

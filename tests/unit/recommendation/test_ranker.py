@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from ecom_tasks.recommendation import ranker
 from ecom_tasks.recommendation.config import RecommendationConfig
-from ecom_tasks.recommendation.features import NAMES
+from ecom_tasks.recommendation.features import ALL, NAMES
 from ecom_tasks.recommendation.ranker import Examples, Rounds
 
 CONFIG = RecommendationConfig(
@@ -40,6 +42,21 @@ def test_scores_follow_the_planted_feature() -> None:
     scored = ranker.score(model, frame(later))
     assert np.corrcoef(later[:, TELLING], scored["score"].to_numpy())[0, 1] > 0.9
     assert scored.columns == ["customer_id", "product_id", "is_new", "score"]
+
+
+def test_a_shop_that_knows_views_has_more_columns() -> None:
+    few = planted(1)
+    random = np.random.default_rng(9)
+    views = random.normal(size=(len(few.orders), len(ALL) - len(NAMES))).astype(np.float32)
+    more = replace(few, features=np.hstack([few.features, views]))
+    seen = frame(few.features).with_columns(
+        pl.Series(name, values) for name, values in zip(ALL[len(NAMES) :], views.T, strict=True)
+    )
+    for window, rows, names in ((few, frame(few.features), NAMES), (more, seen, ALL)):
+        model = ranker.train(window, Rounds(10, 3), CONFIG)
+        assert model.feature_names == list(names)
+        assert ranker.matrix(rows) == pytest.approx(window.features)
+        assert ranker.score(model, rows)["score"].n_unique() > 1
 
 
 def test_the_same_examples_give_the_same_bytes() -> None:
