@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.series import Floats, Panel
+from ecom_tasks.inventory.panel import Floats, Panel
 
 AVERAGE_WEEKS = 8
 
@@ -18,7 +18,7 @@ def forecast(panel: Panel, origin: int, config: InventoryConfig) -> dict[str, Fl
     Name -> (series, steps), units. `seasonal naive` only where the panel reaches a whole season
     and a horizon back; in a season with fewer weeks than the horizon it is repeated.
     """
-    steps = config.horizon_weeks
+    steps = config.horizon
     past = panel.units[:, :origin]
     found = {
         "naive": np.repeat(past[:, -1:], steps, axis=1),
@@ -26,7 +26,7 @@ def forecast(panel: Panel, origin: int, config: InventoryConfig) -> dict[str, Fl
             past[:, -AVERAGE_WEEKS:].mean(axis=1, keepdims=True), steps, axis=1
         ),
     }
-    season = config.season_weeks
+    season = config.season
     if origin >= season:
         last_season = past[:, origin - season :]
         found["seasonal naive"] = last_season[:, np.arange(steps) % season]

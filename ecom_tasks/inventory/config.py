@@ -35,17 +35,17 @@ class InventoryConfig(DomainConfig):
     )
 
     # Forecast and its judgement
-    horizon_weeks: int = Field(default=4, ge=1, le=26, description="weeks forecast at once")
+    horizon: int = Field(default=4, ge=1, le=400, description="periods (weeks) forecast at once")
     test_windows: int = Field(
-        default=2, ge=1, description="last windows of horizon_weeks that judge the model"
+        default=2, ge=1, description="last windows of a horizon each that judge the model"
     )
     calibration_windows: int = Field(
         default=2, ge=1, description="windows before an origin that calibrate its quantiles"
     )
-    history_weeks: int = Field(
+    history: int = Field(
         default=8, ge=8, description="weeks that a forecast must be able to look back upon"
     )
-    season_weeks: int = Field(
+    season: int = Field(
         default=52, ge=1, description="weeks of a season; for the seasonal naive baseline"
     )
     quantiles: tuple[float, ...] = Field(
@@ -106,4 +106,4 @@ class InventoryConfig(DomainConfig):
     @property
     def weeks_needed(self) -> int:
         """Weeks of sales without which nothing can be trained, calibrated and tested."""
-        return self.windows * self.horizon_weeks + self.history_weeks + self.horizon_weeks
+        return self.windows * self.horizon + self.history + self.horizon

@@ -16,7 +16,7 @@ from ecom_tasks.inventory import forecast as forecaster
 from ecom_tasks.inventory.calibrate import Calibration
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.forecast import Quantiles
-from ecom_tasks.inventory.series import Floats, Panel
+from ecom_tasks.inventory.panel import Floats, Panel
 from ecom_tasks.logs import track
 from ecom_tasks.metrics import forecast as metrics
 
@@ -54,7 +54,7 @@ class Backtest:
 
 def actual(panel: Panel, origin: int, config: InventoryConfig) -> Floats:
     """Return what sold in the window after `origin`, (series, steps)."""
-    return panel.units[:, origin : origin + config.horizon_weeks]
+    return panel.units[:, origin : origin + config.horizon]
 
 
 def backtest(panel: Panel, config: InventoryConfig) -> Backtest:
@@ -88,8 +88,8 @@ def _learn(panel: Panel, windows: Sequence[Window], config: InventoryConfig) -> 
 
 def _forecast_windows(panel: Panel, config: InventoryConfig) -> list[Window]:
     """Fit and forecast at every origin, oldest first; fits run side by side."""
-    steps = config.horizon_weeks
-    origins = [panel.weeks - steps * back for back in range(config.windows, 0, -1)]
+    steps = config.horizon
+    origins = [panel.periods - steps * back for back in range(config.windows, 0, -1)]
     rows = forecaster.training_rows(panel, config)
     ahead = {origin: forecaster.rows_ahead(panel, origin, config) for origin in origins}
 
@@ -148,7 +148,7 @@ def _score_window(panel: Panel, window: Window, config: InventoryConfig) -> dict
     }
     plain = baselines.forecast(panel, window.origin, config)
     return {
-        "origin": panel.monday(window.origin).isoformat(),
+        "origin": panel.day(window.origin).isoformat(),
         "model": _point_metrics(panel, window.origin, sold, window.mean) | pinball,
         "baselines": {
             name: _point_metrics(panel, window.origin, sold, forecast)
@@ -215,7 +215,7 @@ def gate(scores: dict[str, Any]) -> None:
     own, (name, plain) = scores["model"][HEADLINE], best_baseline(scores)
     hint = (
         "The forecasts in service stay. Look at the windows in the metrics of work/inventory/"
-        "backtest; a longer history (inventory.test_windows, inventory.horizon_weeks lower) or "
+        "backtest; a longer history (inventory.test_windows, inventory.horizon lower) or "
         "more series (inventory.products) help most"
     )
     if own is None or not np.isfinite(plain):

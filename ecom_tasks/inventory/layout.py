@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from ecom_tasks.inventory.forecast import Quantiles
-from ecom_tasks.inventory.series import KEY, Floats, Panel
+from ecom_tasks.inventory.panel import Floats, Panel
+from ecom_tasks.inventory.series import KEY
 
 
 def quantile_column(level: float) -> str:
@@ -22,7 +23,7 @@ def forecast_frame(
 ) -> pl.DataFrame:
     """Return product_id, location_id, week_starts_on, mean and a column per level, units a week."""
     steps = mean.shape[1]
-    mondays = [panel.monday(origin + step) for step in range(steps)]
+    mondays = [panel.day(origin + step) for step in range(steps)]
     index = panel.keys.select(KEY).join(
         pl.DataFrame({"week_starts_on": mondays}), how="cross", maintain_order="left_right"
     )

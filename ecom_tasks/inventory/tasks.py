@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ecom_tasks.artefacts.dataset import Draft
     from ecom_tasks.inventory.evaluate import Backtest
-    from ecom_tasks.inventory.series import Panel
+    from ecom_tasks.inventory.panel import Panel
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +53,11 @@ def build_series(run: Run, features: Ref) -> Ref:
         draft.write_frame("weeks.parquet", weeks)
         draft.metrics.update(
             series=panel.series,
-            weeks=panel.weeks,
-            promotions=sorted(panel.promotions),
+            weeks=panel.periods,
+            promotions=sorted(panel.plans),
             country=country,
         )
-        log.info("%s series of %s weeks", panel.series, panel.weeks)
+        log.info("%s series of %s weeks", panel.series, panel.periods)
 
     return dataset.produce(
         run, "work/inventory/series", build, inputs=[demand, calendar, products], config=config
@@ -101,14 +101,14 @@ def train_forecaster(run: Run, series: Ref) -> Ref:
     def build(draft: Draft) -> None:
         panel = _panel(series)
         models = forecast.fit(panel, config)
-        ahead = forecast.rows_ahead(panel, panel.weeks, config)
-        mean = forecast.predict_mean(models.mean, ahead, config.horizon_weeks)
-        quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon_weeks)
+        ahead = forecast.rows_ahead(panel, panel.periods, config)
+        mean = forecast.predict_mean(models.mean, ahead, config.horizon)
+        quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon)
         models.mean.save_model(draft.folder / "mean.ubj")
         models.quantiles.save_model(draft.folder / "quantiles.ubj")
         draft.write_frame(
             "forecasts.parquet",
-            layout.forecast_frame(panel, panel.weeks, mean, quantiles, config.quantiles),
+            layout.forecast_frame(panel, panel.periods, mean, quantiles, config.quantiles),
         )
 
     return dataset.produce(run, "work/inventory/forecaster", build, inputs=[series], config=config)
@@ -142,7 +142,7 @@ def propose_orders(
         )
         counted = supply.stock_of(panel.keys, stock, run.as_of, config)
         orders = replenish.propose(levels, counted)
-        forecasts = layout.forecast_frame(panel, panel.weeks, mean, quantiles, config.quantiles)
+        forecasts = layout.forecast_frame(panel, panel.periods, mean, quantiles, config.quantiles)
         draft.write_frame("forecasts.parquet", forecasts)
         draft.write_frame("policy.parquet", levels)
         draft.write_frame("orders.parquet", orders)
@@ -186,7 +186,7 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         mean, quantiles = layout.forecast_arrays(
             tables["forecasts"], panel.series, config.quantiles
         )
-        ahead = evaluate.Window(panel.weeks, mean, quantiles)
+        ahead = evaluate.Window(panel.periods, mean, quantiles)
         facts = {
             "as_of": run.as_of,
             "scores": scores,
