@@ -106,8 +106,27 @@ def fit(
 
 def equal(names: Sequence[str]) -> Combination:
     """Return weights for when there is nothing to fit them on."""
-    weights = {segment: dict.fromkeys(names, 1 / len(names)) for segment in SEGMENTS}
+    weights = {segment: {name: 1 / len(names) for name in names} for segment in SEGMENTS}
     return Combination(weights, weights)
+
+
+def among(combination: Combination, names: Sequence[str]) -> Combination:
+    """Restrict a combination to these forecasts, to equal weights if it knows none of them.
+
+    What it gave to forecasts that are not there goes to the others in proportion.
+    """
+
+    def restricted(weights: dict[str, float]) -> dict[str, float]:
+        known = {name: weights.get(name, 0.0) for name in names}
+        total = sum(known.values())
+        if total <= 0:
+            return dict.fromkeys(names, 1 / len(names))
+        return {name: weight / total for name, weight in known.items()}
+
+    return Combination(
+        {segment: restricted(weights) for segment, weights in combination.mean.items()},
+        {segment: restricted(weights) for segment, weights in combination.median.items()},
+    )
 
 
 def apply(weights: Weights, made: Mapping[str, Floats], kinds: npt.NDArray[np.str_]) -> Floats:
@@ -130,13 +149,12 @@ def _stack(
         steps = next(iter(forecasts.values())).shape[1]
         window = slice(origin, origin + steps)
         judged = panel.known()[:, window] & panel.sold_before(origin)[:, None]
-        row, step = np.nonzero(judged)
+        row, _ = np.nonzero(judged)
         square, absolute = _naive_errors(panel, origin)
         value = np.maximum(panel.sales[:, max(0, origin - 4) : origin].sum(axis=1), 0)
         by_value = value / max(float(value.mean()), 1e-9) / square
-        by_error = 1 / absolute[row]
-        if panel.weights is not None:
-            by_error = panel.weights[:, window][judged]
+        weights = panel.weights
+        by_error = 1 / absolute[row] if weights is None else weights[:, window][judged]
         parts.append((
             np.column_stack([each[judged] for each in forecasts.values()]),
             panel.units[:, window][judged],

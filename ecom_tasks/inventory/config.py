@@ -14,6 +14,9 @@ SUPPLY_SETTINGS = (
 )  # fmt: skip
 
 
+METHODS = ("AutoETS", "DynamicOptimizedTheta", "AutoCES", "MSTL", "SES", "TSB", "CrostonSBA")
+
+
 class InventoryConfig(DomainConfig):
     """Settings of demand forecasts and order proposals."""
 
@@ -58,6 +61,14 @@ class InventoryConfig(DomainConfig):
     quantile_rows: int = Field(
         default=40_000, ge=1000, description="rows at most that the quantile model sees"
     )
+    methods: tuple[str, ...] = Field(
+        default=("SES", "TSB", "CrostonSBA"),
+        description="methods of statsforecast that are combined with the global model: "
+        "AutoETS, DynamicOptimizedTheta, AutoCES, MSTL, SES, TSB, CrostonSBA",
+    )
+    weight_shrinkage: float = Field(
+        default=0.1, ge=0, description="how strongly weights of forecasts are drawn to equal ones"
+    )
     seed: int = Field(default=1, ge=0, description="of every random choice")
 
     # Supply terms, used and marked as assumed where the shop has no supply table
@@ -97,6 +108,14 @@ class InventoryConfig(DomainConfig):
         """
         fields = type(self).model_fields
         return self.model_copy(update={name: fields[name].default for name in SUPPLY_SETTINGS})
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - set(METHODS))
+        if unknown:
+            raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(METHODS)}")
+        return names
 
     @property
     def windows(self) -> int:

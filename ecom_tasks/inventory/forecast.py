@@ -110,9 +110,7 @@ def rows_ahead(panel: Panel, origin: int, config: InventoryConfig) -> Rows:
     """Lay out the weeks after `origin`: all series for step 1, then for step 2, ..."""
     steps = range(1, config.horizon + 1)
     everything = np.ones(panel.series, np.bool_)
-    return _rows(
-        panel, [(origin, step) for step in steps], config, [everything] * config.horizon
-    )
+    return _rows(panel, [(origin, step) for step in steps], config, [everything] * config.horizon)
 
 
 def _rows(
@@ -136,7 +134,9 @@ def _rows(
             np.arange(panel.series),
             np.full(panel.series, week + 1),
             bases[:, step - 1],
-            panel.units[:, week] if week < panel.periods else np.full_like(panel.units[:, 0], np.nan),
+            panel.units[:, week]
+            if week < panel.periods
+            else np.full_like(panel.units[:, 0], np.nan),
             _weight(panel, week),
         )
         parts.append(part.where(chosen[number]))
@@ -159,12 +159,19 @@ def _bases(panel: Panel, origin: int, config: InventoryConfig) -> Floats:
     """
     base = np.repeat(level(panel, origin)[:, None], config.horizon, axis=1)
     if _far(panel):
-        return np.maximum(seasonal.expected(panel, origin, config.horizon), _LEAST_BASE * base)
+        expected = seasonal.expected(panel, origin, config.horizon)
+        return np.asarray(np.maximum(expected, _LEAST_BASE * base))
     return base
 
 
 def _far(panel: Panel) -> bool:
     return panel.horizon > FAR and panel.seasons > 1
+
+
+def _counted(panel: Panel, week: int) -> Floats:
+    if week < panel.periods:
+        return panel.units[:, week]
+    return np.full(panel.series, np.nan, np.float32)
 
 
 def _weight(panel: Panel, week: int) -> Floats:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,31 @@ class Panel:
         if self.observed is not None:
             past &= self.observed[:, :origin]
         return np.asarray(past.any(axis=1))
+
+    def last(self, count: int) -> Panel:
+        """Return the panel of the last `count` periods, or itself where it has no more."""
+        drop = self.periods - count
+        if drop <= 0:
+            return self
+
+        def cut(values: npt.NDArray[Any] | None) -> Any:
+            return None if values is None else values[:, drop:]
+
+        return replace(
+            self,
+            first=self.day(drop),
+            units=cut(self.units),
+            sales=cut(self.sales),
+            orders=cut(self.orders),
+            locations=cut(self.locations),
+            price=cut(self.price),
+            discount_depth=cut(self.discount_depth),
+            plans={name: cut(values) for name, values in self.plans.items()},
+            announced=np.maximum(cut(self.announced) - drop, 0),
+            planned_to=None if self.planned_to is None else self.planned_to - drop,
+            observed=cut(self.observed),
+            weights=cut(self.weights),
+        )
 
     def day(self, column: int) -> date:
         """Return the first day of a period."""

@@ -13,11 +13,14 @@ from dateutil.easter import easter
 from ecom_tasks.inventory.features import groups
 from ecom_tasks.inventory.panel import Floats, Panel
 
-ALIGNED, GROWN, SMOOTHED, TWO = (
-    "last season", "last season, grown", "last season, smoothed", "two seasons"
-)  # fmt: skip
+ALIGNED, GROWN, SMOOTHED = "last season", "last season, grown", "last season, smoothed"
 _GROWTH_PERIODS = 13
-_COMPONENTS = 12
+_PERSISTENCE = 0.75
+"""Share of a growth that lasts over a long horizon."""
+_PRIOR = 0.3
+_COMPONENTS = 8
+_OLDER = 0.3
+"""Weight of the season before the last, where there is one."""
 _FEWEST_ALIKE = 8
 _LARGEST_GROWTH = 1.5
 _EASTER_WEEKS = (0, 1)
@@ -29,36 +32,35 @@ def forecast(panel: Panel, origin: int, steps: int) -> dict[str, Floats]:
     Returns
     -------
     Name -> (series, steps), not negative, empty where no whole season and a quarter is known:
-    `last season` (weeks around Easter from around last Easter), the same times how its group has
-    grown over the last quarter, the same after reducing each group of series to its strongest
-    common movements, and the mean of the last two seasons where there are two.
+    `last season` (weeks around Easter from around last Easter), the same grown as the series has
+    over the last quarter, and the same after reducing each group of series to its strongest common
+    movements, leaning on the season before the last where there is one.
     """
     season = panel.season
     if origin < season + _GROWTH_PERIODS or season < _GROWTH_PERIODS:
         return {}
-    past = panel.units[:, :origin]
-    columns = source_columns(panel, origin, steps)
-    growth = _growth(panel, origin)
-    smooth = smoothed(panel, origin)
+    past = panel.units[:, :origin][:, source_columns(panel, origin, steps)]
     found = {
-        ALIGNED: past[:, columns],
-        GROWN: past[:, columns] * growth[:, None],
-        SMOOTHED: smooth[:, columns] * growth[:, None],
+        ALIGNED: past,
+        GROWN: past * _growth(panel, origin)[:, None],
+        SMOOTHED: expected(panel, origin, steps),
     }
-    if columns.min() >= season:
-        before = smooth[:, columns - season] * (growth**2)[:, None]
-        found[TWO] = (found[SMOOTHED] + before) / 2
     return {name: np.asarray(np.maximum(made, 0), np.float32) for name, made in found.items()}
 
 
 def expected(panel: Panel, origin: int, steps: int) -> Floats:
     """Return what the smoothed last season leads to expect, (series, steps).
 
-    Grown where a season and a quarter are known; where the last season is not, its first week.
+    Grown where a season and a quarter are known.
     """
-    made = smoothed(panel, origin)[:, source_columns(panel, origin, steps)]
+    smooth, columns = smoothed(panel, origin), source_columns(panel, origin, steps)
+    made = smooth[:, columns]
     if origin >= panel.season + _GROWTH_PERIODS:
-        made = made * _growth(panel, origin)[:, None]
+        growth = _growth(panel, origin)[:, None]
+        if columns.min() >= panel.season:
+            before = smooth[:, columns - panel.season] * growth
+            made = (1 - _OLDER) * made + _OLDER * before
+        made = made * growth
     return np.asarray(np.maximum(made, 0), np.float32)
 
 
@@ -88,7 +90,7 @@ def _at_easter(panel: Panel, week: int, column: int) -> int:
 
 def _weeks_before_easter(panel: Panel, column: int) -> int:
     day = panel.day(column)
-    return (easter(day.year) - day).days // 7
+    return int((easter(day.year) - day).days // 7)
 
 
 def _growth(panel: Panel, origin: int) -> Floats:
@@ -100,14 +102,14 @@ def _growth(panel: Panel, origin: int) -> Floats:
     before = panel.units[:, origin - panel.season - _GROWTH_PERIODS : origin - panel.season]
     ago = before.sum(axis=1)
     overall = recent.sum() / ago.sum() if ago.sum() > 0 else 1.0
-    own = (recent + ago.mean() * overall) / np.maximum(ago + ago.mean(), 1e-6)
-    # Half of a growth persists: over a horizon as long as a season it fades.
-    half = 1 + (own - 1) / 2
-    return np.asarray(np.clip(half, 1 / _LARGEST_GROWTH, _LARGEST_GROWTH), np.float32)
+    prior = _PRIOR * ago.mean()
+    own = (recent + prior * overall) / np.maximum(ago + prior, 1e-6)
+    lasting = 1 + (own - 1) * _PERSISTENCE
+    return np.asarray(np.clip(lasting, 1 / _LARGEST_GROWTH, _LARGEST_GROWTH), np.float32)
 
 
 def smoothed(panel: Panel, origin: int) -> Floats:
-    """Keep the twelve strongest common movements of each group of like series, (series, origin).
+    """Keep the eight strongest common movements of each group of like series, (series, origin).
 
     A low-rank matrix of series x periods: what one series does alone is mostly noise (the method
     of the winner of Kaggle's Walmart Recruiting, 2014). Groups of fewer than eight stay as they

@@ -9,7 +9,7 @@ import polars as pl
 
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.panel import Floats, Panel
+from ecom_tasks.inventory.panel import Booleans, Floats, Panel
 
 ALL_LOCATIONS = "all"
 KEY = ["product_id", "location_id"]
@@ -143,9 +143,8 @@ def _dense(
             if isinstance(most, float) and most > 0:
                 places = _scatter(promoted, f"{name}_locations", (keys.height, ahead), empty=0)
                 plans[name] = places / np.float32(most)
-    return Panel(
-        keys, first, **measures, plans=plans, announced=announced, season=config.season
-    )
+    observed = np.ones((keys.height, weeks), np.bool_)
+    return _panel(keys, first, measures, plans, announced, observed, config.season)
 
 
 def _scatter(cells: pl.DataFrame, name: str, shape: tuple[int, int], empty: float) -> Floats:
@@ -165,6 +164,8 @@ def to_frames(panel: Panel) -> tuple[pl.DataFrame, pl.DataFrame]:
         columns[name] = pl.Series(matrix.ravel()).fill_nan(None)
     for name, matrix in panel.plans.items():
         columns[name] = pl.Series(matrix.ravel())
+    counted = np.pad(panel.known().astype(np.float32), ((0, 0), (0, ahead)))
+    columns["observed"] = pl.Series(counted.ravel())
     columns["announced"] = pl.Series(panel.announced.ravel())
     mondays = [panel.day(column) for column in range(panel.periods + ahead)]
     index = pl.select(row=pl.int_range(panel.series, dtype=pl.Int32)).join(
@@ -173,7 +174,7 @@ def to_frames(panel: Panel) -> tuple[pl.DataFrame, pl.DataFrame]:
     return panel.keys, index.hstack(pl.DataFrame(columns))
 
 
-def from_frames(keys: pl.DataFrame, cells: pl.DataFrame) -> Panel:
+def from_frames(keys: pl.DataFrame, cells: pl.DataFrame, season: int = 52) -> Panel:
     """Rebuild the panel that `to_frames` wrote."""
     cells = cells.sort("row", "week_starts_on")
 
@@ -186,4 +187,30 @@ def from_frames(keys: pl.DataFrame, cells: pl.DataFrame) -> Panel:
     first = cells["week_starts_on"].to_list()[0]
     measures = {name: matrix(name)[:, :weeks] for name in MEASURES}
     plans = {name: matrix(name) for name in MECHANICS if name in cells.columns}
-    return Panel(keys, first, **measures, plans=plans, announced=matrix("announced"))
+    observed = matrix("observed")[:, :weeks] > 0
+    return _panel(keys, first, measures, plans, matrix("announced"), observed, season)
+
+
+def _panel(  # noqa: PLR0913
+    keys: pl.DataFrame,
+    first: date,
+    measures: dict[str, Floats],
+    plans: dict[str, Floats],
+    announced: Floats,
+    observed: Booleans,
+    season: int,
+) -> Panel:
+    return Panel(
+        keys,
+        first,
+        measures["units"],
+        measures["sales"],
+        measures["orders"],
+        measures["locations"],
+        measures["price"],
+        measures["discount_depth"],
+        plans=plans,
+        announced=announced,
+        observed=observed,
+        season=season,
+    )

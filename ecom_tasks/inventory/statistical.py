@@ -6,6 +6,7 @@ Each takes what is known at an origin, from the first observed period of the ser
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -67,6 +68,8 @@ def fit(
     chosen = [name for name in names if name != MSTL or _LONGEST_SEASON < season <= origin // 2]
     if not chosen:
         return {}
+    # Compiling its loops takes longer than running them: keep them for the next process.
+    os.environ.setdefault("NIXTLA_NUMBA_CACHE", "1")
     from statsforecast import StatsForecast
     from statsforecast.models import Naive
 

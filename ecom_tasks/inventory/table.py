@@ -48,13 +48,14 @@ class Setting:
     frequency : of dates; with whole numbers it says what repeats by nature.
     season : of the naive forecast and of the scale of MASE.
     horizon : periods forecast.
-    gaps : a period without a row between two rows of its series: `unknown`, or `zero` demand.
+    gaps : a period without a row after the first row of its series: `unknown`, `zero` demand, or
+        `auto`: zero where the table looks like a list of sales, in which no target is zero.
     """
 
     frequency: Frequency
     season: int
     horizon: int
-    gaps: str = "unknown"
+    gaps: str = "auto"
 
 
 def read(table: pl.DataFrame, columns: Columns, setting: Setting) -> Panel:
@@ -89,7 +90,8 @@ def read(table: pl.DataFrame, columns: Columns, setting: Setting) -> Panel:
     row, column = rows["row"].to_numpy(), place.to_numpy()
     units = _spread(rows["target"], row, column, shape)
     observed = np.isfinite(units)
-    if setting.gaps == "zero":
+    if setting.gaps == "zero" or (setting.gaps == "auto" and _lists_sales(units, observed)):
+        log.info("Periods without a row count as zero demand")
         observed = _from_first_on(observed)
         units = np.where(observed & np.isnan(units), np.float32(0), units)
     weights = _spread(rows["weights"], row, column, shape) if columns.weights else None
@@ -183,7 +185,7 @@ def _places(rows: pl.DataFrame, setting: Setting) -> tuple[date, pl.Series]:
         last = rows.select(pl.col("time").max().over("row"))["time"]
         back = last - time
         # No calendar: any Monday will do, from which every frequency counts.
-        return date(2001, 1, 1), back.max() - back  # type: ignore[operator]
+        return date(2001, 1, 1), (back - back.max()).abs()
     first = time.min()
     assert isinstance(first, date)
     if setting.frequency == "M":
@@ -197,6 +199,14 @@ def _spread(values: pl.Series, row: Floats, column: Floats, shape: tuple[int, in
     matrix = np.full(shape, np.nan, np.float32)
     matrix[row, column] = values.to_numpy()
     return matrix
+
+
+def _lists_sales(units: Floats, observed: Booleans) -> bool:
+    """Tell whether zeros were left out: none is there, all are counts, and periods are missing."""
+    values = units[observed]
+    missing = _from_first_on(observed).sum() - observed.sum()
+    counts = bool((values != 0).all() and (values == np.round(values)).all())
+    return counts and missing > 0
 
 
 def _from_first_on(observed: Booleans) -> Booleans:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.inventory.ensemble import Members
     from ecom_tasks.inventory.evaluate import Backtest
     from ecom_tasks.inventory.panel import Panel
 
@@ -75,7 +76,6 @@ def backtest(run: Run, series: Ref) -> Ref:
         panel = _panel(series)
         judged = evaluate.backtest(panel, config)
         for window in judged.tests:
-            assert window.mean is not None
             frame = layout.forecast_frame(
                 panel, window.origin, window.mean, window.quantiles, config.quantiles
             )
@@ -92,14 +92,16 @@ def backtest(run: Run, series: Ref) -> Ref:
 
 
 def train_forecaster(run: Run, series: Ref) -> Ref:
-    """Train on every week known and forecast the weeks ahead (not yet calibrated)."""
+    """Train on every week known and forecast the weeks ahead (not combined or calibrated yet)."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import forecast, layout
+    from ecom_tasks.inventory import ensemble, forecast, layout
 
     config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
         panel = _panel(series)
+        others = ensemble.others(panel, panel.periods, config)
+        draft.write_frame("others.parquet", layout.centres_frame(panel, panel.periods, others))
         models = forecast.fit(panel, config)
         ahead = forecast.rows_ahead(panel, panel.periods, config)
         mean = forecast.predict_mean(models.mean, ahead, config.horizon)
@@ -117,9 +119,9 @@ def train_forecaster(run: Run, series: Ref) -> Ref:
 def propose_orders(
     run: Run, features: Ref, series: Ref, backtest: Ref, forecaster: Ref
 ) -> Ref:  # fmt: skip
-    """Calibrate the forecasts and derive stock levels and order proposals from them."""
+    """Combine and calibrate the forecasts; derive stock levels and order proposals from them."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import calibrate, layout, replenish, service, supply
+    from ecom_tasks.inventory import ensemble, layout, replenish, service, supply
 
     config = _config(run, series)
     lake = [
@@ -134,9 +136,10 @@ def propose_orders(
         assert products is not None
         priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
         agreed = supply.supply_terms(priced, terms, products, config)
-        raw = dataset.scan(forecaster, "forecasts.parquet").collect()
-        mean, quantiles = layout.forecast_arrays(raw, panel.series, config.quantiles)
-        quantiles = calibrate.apply(quantiles, judged.calibration.shift, config.quantiles)
+        combined = ensemble.combined(
+            panel, _members(panel, forecaster, config), judged.learnt, config
+        )
+        mean, quantiles = combined.mean, combined.quantiles
         levels = replenish.policy(
             mean, quantiles, agreed, judged.calibration.error_correlation, config
         )
@@ -260,12 +263,27 @@ def _panel(series: Ref) -> Panel:
     return from_frames(keys, weeks)
 
 
+def _members(panel: Panel, forecaster: Ref, config: InventoryConfig) -> Members:
+    """Read the forecasts of the weeks ahead back."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory import ensemble, layout
+
+    raw, others = (
+        dataset.scan(forecaster, f"{name}.parquet").collect() for name in ("forecasts", "others")
+    )
+    mean, quantiles = layout.forecast_arrays(raw, panel.series, config.quantiles)
+    centres = layout.centres_arrays(others, panel.series)
+    centres |= ensemble.centres_of(mean, quantiles, config)
+    return ensemble.Members(panel.periods, centres, quantiles)
+
+
 def _calibrations(judged: Backtest) -> dict[str, Any]:
     from dataclasses import asdict
 
     each = {str(window.origin): window.calibration for window in judged.tests}
     return {
         "release": asdict(judged.calibration),
+        "weights": asdict(judged.learnt.combination),
         "tests": {origin: asdict(found) for origin, found in each.items() if found},
     }
 
@@ -275,6 +293,8 @@ def _backtest(series: Ref, backtest: Ref, config: InventoryConfig) -> Backtest:
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.inventory import layout
     from ecom_tasks.inventory.calibrate import Calibration
+    from ecom_tasks.inventory.combine import Combination
+    from ecom_tasks.inventory.ensemble import Learnt
     from ecom_tasks.inventory.evaluate import Backtest, Window
 
     found = dataset.read_json(backtest, "calibration.json")
@@ -285,4 +305,4 @@ def _backtest(series: Ref, backtest: Ref, config: InventoryConfig) -> Backtest:
         mean, quantiles = layout.forecast_arrays(frame, count, config.quantiles)
         learnt = Calibration(**found["tests"][str(origin)])
         tests.append(Window(origin, mean, quantiles, learnt))
-    return Backtest(tests, Calibration(**found["release"]))
+    return Backtest(tests, Learnt(Combination(**found["weights"]), Calibration(**found["release"])))
