@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from ecom_tasks.inventory import statistical
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.series import Floats, Panel
+from ecom_tasks.inventory.panel import Floats, Panel
 
-AVERAGE_WEEKS = 8
+AVERAGE_WEEKS = statistical.AVERAGE_PERIODS
 
 
 def forecast(panel: Panel, origin: int, config: InventoryConfig) -> dict[str, Floats]:
@@ -15,19 +14,8 @@ def forecast(panel: Panel, origin: int, config: InventoryConfig) -> dict[str, Fl
 
     Returns
     -------
-    Name -> (series, steps), units. `seasonal naive` only where the panel reaches a whole season
-    and a horizon back; in a season with fewer weeks than the horizon it is repeated.
+    Name -> (series, steps), units; see `statistical.plain`.
     """
-    steps = config.horizon_weeks
-    past = panel.units[:, :origin]
-    found = {
-        "naive": np.repeat(past[:, -1:], steps, axis=1),
-        f"moving average of {AVERAGE_WEEKS} weeks": np.repeat(
-            past[:, -AVERAGE_WEEKS:].mean(axis=1, keepdims=True), steps, axis=1
-        ),
-    }
-    season = config.season_weeks
-    if origin >= season:
-        last_season = past[:, origin - season :]
-        found["seasonal naive"] = last_season[:, np.arange(steps) % season]
-    return found
+    plain = statistical.plain(panel, origin, config.horizon, config.season)
+    plain[f"moving average of {AVERAGE_WEEKS} weeks"] = plain.pop(statistical.AVERAGE)
+    return plain

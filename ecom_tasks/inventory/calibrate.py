@@ -47,7 +47,7 @@ def shifts(actual: Array, quantiles: Quantiles, levels: Sequence[float]) -> Arra
 
     Parameters
     ----------
-    actual : (series, steps), units
+    actual : (series, steps), units; NaN where there was no count
     quantiles : (series, steps, levels), units, forecast without sight of `actual`
     levels : ascending, with 0.1 and 0.9
 
@@ -56,11 +56,12 @@ def shifts(actual: Array, quantiles: Quantiles, levels: Sequence[float]) -> Arra
     (levels,); zeros where there is no series. If new windows are exchangeable with these,
     P(actual <= moved quantile) is at least the level above one half, and at most it below.
     """
-    count = actual.size
+    counted = np.isfinite(actual)
+    count = int(counted.sum())
     if count == 0:
         return np.zeros(len(levels))
     scores = (actual[..., None] - quantiles) / _spread(quantiles, levels)[..., None]
-    scores = np.sort(scores.reshape(count, -1), axis=0)
+    scores = np.sort(scores[counted], axis=0)
     found = []
     for column, level in enumerate(levels):
         rank = np.ceil if level >= 0.5 else np.floor
@@ -91,6 +92,8 @@ def error_correlation(actual: Array, quantiles: Quantiles, levels: Sequence[floa
     """
     from scipy.stats import norm
 
+    whole = np.isfinite(actual).all(axis=1)
+    actual, quantiles = actual[whole], quantiles[whole]
     steps = actual.shape[1]
     if steps == 1 or actual.size == 0:
         return 0.0

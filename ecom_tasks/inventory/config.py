@@ -14,6 +14,9 @@ SUPPLY_SETTINGS = (
 )  # fmt: skip
 
 
+METHODS = ("AutoETS", "DynamicOptimizedTheta", "AutoCES", "MSTL", "SES", "TSB", "CrostonSBA")
+
+
 class InventoryConfig(DomainConfig):
     """Settings of demand forecasts and order proposals."""
 
@@ -35,17 +38,17 @@ class InventoryConfig(DomainConfig):
     )
 
     # Forecast and its judgement
-    horizon_weeks: int = Field(default=4, ge=1, le=26, description="weeks forecast at once")
+    horizon: int = Field(default=4, ge=1, le=400, description="periods (weeks) forecast at once")
     test_windows: int = Field(
-        default=2, ge=1, description="last windows of horizon_weeks that judge the model"
+        default=2, ge=1, description="last windows of a horizon each that judge the model"
     )
     calibration_windows: int = Field(
         default=2, ge=1, description="windows before an origin that calibrate its quantiles"
     )
-    history_weeks: int = Field(
+    history: int = Field(
         default=8, ge=8, description="weeks that a forecast must be able to look back upon"
     )
-    season_weeks: int = Field(
+    season: int = Field(
         default=52, ge=1, description="weeks of a season; for the seasonal naive baseline"
     )
     quantiles: tuple[float, ...] = Field(
@@ -57,6 +60,14 @@ class InventoryConfig(DomainConfig):
     )
     quantile_rows: int = Field(
         default=40_000, ge=1000, description="rows at most that the quantile model sees"
+    )
+    methods: tuple[str, ...] = Field(
+        default=("SES", "TSB", "CrostonSBA"),
+        description="methods of statsforecast that are combined with the global model: "
+        "AutoETS, DynamicOptimizedTheta, AutoCES, MSTL, SES, TSB, CrostonSBA",
+    )
+    weight_shrinkage: float = Field(
+        default=0.1, ge=0, description="how strongly weights of forecasts are drawn to equal ones"
     )
     seed: int = Field(default=1, ge=0, description="of every random choice")
 
@@ -98,6 +109,14 @@ class InventoryConfig(DomainConfig):
         fields = type(self).model_fields
         return self.model_copy(update={name: fields[name].default for name in SUPPLY_SETTINGS})
 
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - set(METHODS))
+        if unknown:
+            raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(METHODS)}")
+        return names
+
     @property
     def windows(self) -> int:
         """Windows that are forecast from earlier data: test and calibration."""
@@ -106,4 +125,4 @@ class InventoryConfig(DomainConfig):
     @property
     def weeks_needed(self) -> int:
         """Weeks of sales without which nothing can be trained, calibrated and tested."""
-        return self.windows * self.horizon_weeks + self.history_weeks + self.horizon_weeks
+        return self.windows * self.horizon + self.history + self.horizon

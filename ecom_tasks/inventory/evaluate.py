@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ecom_tasks import compute
 from ecom_tasks.errors import ModelRejectedError
-from ecom_tasks.inventory import baselines, calibrate
+from ecom_tasks.inventory import baselines, ensemble
 from ecom_tasks.inventory import forecast as forecaster
 from ecom_tasks.inventory.calibrate import Calibration
 from ecom_tasks.inventory.config import InventoryConfig
+from ecom_tasks.inventory.ensemble import Learnt
 from ecom_tasks.inventory.forecast import Quantiles
-from ecom_tasks.inventory.series import Floats, Panel
-from ecom_tasks.logs import track
+from ecom_tasks.inventory.panel import Floats, Panel
 from ecom_tasks.metrics import forecast as metrics
 
 INTERVALS = ((0.1, 0.9), (0.05, 0.95), (0.01, 0.99))
@@ -27,19 +25,18 @@ HEADLINE = "wrmsse"
 
 @dataclass(frozen=True)
 class Window:
-    """One held-out window.
+    """One held-out window, or the weeks of the release.
 
     Attributes
     ----------
     origin : weeks known.
-    mean : (series, steps), expected units; None in a window that only calibrates.
-    quantiles : (series, steps, levels), units; calibrated in a test window, else as the model
-        gave them.
-    calibration : from the windows before it; None in a window that only calibrates.
+    mean : (series, steps), expected units.
+    quantiles : (series, steps, levels), units, calibrated.
+    calibration : from the windows before it; None for the weeks of the release.
     """
 
     origin: int
-    mean: Floats | None
+    mean: Floats
     quantiles: Quantiles
     calibration: Calibration | None = None
 
@@ -49,12 +46,17 @@ class Backtest:
     """Test windows, oldest first, and what the last windows teach the forecast of the release."""
 
     tests: list[Window]
-    calibration: Calibration
+    learnt: Learnt
+
+    @property
+    def calibration(self) -> Calibration:
+        assert self.learnt.calibration is not None
+        return self.learnt.calibration
 
 
 def actual(panel: Panel, origin: int, config: InventoryConfig) -> Floats:
     """Return what sold in the window after `origin`, (series, steps)."""
-    return panel.units[:, origin : origin + config.horizon_weeks]
+    return panel.units[:, origin : origin + config.horizon]
 
 
 def backtest(panel: Panel, config: InventoryConfig) -> Backtest:
@@ -62,57 +64,16 @@ def backtest(panel: Panel, config: InventoryConfig) -> Backtest:
 
     Nothing of a window is seen by the model that forecasts it, nor by its calibration.
     """
-    raw = _forecast_windows(panel, config)
-    before = config.calibration_windows
-    tests = []
-    for number in range(before, len(raw)):
-        found = _learn(panel, raw[number - before : number], config)
-        quantiles = calibrate.apply(raw[number].quantiles, found.shift, config.quantiles)
-        tests.append(replace(raw[number], quantiles=quantiles, calibration=found))
-    return Backtest(tests, _learn(panel, raw[len(raw) - before :], config))
-
-
-def _learn(panel: Panel, windows: Sequence[Window], config: InventoryConfig) -> Calibration:
-    # A series that had not sold yet is among the chosen only for what it sold later: its window
-    # says nothing about the error of forecasts.
-    sold = [panel.sold_before(each.origin) for each in windows]
-    return calibrate.learn(
-        np.concatenate([
-            actual(panel, each.origin, config)[known]
-            for each, known in zip(windows, sold, strict=True)
-        ]),
-        np.concatenate([each.quantiles[known] for each, known in zip(windows, sold, strict=True)]),
-        config.quantiles,
-    )
-
-
-def _forecast_windows(panel: Panel, config: InventoryConfig) -> list[Window]:
-    """Fit and forecast at every origin, oldest first; fits run side by side."""
-    steps = config.horizon_weeks
-    origins = [panel.weeks - steps * back for back in range(config.windows, 0, -1)]
+    steps, before = config.horizon, config.calibration_windows
+    origins = [panel.periods - steps * back for back in range(config.windows, 0, -1)]
     rows = forecaster.training_rows(panel, config)
-    ahead = {origin: forecaster.rows_ahead(panel, origin, config) for origin in origins}
-
-    def mean(origin: int) -> Any:
-        model = forecaster.fit_mean(panel, rows, origin, config)
-        return forecaster.predict_mean(model, ahead[origin], steps)
-
-    def quantiles(origin: int) -> Any:
-        model = forecaster.fit_quantiles(panel, rows, origin, config)
-        return forecaster.predict_quantiles(model, ahead[origin], steps)
-
-    tests = origins[config.calibration_windows :]
-    jobs: list[tuple[Callable[[int], Any], int]] = [(mean, origin) for origin in tests]
-    jobs += [(quantiles, origin) for origin in origins]
-    with ThreadPoolExecutor(compute.workers()) as pool:
-        done = pool.map(lambda job: job[0](job[1]), jobs)
-        made = list(track(done, "backtest of inventory forecasts", total=len(jobs)))
-    means: dict[int, Floats] = dict(zip(tests, made[: len(tests)], strict=True))
-    spreads = made[len(tests) :]
-    return [
-        Window(origin, means.get(origin), spread)
-        for origin, spread in zip(origins, spreads, strict=True)
-    ]
+    made = ensemble.members(panel, rows, origins, config)
+    tests = []
+    for number in range(before, len(made)):
+        learnt = ensemble.learn(panel, made[number - before : number], config)
+        found = ensemble.combined(panel, made[number], learnt, config)
+        tests.append(Window(found.origin, found.mean, found.quantiles, learnt.calibration))
+    return Backtest(tests, ensemble.learn(panel, made[len(made) - before :], config))
 
 
 def score(panel: Panel, tests: Sequence[Window], config: InventoryConfig) -> dict[str, Any]:
@@ -139,8 +100,10 @@ def score(panel: Panel, tests: Sequence[Window], config: InventoryConfig) -> dic
 
 
 def _score_window(panel: Panel, window: Window, config: InventoryConfig) -> dict[str, Any]:
-    assert window.mean is not None
-    sold = actual(panel, window.origin, config).astype(np.float64)
+    sold = np.where(
+        panel.known()[:, window.origin : window.origin + config.horizon],
+        actual(panel, window.origin, config), np.nan,
+    ).astype(np.float64)  # fmt: skip
     level = {each: window.quantiles[..., number] for number, each in enumerate(config.quantiles)}
     pinball = {
         f"pinball_{each:g}": metrics.pinball_loss(sold, forecast, each)
@@ -148,7 +111,7 @@ def _score_window(panel: Panel, window: Window, config: InventoryConfig) -> dict
     }
     plain = baselines.forecast(panel, window.origin, config)
     return {
-        "origin": panel.monday(window.origin).isoformat(),
+        "origin": panel.day(window.origin).isoformat(),
         "model": _point_metrics(panel, window.origin, sold, window.mean) | pinball,
         "baselines": {
             name: _point_metrics(panel, window.origin, sold, forecast)
@@ -215,7 +178,7 @@ def gate(scores: dict[str, Any]) -> None:
     own, (name, plain) = scores["model"][HEADLINE], best_baseline(scores)
     hint = (
         "The forecasts in service stay. Look at the windows in the metrics of work/inventory/"
-        "backtest; a longer history (inventory.test_windows, inventory.horizon_weeks lower) or "
+        "backtest; a longer history (inventory.test_windows, inventory.horizon lower) or "
         "more series (inventory.products) help most"
     )
     if own is None or not np.isfinite(plain):

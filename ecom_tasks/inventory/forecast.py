@@ -15,15 +15,18 @@ import numpy.typing as npt
 import xgboost as xgb
 
 from ecom_tasks import compute
+from ecom_tasks.inventory import seasonal
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.features import history, level, week_ahead
-from ecom_tasks.inventory.series import Floats, Panel
+from ecom_tasks.inventory.features import FAR, history, level, week_ahead
+from ecom_tasks.inventory.panel import Floats, Panel
 from ecom_tasks.metrics.forecast import seasonal_scale
 
 Quantiles = npt.NDArray[np.float32]
 """(series, steps, levels), units."""
 Integers = npt.NDArray[np.intp]
 _SCALE_FLOOR = 0.01
+_LEAST_SHARE = 0.25
+_LEAST_BASE = np.float32(0.1)
 # One thread each: fits run side by side, which beats many threads on one small fit.
 _COMMON = {"nthread": 1, "tree_method": "hist", "subsample": 0.6, "colsample_bytree": 0.3}
 MEAN = {
@@ -50,6 +53,7 @@ class Rows:
     weeks_known : (rows,), least number of known weeks at which the target is known.
     level : (rows,), units by which the target is divided.
     target : (rows,), units; NaN where not yet known.
+    weight : (rows,), by which absolute errors count.
     """
 
     names: list[str]
@@ -58,6 +62,7 @@ class Rows:
     weeks_known: Integers
     level: Floats
     target: Floats
+    weight: Floats
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         return Rows(
@@ -67,6 +72,7 @@ class Rows:
             self.weeks_known[chosen],
             self.level[chosen],
             self.target[chosen],
+            self.weight[chosen],
         )
 
 
@@ -74,28 +80,37 @@ def training_rows(panel: Panel, config: InventoryConfig) -> Rows:
     """Lay out every pair of an origin and a step whose week is known, sampled to the limit.
 
     Rows begin with a series's first sale: before it, that it was chosen tells that it will sell.
+    Where the horizon is long and several seasons are known, only weeks count that can be compared
+    with a season before, as those ahead will be. Weeks without a count teach nothing.
     """
     pairs = [
         (origin, step)
-        for origin in range(config.history_weeks, panel.weeks)
-        for step in range(1, config.horizon_weeks + 1)
-        if origin + step <= panel.weeks
+        for origin in range(config.history, panel.periods)
+        for step in range(1, config.horizon + 1)
+        if (panel.season if _far(panel) else 0) < origin + step <= panel.periods
     ]
-    share = min(1.0, config.training_rows / (len(pairs) * panel.series))
     random = np.random.default_rng(config.seed)
+    share = config.training_rows / (len(pairs) * panel.series)
+    if share < _LEAST_SHARE:
+        # Features are made for whole columns: rather fewer columns than few rows of each.
+        kept = random.random(len(pairs)) < share / _LEAST_SHARE
+        pairs = [pair for pair, keep in zip(pairs, kept.tolist(), strict=True) if keep]
+        share = _LEAST_SHARE
+    counted = panel.known()
     sampled = [
-        panel.sold_before(origin) & (random.random(panel.series) < share) for origin, _ in pairs
+        panel.sold_before(origin)
+        & counted[:, origin + step - 1]
+        & (random.random(panel.series) < share)
+        for origin, step in pairs
     ]
     return _rows(panel, pairs, config, sampled)
 
 
 def rows_ahead(panel: Panel, origin: int, config: InventoryConfig) -> Rows:
     """Lay out the weeks after `origin`: all series for step 1, then for step 2, ..."""
-    steps = range(1, config.horizon_weeks + 1)
+    steps = range(1, config.horizon + 1)
     everything = np.ones(panel.series, np.bool_)
-    return _rows(
-        panel, [(origin, step) for step in steps], config, [everything] * config.horizon_weeks
-    )
+    return _rows(panel, [(origin, step) for step in steps], config, [everything] * config.horizon)
 
 
 def _rows(
@@ -110,6 +125,7 @@ def _rows(
     for number, (origin, step) in enumerate(pairs):
         if number == 0 or pairs[number - 1][0] != origin:
             past = history(panel, origin)
+            bases = _bases(panel, origin, config)
         features = past | week_ahead(panel, origin, step, config.country)
         week = origin + step - 1
         part = Rows(
@@ -117,8 +133,11 @@ def _rows(
             np.column_stack(list(features.values())),
             np.arange(panel.series),
             np.full(panel.series, week + 1),
-            level(panel, origin),
-            panel.units[:, week] if week < panel.weeks else np.full_like(panel.units[:, 0], np.nan),
+            bases[:, step - 1],
+            panel.units[:, week]
+            if week < panel.periods
+            else np.full_like(panel.units[:, 0], np.nan),
+            _weight(panel, week),
         )
         parts.append(part.where(chosen[number]))
     return Rows(
@@ -128,7 +147,37 @@ def _rows(
         np.concatenate([part.weeks_known for part in parts]),
         np.concatenate([part.level for part in parts]),
         np.concatenate([part.target for part in parts]),
+        np.concatenate([part.weight for part in parts]),
     )
+
+
+def _bases(panel: Panel, origin: int, config: InventoryConfig) -> Floats:
+    """Return the units by which each step's target is divided, (series, steps).
+
+    The series's level; at a long horizon what the last season leads to expect, so that the model
+    learns by how much a week differs from that of the last season.
+    """
+    base = np.repeat(level(panel, origin)[:, None], config.horizon, axis=1)
+    if _far(panel):
+        expected = seasonal.expected(panel, origin, config.horizon)
+        return np.asarray(np.maximum(expected, _LEAST_BASE * base))
+    return base
+
+
+def _far(panel: Panel) -> bool:
+    return panel.horizon > FAR and panel.seasons > 1
+
+
+def _counted(panel: Panel, week: int) -> Floats:
+    if week < panel.periods:
+        return panel.units[:, week]
+    return np.full(panel.series, np.nan, np.float32)
+
+
+def _weight(panel: Panel, week: int) -> Floats:
+    if panel.weights is None or week >= panel.periods:
+        return np.ones(panel.series, np.float32)
+    return panel.weights[:, week]
 
 
 def fit_mean(panel: Panel, rows: Rows, origin: int, config: InventoryConfig) -> xgb.Booster:
@@ -143,7 +192,11 @@ def fit_mean(panel: Panel, rows: Rows, origin: int, config: InventoryConfig) -> 
 
 
 def fit_quantiles(panel: Panel, rows: Rows, origin: int, config: InventoryConfig) -> xgb.Booster:
-    """Fit all quantile levels, as multiples of the level, on a sample of what is known."""
+    """Fit all quantile levels, as multiples of the level, on a sample of what is known.
+
+    Absolute errors are counted in units of each series's naive error; where the panel has weights,
+    in plain units times the weight, as WMAE does.
+    """
     known = rows.where(rows.weeks_known <= origin)
     random = np.random.default_rng(config.seed)
     if len(known.level) > config.quantile_rows:
@@ -152,6 +205,8 @@ def fit_quantiles(panel: Panel, rows: Rows, origin: int, config: InventoryConfig
         )
     scale = np.nan_to_num(seasonal_scale(panel.units[:, :origin]))[known.series]
     weight = np.sqrt(known.level**2 / np.maximum(scale, _SCALE_FLOOR * known.level**2))
+    if panel.weights is not None:
+        weight = np.maximum(known.level * known.weight, 1e-6)
     parameters = QUANTILE | {"quantile_alpha": list(config.quantiles)}
     return _train(parameters, QUANTILE_ROUNDS, known, weight / weight.mean(), config)
 
@@ -186,8 +241,8 @@ def fit(panel: Panel, config: InventoryConfig) -> Models:
     """Fit both heads on every week known, side by side."""
     rows = training_rows(panel, config)
     with ThreadPoolExecutor(compute.workers()) as pool:
-        mean = pool.submit(fit_mean, panel, rows, panel.weeks, config)
-        quantiles = pool.submit(fit_quantiles, panel, rows, panel.weeks, config)
+        mean = pool.submit(fit_mean, panel, rows, panel.periods, config)
+        quantiles = pool.submit(fit_quantiles, panel, rows, panel.periods, config)
         return Models(mean.result(), quantiles.result())
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from ecom_tasks.inventory.forecast import Quantiles
-from ecom_tasks.inventory.series import KEY, Floats, Panel
+from ecom_tasks.inventory.panel import Floats, Panel
+from ecom_tasks.inventory.series import KEY
 
 
 def quantile_column(level: float) -> str:
@@ -22,7 +23,7 @@ def forecast_frame(
 ) -> pl.DataFrame:
     """Return product_id, location_id, week_starts_on, mean and a column per level, units a week."""
     steps = mean.shape[1]
-    mondays = [panel.monday(origin + step) for step in range(steps)]
+    mondays = [panel.day(origin + step) for step in range(steps)]
     index = panel.keys.select(KEY).join(
         pl.DataFrame({"week_starts_on": mondays}), how="cross", maintain_order="left_right"
     )
@@ -31,6 +32,24 @@ def forecast_frame(
         for number, level in enumerate(levels)
     }
     return index.with_columns(pl.Series(name, values) for name, values in columns.items())
+
+
+def centres_frame(panel: Panel, origin: int, centres: Mapping[str, Floats]) -> pl.DataFrame:
+    """Return a row per series and week with a column per forecast."""
+    steps = next(iter(centres.values())).shape[1]
+    mondays = [panel.day(origin + step) for step in range(steps)]
+    index = panel.keys.select(KEY).join(
+        pl.DataFrame({"week_starts_on": mondays}), how="cross", maintain_order="left_right"
+    )
+    return index.with_columns(pl.Series(name, made.ravel()) for name, made in centres.items())
+
+
+def centres_arrays(frame: pl.DataFrame, series: int) -> dict[str, Floats]:
+    """Return the forecasts of a `centres_frame`, name -> (series, steps)."""
+    names = [name for name in frame.columns if name not in {*KEY, "week_starts_on"}]
+    return {
+        name: np.asarray(frame[name].to_numpy().reshape(series, -1), np.float32) for name in names
+    }
 
 
 def forecast_arrays(

@@ -18,7 +18,7 @@ from scipy.stats import gamma, norm, qmc
 
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.forecast import Quantiles
-from ecom_tasks.inventory.series import Floats
+from ecom_tasks.inventory.panel import Floats
 from ecom_tasks.metrics.forecast import Array
 
 DAYS = 7

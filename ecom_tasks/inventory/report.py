@@ -15,7 +15,8 @@ from ecom_tasks import reports
 from ecom_tasks.inventory.calibrate import Array
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.evaluate import HEADLINE, Window, actual, best_baseline
-from ecom_tasks.inventory.series import ALL_LOCATIONS, Panel
+from ecom_tasks.inventory.panel import Panel
+from ecom_tasks.inventory.series import ALL_LOCATIONS
 from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
 
 _FANS = 6
@@ -117,9 +118,9 @@ def _fans(
     figure = Figure(figsize=(9, 7), layout="constrained")
     for number, row in enumerate(chosen.tolist()):
         axes = figure.add_subplot(3, 2, number + 1)
-        start = max(0, panel.weeks - _HISTORY_WEEKS)
+        start = max(0, panel.periods - _HISTORY_WEEKS)
         axes.plot(
-            _mondays(panel, start, panel.weeks),
+            _mondays(panel, start, panel.periods),
             panel.units[row, start:],
             color=GREY,
             marker=".",
@@ -130,7 +131,7 @@ def _fans(
             ahead = _mondays(panel, window.origin, window.origin + steps)
             _fan(axes, ahead, window, row, config)
         # The last week known lies left of the line, the first of the release right of it.
-        between = date2num(panel.monday(panel.weeks)) - 3.5
+        between = date2num(panel.day(panel.periods)) - 3.5
         axes.axvline(between, color=GREY, linestyle="--", linewidth=0.8)
         product, place = panel.keys.row(row)[:2]
         where = "" if place == ALL_LOCATIONS else f" in {place}"
@@ -143,7 +144,7 @@ def _fans(
 
 
 def _mondays(panel: Panel, start: int, stop: int) -> npt.NDArray[np.datetime64]:
-    return np.array([panel.monday(column) for column in range(start, stop)], "datetime64[D]")
+    return np.array([panel.day(column) for column in range(start, stop)], "datetime64[D]")
 
 
 def _fan(
@@ -170,7 +171,7 @@ def _calibration(panel: Panel, tests: list[Window], config: InventoryConfig) -> 
         sold: Array = actual(panel, window.origin, config)
         below = (sold[..., None] <= window.quantiles).mean(axis=(0, 1))
         axes.plot(config.quantiles, below, marker="o", color=color,
-                  label=f"from {panel.monday(window.origin)}")  # fmt: skip
+                  label=f"from {panel.day(window.origin)}")  # fmt: skip
     axes.set_xlabel("quantile level")
     axes.set_ylabel("share of weeks at or below it")
     axes.legend()

@@ -2,68 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.inventory.config import InventoryConfig
+from ecom_tasks.inventory.panel import Booleans, Floats, Panel
 
 ALL_LOCATIONS = "all"
 KEY = ["product_id", "location_id"]
 MECHANICS = ("display", "mailer", "price_cut", "coupon")
 MEASURES = ("units", "sales", "orders", "locations", "price", "discount_depth")
 WEEK = timedelta(weeks=1)
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Weekly demand of many series over the same weeks.
-
-    Attributes
-    ----------
-    keys : a row per series: product_id, location_id, category. Ordered by units, largest first.
-    first_week : Monday of column 0.
-    units : (series, weeks), not negative; a week without sales is 0.
-    sales : (series, weeks), paid, store currency.
-    orders, locations : (series, weeks), orders with it, and locations that sold it.
-    price : (series, weeks), paid per unit; NaN in a week without sales.
-    discount_depth : (series, weeks), 0 to 1; NaN where unknown.
-    promotions : mechanic -> (series, weeks + horizon), share of the shop's promoting locations.
-    announced : (series, weeks + horizon), the least number of known weeks at which the
-        promotions of that week are known.
-    """
-
-    keys: pl.DataFrame
-    first_week: date
-    units: Floats
-    sales: Floats
-    orders: Floats
-    locations: Floats
-    price: Floats
-    discount_depth: Floats
-    promotions: dict[str, Floats]
-    announced: Floats
-
-    @property
-    def series(self) -> int:
-        return int(self.units.shape[0])
-
-    @property
-    def weeks(self) -> int:
-        """Complete weeks known."""
-        return int(self.units.shape[1])
-
-    def sold_before(self, origin: int) -> npt.NDArray[np.bool_]:
-        """Tell which series had sold anything in the first `origin` weeks, (series,)."""
-        return np.asarray((self.units[:, :origin] > 0).any(axis=1))
-
-    def monday(self, column: int) -> date:
-        return self.first_week + column * WEEK
 
 
 def last_complete_week(as_of: date) -> date:
@@ -105,11 +57,11 @@ def build(
             f"got {weeks}",
             f"Deliver a longer history, or lower inventory.test_windows ({config.test_windows}), "
             f"inventory.calibration_windows ({config.calibration_windows}) or "
-            f"inventory.horizon_weeks ({config.horizon_weeks}): {config.weeks_needed} = "
-            "(test_windows + calibration_windows + 1) x horizon_weeks + history_weeks",
+            f"inventory.horizon ({config.horizon}): {config.weeks_needed} = "
+            "(test_windows + calibration_windows + 1) x horizon + history",
         )
     weekly = _weekly(sold, config)
-    origin = last - (config.test_windows * config.horizon_weeks - 1) * WEEK
+    origin = last - (config.test_windows * config.horizon - 1) * WEEK
     keys = _best_sellers(weekly, origin, config)
     keys = _with_category(keys, products)
     return _dense(weekly, calendar, keys, (first, weeks), config)
@@ -168,7 +120,7 @@ def _dense(
     config: InventoryConfig,
 ) -> Panel:
     first, weeks = span
-    ahead = weeks + config.horizon_weeks
+    ahead = weeks + config.horizon
     column = ((pl.col("week_starts_on") - first).dt.total_days() // 7).alias("column")
     rows = keys.with_row_index("row")
     cells = weekly.join(rows.lazy(), on=KEY).with_columns(column).collect()
@@ -176,7 +128,7 @@ def _dense(
         name: _scatter(cells, name, (keys.height, weeks), empty=fill)
         for name, fill in zip(MEASURES, (0, 0, 0, 0, np.nan, np.nan), strict=True)
     }
-    promotions: dict[str, Floats] = {}
+    plans: dict[str, Floats] = {}
     announced = np.zeros((keys.height, ahead), np.float32)
     if calendar is not None:
         planned = calendar.join(rows.lazy(), on="product_id").with_columns(column)
@@ -190,8 +142,9 @@ def _dense(
             most = promoted[f"{name}_locations"].max()
             if isinstance(most, float) and most > 0:
                 places = _scatter(promoted, f"{name}_locations", (keys.height, ahead), empty=0)
-                promotions[name] = places / np.float32(most)
-    return Panel(keys, first, **measures, promotions=promotions, announced=announced)
+                plans[name] = places / np.float32(most)
+    observed = np.ones((keys.height, weeks), np.bool_)
+    return _panel(keys, first, measures, plans, announced, observed, config.season)
 
 
 def _scatter(cells: pl.DataFrame, name: str, shape: tuple[int, int], empty: float) -> Floats:
@@ -203,23 +156,25 @@ def _scatter(cells: pl.DataFrame, name: str, shape: tuple[int, int], empty: floa
 
 def to_frames(panel: Panel) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the panel as two tables: series, and series x week (with the weeks ahead)."""
-    ahead = panel.announced.shape[1] - panel.weeks
+    ahead = panel.announced.shape[1] - panel.periods
     columns: dict[str, pl.Series] = {}
     for name in MEASURES:
         known = getattr(panel, name)
         matrix = np.pad(known, ((0, 0), (0, ahead)), constant_values=np.nan)
         columns[name] = pl.Series(matrix.ravel()).fill_nan(None)
-    for name, matrix in panel.promotions.items():
+    for name, matrix in panel.plans.items():
         columns[name] = pl.Series(matrix.ravel())
+    counted = np.pad(panel.known().astype(np.float32), ((0, 0), (0, ahead)))
+    columns["observed"] = pl.Series(counted.ravel())
     columns["announced"] = pl.Series(panel.announced.ravel())
-    mondays = [panel.monday(column) for column in range(panel.weeks + ahead)]
+    mondays = [panel.day(column) for column in range(panel.periods + ahead)]
     index = pl.select(row=pl.int_range(panel.series, dtype=pl.Int32)).join(
         pl.DataFrame({"week_starts_on": mondays}), how="cross"
     )
     return panel.keys, index.hstack(pl.DataFrame(columns))
 
 
-def from_frames(keys: pl.DataFrame, cells: pl.DataFrame) -> Panel:
+def from_frames(keys: pl.DataFrame, cells: pl.DataFrame, season: int = 52) -> Panel:
     """Rebuild the panel that `to_frames` wrote."""
     cells = cells.sort("row", "week_starts_on")
 
@@ -231,5 +186,31 @@ def from_frames(keys: pl.DataFrame, cells: pl.DataFrame) -> Panel:
     weeks = int(np.isfinite(units[0]).sum())
     first = cells["week_starts_on"].to_list()[0]
     measures = {name: matrix(name)[:, :weeks] for name in MEASURES}
-    promotions = {name: matrix(name) for name in MECHANICS if name in cells.columns}
-    return Panel(keys, first, **measures, promotions=promotions, announced=matrix("announced"))
+    plans = {name: matrix(name) for name in MECHANICS if name in cells.columns}
+    observed = matrix("observed")[:, :weeks] > 0
+    return _panel(keys, first, measures, plans, matrix("announced"), observed, season)
+
+
+def _panel(  # noqa: PLR0913
+    keys: pl.DataFrame,
+    first: date,
+    measures: dict[str, Floats],
+    plans: dict[str, Floats],
+    announced: Floats,
+    observed: Booleans,
+    season: int,
+) -> Panel:
+    return Panel(
+        keys,
+        first,
+        measures["units"],
+        measures["sales"],
+        measures["orders"],
+        measures["locations"],
+        measures["price"],
+        measures["discount_depth"],
+        plans=plans,
+        announced=announced,
+        observed=observed,
+        season=season,
+    )

@@ -9,7 +9,8 @@ import polars as pl
 
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.features import last_known, plans_reach
-from ecom_tasks.inventory.series import ALL_LOCATIONS, KEY, Panel
+from ecom_tasks.inventory.panel import Panel
+from ecom_tasks.inventory.series import ALL_LOCATIONS, KEY
 
 TERMS = (
     "lead_time_days", "lead_time_days_std", "pack_size", "minimum_order_quantity", "unit_cost",
@@ -140,11 +141,11 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
         f"Orders are placed every {config.review_days:g} days for a service level of "
         f"{config.service_level:.0%} in each cycle, as configured"
     )
-    reach = config.horizon_weeks * 7 - config.review_days
+    reach = config.horizon * 7 - config.review_days
     late = terms.filter(pl.col("lead_time_days") > reach).height
     if late:
         found.append(
-            f"For {late} series an order must last longer than the {config.horizon_weeks} weeks "
+            f"For {late} series an order must last longer than the {config.horizon} weeks "
             "forecast: their last week is taken to repeat"
         )
     unknown = terms.height - stock.height
@@ -162,10 +163,10 @@ def forecast_assumptions(panel: Panel, config: InventoryConfig) -> list[str]:
         found = [f"Public holidays are those of {config.country}"]
     else:
         found = ["No public holidays are known: neither the source nor the settings name a country"]
-    if not panel.promotions:
+    if not panel.plans:
         return [*found, "No promotions are known: forecasts go by sales, price and calendar alone"]
-    ahead = range(panel.weeks, panel.announced.shape[1])
-    blind = [panel.monday(week) for week in ahead if week > plans_reach(panel, panel.weeks)]
+    ahead = range(panel.periods, panel.announced.shape[1])
+    blind = [panel.day(week) for week in ahead if week > plans_reach(panel, panel.periods)]
     if not blind:
         return found
     return [
@@ -177,5 +178,7 @@ def forecast_assumptions(panel: Panel, config: InventoryConfig) -> list[str]:
 
 def last_price(panel: Panel) -> list[float | None]:
     """Return the last price paid per unit of each series; None where nothing was ever paid."""
+    if panel.price is None:
+        return [None] * panel.series
     prices = last_known(panel.price).astype(np.float64)
     return [None if np.isnan(price) else float(price) for price in prices]

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.inventory.ensemble import Members
     from ecom_tasks.inventory.evaluate import Backtest
-    from ecom_tasks.inventory.series import Panel
+    from ecom_tasks.inventory.panel import Panel
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +54,11 @@ def build_series(run: Run, features: Ref) -> Ref:
         draft.write_frame("weeks.parquet", weeks)
         draft.metrics.update(
             series=panel.series,
-            weeks=panel.weeks,
-            promotions=sorted(panel.promotions),
+            weeks=panel.periods,
+            promotions=sorted(panel.plans),
             country=country,
         )
-        log.info("%s series of %s weeks", panel.series, panel.weeks)
+        log.info("%s series of %s weeks", panel.series, panel.periods)
 
     return dataset.produce(
         run, "work/inventory/series", build, inputs=[demand, calendar, products], config=config
@@ -75,7 +76,6 @@ def backtest(run: Run, series: Ref) -> Ref:
         panel = _panel(series)
         judged = evaluate.backtest(panel, config)
         for window in judged.tests:
-            assert window.mean is not None
             frame = layout.forecast_frame(
                 panel, window.origin, window.mean, window.quantiles, config.quantiles
             )
@@ -92,23 +92,25 @@ def backtest(run: Run, series: Ref) -> Ref:
 
 
 def train_forecaster(run: Run, series: Ref) -> Ref:
-    """Train on every week known and forecast the weeks ahead (not yet calibrated)."""
+    """Train on every week known and forecast the weeks ahead (not combined or calibrated yet)."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import forecast, layout
+    from ecom_tasks.inventory import ensemble, forecast, layout
 
     config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
         panel = _panel(series)
+        others = ensemble.others(panel, panel.periods, config)
+        draft.write_frame("others.parquet", layout.centres_frame(panel, panel.periods, others))
         models = forecast.fit(panel, config)
-        ahead = forecast.rows_ahead(panel, panel.weeks, config)
-        mean = forecast.predict_mean(models.mean, ahead, config.horizon_weeks)
-        quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon_weeks)
+        ahead = forecast.rows_ahead(panel, panel.periods, config)
+        mean = forecast.predict_mean(models.mean, ahead, config.horizon)
+        quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon)
         models.mean.save_model(draft.folder / "mean.ubj")
         models.quantiles.save_model(draft.folder / "quantiles.ubj")
         draft.write_frame(
             "forecasts.parquet",
-            layout.forecast_frame(panel, panel.weeks, mean, quantiles, config.quantiles),
+            layout.forecast_frame(panel, panel.periods, mean, quantiles, config.quantiles),
         )
 
     return dataset.produce(run, "work/inventory/forecaster", build, inputs=[series], config=config)
@@ -117,9 +119,9 @@ def train_forecaster(run: Run, series: Ref) -> Ref:
 def propose_orders(
     run: Run, features: Ref, series: Ref, backtest: Ref, forecaster: Ref
 ) -> Ref:  # fmt: skip
-    """Calibrate the forecasts and derive stock levels and order proposals from them."""
+    """Combine and calibrate the forecasts; derive stock levels and order proposals from them."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import calibrate, layout, replenish, service, supply
+    from ecom_tasks.inventory import ensemble, layout, replenish, service, supply
 
     config = _config(run, series)
     lake = [
@@ -134,15 +136,16 @@ def propose_orders(
         assert products is not None
         priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
         agreed = supply.supply_terms(priced, terms, products, config)
-        raw = dataset.scan(forecaster, "forecasts.parquet").collect()
-        mean, quantiles = layout.forecast_arrays(raw, panel.series, config.quantiles)
-        quantiles = calibrate.apply(quantiles, judged.calibration.shift, config.quantiles)
+        combined = ensemble.combined(
+            panel, _members(panel, forecaster, config), judged.learnt, config
+        )
+        mean, quantiles = combined.mean, combined.quantiles
         levels = replenish.policy(
             mean, quantiles, agreed, judged.calibration.error_correlation, config
         )
         counted = supply.stock_of(panel.keys, stock, run.as_of, config)
         orders = replenish.propose(levels, counted)
-        forecasts = layout.forecast_frame(panel, panel.weeks, mean, quantiles, config.quantiles)
+        forecasts = layout.forecast_frame(panel, panel.periods, mean, quantiles, config.quantiles)
         draft.write_frame("forecasts.parquet", forecasts)
         draft.write_frame("policy.parquet", levels)
         draft.write_frame("orders.parquet", orders)
@@ -186,7 +189,7 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         mean, quantiles = layout.forecast_arrays(
             tables["forecasts"], panel.series, config.quantiles
         )
-        ahead = evaluate.Window(panel.weeks, mean, quantiles)
+        ahead = evaluate.Window(panel.periods, mean, quantiles)
         facts = {
             "as_of": run.as_of,
             "scores": scores,
@@ -260,12 +263,27 @@ def _panel(series: Ref) -> Panel:
     return from_frames(keys, weeks)
 
 
+def _members(panel: Panel, forecaster: Ref, config: InventoryConfig) -> Members:
+    """Read the forecasts of the weeks ahead back."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.inventory import ensemble, layout
+
+    raw, others = (
+        dataset.scan(forecaster, f"{name}.parquet").collect() for name in ("forecasts", "others")
+    )
+    mean, quantiles = layout.forecast_arrays(raw, panel.series, config.quantiles)
+    centres = layout.centres_arrays(others, panel.series)
+    centres |= ensemble.centres_of(mean, quantiles, config)
+    return ensemble.Members(panel.periods, centres, quantiles)
+
+
 def _calibrations(judged: Backtest) -> dict[str, Any]:
     from dataclasses import asdict
 
     each = {str(window.origin): window.calibration for window in judged.tests}
     return {
         "release": asdict(judged.calibration),
+        "weights": asdict(judged.learnt.combination),
         "tests": {origin: asdict(found) for origin, found in each.items() if found},
     }
 
@@ -275,6 +293,8 @@ def _backtest(series: Ref, backtest: Ref, config: InventoryConfig) -> Backtest:
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.inventory import layout
     from ecom_tasks.inventory.calibrate import Calibration
+    from ecom_tasks.inventory.combine import Combination
+    from ecom_tasks.inventory.ensemble import Learnt
     from ecom_tasks.inventory.evaluate import Backtest, Window
 
     found = dataset.read_json(backtest, "calibration.json")
@@ -285,4 +305,4 @@ def _backtest(series: Ref, backtest: Ref, config: InventoryConfig) -> Backtest:
         mean, quantiles = layout.forecast_arrays(frame, count, config.quantiles)
         learnt = Calibration(**found["tests"][str(origin)])
         tests.append(Window(origin, mean, quantiles, learnt))
-    return Backtest(tests, Calibration(**found["release"]))
+    return Backtest(tests, Learnt(Combination(**found["weights"]), Calibration(**found["release"])))

@@ -4,6 +4,8 @@ Everywhere `actual` and `forecast` have one row per series and one column per we
 `train` one row per series and one column per week known, oldest first. A series is judged against
 its own `train`: errors are divided by what a seasonal naive forecast would have missed there.
 A series without such a scale (constant in `train`) has no scaled error: its value is NaN.
+
+NaN in `actual` or `train` is a period without a count: it counts neither above nor below.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def seasonal_scale(
 
     Returns
     -------
-    (series,); NaN where the error is zero.
+    (series,); NaN where the error is zero, or no two values lie a season apart.
 
     Raises
     ------
@@ -44,7 +46,7 @@ def seasonal_scale(
     if train.shape[1] <= season:
         raise ValueError(f"a scale needs more than {season} weeks of train, got {train.shape[1]}")
     steps = train[:, season:] - train[:, :-season]
-    scale = np.mean(steps**2 if error == "squared" else np.abs(steps), axis=1)
+    scale = _mean_of_known(steps**2 if error == "squared" else np.abs(steps))
     return np.where(scale > 0, scale, np.nan)
 
 
@@ -59,7 +61,7 @@ def rmsse(actual: Array, forecast: Array, train: Array, season: int = 1) -> Arra
     (series,); NaN where the series has no scale.
     """
     _same_shape(actual, forecast)
-    mean_square = np.mean((actual - forecast) ** 2, axis=1)
+    mean_square = _mean_of_known((actual - forecast) ** 2)
     return np.asarray(np.sqrt(mean_square / seasonal_scale(train, season)))
 
 
@@ -86,15 +88,50 @@ def mase(actual: Array, forecast: Array, train: Array, season: int = 1) -> Array
     (series,); NaN where the series has no scale.
     """
     _same_shape(actual, forecast)
-    absolute = np.mean(np.abs(actual - forecast), axis=1)
+    absolute = _mean_of_known(np.abs(actual - forecast))
     return np.asarray(absolute / seasonal_scale(train, season, "absolute"))
 
 
 def wape(actual: Array, forecast: Array) -> float:
     """Sum of absolute errors over the sum of actuals, over everything; NaN where all are zero."""
     _same_shape(actual, forecast)
-    total = float(np.abs(actual).sum())
-    return float(np.abs(actual - forecast).sum() / total) if total > 0 else float("nan")
+    total = float(np.nansum(np.abs(actual)))
+    return float(np.nansum(np.abs(actual - forecast)) / total) if total > 0 else float("nan")
+
+
+def wmae(actual: Array, forecast: Array, weights: Array) -> float:
+    """Mean absolute error, each value weighted; NaN where nothing known has weight.
+
+    Parameters
+    ----------
+    weights : as `actual`, not negative, for example 5 in a week with a holiday and 1 in others
+
+    Examples
+    --------
+    >>> wmae(np.array([[4.0, 6.0]]), np.array([[5.0, 4.0]]), np.array([[1.0, 5.0]]))  # 11 / 6
+    1.8333333333333333
+    """
+    _same_shape(actual, forecast)
+    _same_shape(actual, weights)
+    return weighted_mean(np.abs(actual - forecast), weights)
+
+
+def smape(actual: Array, forecast: Array) -> float:
+    """Symmetric mean absolute percentage error, 0 to 200 (Makridakis, 1993; M3, M4 competitions).
+
+    The mean over series of each one's mean of `200 * |actual - forecast| / (|actual| +
+    |forecast|)`; where both are zero the error is zero.
+
+    Examples
+    --------
+    >>> smape(np.array([[100.0]]), np.array([[300.0]]))  # 200 * 200 / 400
+    100.0
+    """
+    _same_shape(actual, forecast)
+    size = np.abs(actual) + np.abs(forecast)
+    each = np.where(size == 0, 0, 200 * np.abs(actual - forecast) / np.where(size == 0, 1, size))
+    of_series = _mean_of_known(each)
+    return weighted_mean(of_series, np.ones(len(of_series)))
 
 
 def bias(actual: Array, forecast: Array) -> float:
@@ -105,8 +142,8 @@ def bias(actual: Array, forecast: Array) -> float:
     float, a share; NaN where all actuals are zero.
     """
     _same_shape(actual, forecast)
-    total = float(np.abs(actual).sum())
-    return float((forecast - actual).sum() / total) if total > 0 else float("nan")
+    total = float(np.nansum(np.abs(actual)))
+    return float(np.nansum(forecast - actual) / total) if total > 0 else float("nan")
 
 
 def pinball_loss(actual: Array, forecast: Array, level: float) -> float:
@@ -124,14 +161,24 @@ def pinball_loss(actual: Array, forecast: Array, level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"a quantile level lies between 0 and 1, got {level}")
     missed = actual - forecast
-    return float(np.mean(np.maximum(level * missed, (level - 1) * missed)))
+    loss = np.maximum(level * missed, (level - 1) * missed)
+    return weighted_mean(loss, np.ones(loss.shape))
 
 
 def interval_coverage(actual: Array, lower: Array, upper: Array) -> float:
     """Share of actuals within [lower, upper], both ends included."""
     _same_shape(actual, lower)
     _same_shape(actual, upper)
-    return float(np.mean((lower <= actual) & (actual <= upper)))
+    inside = np.where(np.isnan(actual), np.nan, (lower <= actual) & (actual <= upper))
+    return weighted_mean(inside, np.ones(inside.shape))
+
+
+def _mean_of_known(values: Array) -> Array:
+    """Return the mean of each row over what is not NaN; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    total = np.where(known, values, 0).sum(axis=1)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def weighted_mean(values: Array, weights: Array) -> float:

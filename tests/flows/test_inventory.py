@@ -23,7 +23,7 @@ from tests import builders
 
 WEEKS = 36
 SHOP = builders.block_shop(blocks=2, customers=10, goods=6, weeks=WEEKS)
-SETTINGS: dict[str, object] = {"horizon_weeks": 2, "samples": 200}
+SETTINGS: dict[str, object] = {"horizon": 2, "samples": 200}
 PRODUCTS = 2 * 6
 
 
@@ -180,7 +180,7 @@ def test_known_stock_and_terms_make_orders_that_can_be_placed(run: Run) -> None:
 def test_a_short_history_says_what_is_needed(run: Run) -> None:
     day = with_features(run)
     long = changed(day, test_windows=6)
-    needed = InventoryConfig(horizon_weeks=2, test_windows=6).weeks_needed
+    needed = InventoryConfig(horizon=2, test_windows=6).weeks_needed
     assert needed < WEEKS
     run_locally(tasks.flow, long)
     with pytest.raises(DataContractError, match=f"needs 38 complete weeks.*got {WEEKS}"):

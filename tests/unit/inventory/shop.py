@@ -13,7 +13,7 @@ import polars as pl
 from ecom_tasks.features import tables
 from ecom_tasks.inventory import series
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.series import Panel
+from ecom_tasks.inventory.panel import Panel
 from tests.builders import MONDAY, table
 
 WEEK = timedelta(weeks=1)
@@ -23,7 +23,7 @@ NONE = {"display": 0.0, "mailer": 0.0, "price_cut": 0.0, "coupon": 0.0}
 def small(**settings: Any) -> InventoryConfig:
     """Return settings for short histories: 2 weeks ahead, one test and one calibration window."""
     defaults: dict[str, Any] = {
-        "horizon_weeks": 2, "test_windows": 1, "calibration_windows": 1,
+        "horizon": 2, "test_windows": 1, "calibration_windows": 1,
         "minimum_orders": 1, "samples": 200,
     }  # fmt: skip
     return InventoryConfig(**defaults | settings)

@@ -11,7 +11,7 @@ from ecom_tasks.errors import ModelRejectedError
 from ecom_tasks.inventory import baselines, evaluate
 from tests.unit.inventory import shop
 
-CONFIG = shop.small(history_weeks=8, test_windows=2, calibration_windows=2)
+CONFIG = shop.small(history=8, test_windows=2, calibration_windows=2)
 WEEKS = 30
 UNITS = np.random.default_rng(5).poisson(8, size=(30, WEEKS)) + 1.0
 
@@ -95,14 +95,14 @@ def test_the_gate_names_the_best_plain_method() -> None:
 
 def test_plain_methods_by_hand() -> None:
     panel = shop.panel(np.arange(1.0, WEEKS + 1)[None, :], CONFIG)
-    found = baselines.forecast(panel, 20, shop.small(season_weeks=10))
+    found = baselines.forecast(panel, 20, shop.small(season=10))
     assert found["naive"].tolist() == [[20, 20]]
     assert found["moving average of 8 weeks"].tolist() == [[16.5, 16.5]]  # mean of 13 to 20
     assert found["seasonal naive"].tolist() == [[11, 12]]
-    assert "seasonal naive" not in baselines.forecast(panel, 20, shop.small(season_weeks=21))
+    assert "seasonal naive" not in baselines.forecast(panel, 20, shop.small(season=21))
 
 
 def test_a_season_shorter_than_the_horizon_repeats() -> None:
     panel = shop.panel(np.arange(1.0, WEEKS + 1)[None, :], CONFIG)
-    found = baselines.forecast(panel, 20, shop.small(season_weeks=2, horizon_weeks=3))
+    found = baselines.forecast(panel, 20, shop.small(season=2, horizon=3))
     assert found["seasonal naive"].tolist() == [[19, 20, 19]]

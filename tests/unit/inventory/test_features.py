@@ -17,7 +17,7 @@ from ecom_tasks.inventory.features import (
     plans_reach,
     week_ahead,
 )
-from ecom_tasks.inventory.series import Panel
+from ecom_tasks.inventory.panel import Panel
 from tests.builders import MONDAY
 from tests.unit.inventory import shop
 
@@ -49,11 +49,11 @@ def test_what_comes_after_the_origin_changes_nothing(step: int) -> None:
     }
     for values in later.values():
         values[:, ORIGIN:] = 99
-    hidden = before.promotions["display"].copy()
+    hidden = before.plans["display"].copy()
     # A plan that is announced later, and everything beyond the week asked for.
     hidden[1, ORIGIN + 1] = 0
     hidden[:, ORIGIN + step :] = 0
-    after = replace(before, **later, promotions={"display": hidden})
+    after = replace(before, **later, plans={"display": hidden})
     expected, found = seen(before, step), seen(after, step)
     assert expected.keys() == found.keys()
     for name, values in expected.items():

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ecom_tasks.inventory import forecast
-from ecom_tasks.inventory.series import Panel
+from ecom_tasks.inventory.panel import Panel
 from tests.builders import MONDAY
 from tests.unit.inventory import shop
 
-CONFIG = shop.small(history_weeks=8)
+CONFIG = shop.small(history=8)
 WEEKS, SERIES = 40, 60
 EVERY = 5
 
@@ -42,7 +42,7 @@ def test_a_planned_promotion_is_forecast_with_its_effect(promoted: Panel) -> Non
     ahead = forecast.rows_ahead(promoted, WEEKS, CONFIG)
     mean = forecast.predict_mean(models.mean, ahead, 2)
     quantiles = forecast.predict_quantiles(models.quantiles, ahead, 2)
-    shown = promoted.promotions["display"][:, WEEKS:] > 0
+    shown = promoted.plans["display"][:, WEEKS:] > 0
     assert mean[shown].mean() == pytest.approx(10 + 20, rel=0.1)
     assert mean[~shown].mean() == pytest.approx(10, rel=0.1)
     median = quantiles[..., CONFIG.quantiles.index(0.5)]
@@ -70,7 +70,7 @@ def test_rows_are_what_was_known_and_what_came(promoted: Panel) -> None:
 
 
 def test_rows_are_sampled_to_the_limit(promoted: Panel) -> None:
-    few = forecast.training_rows(promoted, shop.small(training_rows=1000, history_weeks=8))
+    few = forecast.training_rows(promoted, shop.small(training_rows=1000, history=8))
     assert 1000 * 0.85 < len(few.target) < 1000 * 1.15
 
 

@@ -22,12 +22,12 @@ def test_forecasts_survive_being_a_table() -> None:
     mean = random.random((3, 2)).astype(np.float32)
     quantiles = np.sort(random.random((3, 2, 3)).astype(np.float32), axis=-1)
     levels = (0.1, 0.5, 0.9)
-    frame = layout.forecast_frame(panel, panel.weeks, mean, quantiles, levels)
+    frame = layout.forecast_frame(panel, panel.periods, mean, quantiles, levels)
     assert frame.columns == [
         "product_id", "location_id", "week_starts_on", "mean", "q10", "q50", "q90",
     ]  # fmt: skip
     assert frame["product_id"].to_list() == [p for p in panel.keys["product_id"] for _ in range(2)]
-    monday = shop.last_day(panel.weeks) + timedelta(days=1)
+    monday = shop.last_day(panel.periods) + timedelta(days=1)
     assert frame["week_starts_on"].to_list()[:2] == [monday, monday + timedelta(weeks=1)]
     again = layout.forecast_arrays(frame, 3, levels)
     np.testing.assert_array_equal(again[0], mean)

@@ -21,8 +21,8 @@ def test_weeks_without_sales_are_zero() -> None:
     units = np.zeros((2, WEEKS))
     units[0], units[1, 3] = 5, 7
     found = shop.panel(units, shop.small())
-    assert found.weeks == WEEKS
-    assert found.first_week == MONDAY
+    assert found.periods == WEEKS
+    assert found.first == MONDAY
     assert found.units.tolist() == units.tolist()
     assert found.sales.tolist() == (2 * units).tolist()
     assert np.isnan(found.price[1]).sum() == WEEKS - 1
@@ -44,7 +44,7 @@ def test_the_week_that_is_not_over_is_left_out() -> None:
     found = series.build(
         shop.demand(units).lazy(), None, shop.catalogue(1).lazy(), friday, shop.small()
     )
-    assert found.weeks == WEEKS
+    assert found.periods == WEEKS
 
 
 def test_weeks_go_on_to_the_day_of_the_run_where_nothing_sells_any_more() -> None:
@@ -102,8 +102,8 @@ def test_plans_ahead_are_laid_out_with_the_week_they_become_known() -> None:
         [(0, 4), (0, WEEKS + 1), (0, WEEKS + 2)], [sunday, sunday + timedelta(days=1), sunday]
     )
     found = shop.panel(STEADY, shop.small(), plan)
-    assert found.promotions["display"][0].nonzero()[0].tolist() == [4, WEEKS + 1]
-    assert found.promotions.keys() == {"display"}
+    assert found.plans["display"][0].nonzero()[0].tolist() == [4, WEEKS + 1]
+    assert found.plans.keys() == {"display"}
     assert found.announced[0, [4, WEEKS + 1]].tolist() == [3, 4]
 
 
@@ -112,10 +112,10 @@ def test_the_panel_survives_being_stored() -> None:
     before = shop.panel(units, shop.small(), shop.displays([(1, 2)], [MONDAY]))
     after = series.from_frames(*series.to_frames(before))
     assert after.keys.equals(before.keys)
-    assert (after.first_week, after.weeks) == (before.first_week, before.weeks)
+    assert (after.first, after.periods) == (before.first, before.periods)
     for name in (*series.MEASURES, "announced"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
-    np.testing.assert_array_equal(after.promotions["display"], before.promotions["display"])
+    np.testing.assert_array_equal(after.plans["display"], before.plans["display"])
 
 
 def test_a_stored_panel_need_not_be_in_order() -> None:

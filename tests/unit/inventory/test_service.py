@@ -27,10 +27,10 @@ def judged(
     """
     units = 7.0 + swing * np.where(np.arange(WEEKS) % 2, 1, -1)
     panel = shop.panel(np.tile(units, (3, 1)), config)
-    mean = np.full((3, config.horizon_weeks), expected, np.float32)
+    mean = np.full((3, config.horizon), expected, np.float32)
     quantiles = np.repeat(mean[..., None], len(config.quantiles), axis=2)
     learnt = Calibration((0.0,) * len(config.quantiles), 0.0)
-    window = Window(WEEKS - config.horizon_weeks, mean, quantiles, learnt)
+    window = Window(WEEKS - config.horizon, mean, quantiles, learnt)
     priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
     terms = supply.supply_terms(priced, None, shop.catalogue(3).lazy(), config)
     return service.judge(panel, [window], terms, config)

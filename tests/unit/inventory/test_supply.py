@@ -112,7 +112,7 @@ def test_weeks_beyond_the_plans_are_told() -> None:
     blind = shop.panel(units, config, shop.displays([(0, weeks)], [MONDAY]))
     holidays, told = supply.forecast_assumptions(blind, config)
     assert "holidays are those of GB" in holidays
-    assert str(blind.monday(weeks + 1)) in told
+    assert str(blind.day(weeks + 1)) in told
     full = shop.panel(units, config, shop.displays([(0, weeks + 1)], [MONDAY]))
     assert supply.forecast_assumptions(full, config) == [holidays]
     _, none = supply.forecast_assumptions(shop.panel(units, config), config)

@@ -179,3 +179,28 @@ def test_no_forecast_has_less_pinball_loss_than_the_quantile(
     best = np.sort(demand)[math.ceil(level * 41) - 1]
     loss = metrics.pinball_loss(actual, np.full_like(actual, best), level)
     assert loss <= metrics.pinball_loss(actual, np.full_like(actual, other), level) + 1e-9
+
+
+def test_wmae_and_smape_by_hand() -> None:
+    actual, forecast = np.array([[4.0, 6.0]]), np.array([[5.0, 4.0]])
+    assert metrics.wmae(actual, forecast, np.array([[1.0, 5.0]])) == (1 * 1 + 5 * 2) / (1 + 5)
+    assert metrics.smape(actual, forecast) == pytest.approx((200 * 1 / 9 + 200 * 2 / 10) / 2)
+    assert metrics.smape(np.zeros((1, 2)), np.array([[0.0, 1.0]])) == (0 + 200) / 2
+    # The mean over series of means: a series with one count weighs as much as one with two.
+    uneven = np.array([[10.0, np.nan], [10.0, 10.0]])
+    made = np.array([[30.0, 0.0], [10.0, 10.0]])
+    assert metrics.smape(uneven, made) == pytest.approx((200 * 20 / 40 + 0) / 2)
+
+
+def test_periods_without_a_count_count_nowhere() -> None:
+    nan = float("nan")
+    train = np.array([[nan, 1.0, 3.0, nan, 7.0, 6.0]])  # steps between neighbours: +2 and -1
+    assert metrics.seasonal_scale(train).tolist() == [(4 + 1) / 2]
+    actual, forecast = np.array([[4.0, nan]]), np.array([[6.0, 100.0]])
+    assert metrics.rmsse(actual, forecast, train) == pytest.approx([math.sqrt(4 / 2.5)])
+    assert metrics.mase(actual, forecast, train) == pytest.approx([2 / 1.5])
+    assert metrics.wape(actual, forecast) == 2 / 4
+    assert metrics.bias(actual, forecast) == 2 / 4
+    assert metrics.pinball_loss(actual, forecast, 0.9) == pytest.approx(0.1 * 2)
+    assert metrics.wmae(actual, forecast, np.ones((1, 2))) == 2
+    assert metrics.interval_coverage(actual, forecast - 3, forecast) == 1

@@ -1,0 +1,1 @@
+"""Commands of the inventory domain; light to import."""
