@@ -22,9 +22,11 @@ def repeat_share(pairs: pl.DataFrame) -> float:
 
 
 def score(candidates: pl.DataFrame, repeats: float) -> pl.DataFrame:
-    """Score each candidate by reciprocal-rank fusion of the generators.
+    """Score own past products by their own frequency, new ones by fusing the generators' ranks.
 
-    Own past products count as much more as repeats are likelier than first orders in this shop.
+    What the other generators say of an own product only blurs the customer's own order. A place
+    among the own products counts as much more than the same place among the new ones as repeats
+    are likelier than first orders in this shop.
 
     Parameters
     ----------
@@ -34,8 +36,8 @@ def score(candidates: pl.DataFrame, repeats: float) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        customer_id, product_id, is_new (boolean) and score: the logarithm of the sum, so that
-        boosts add to it as they do to that of the ranker
+        customer_id, product_id, is_new (boolean) and score: the logarithm of the reciprocal ranks,
+        so that boosts add to it as they do to that of the ranker
 
     References
     ----------
@@ -44,14 +46,19 @@ def score(candidates: pl.DataFrame, repeats: float) -> pl.DataFrame:
     """
     odds = repeats / (1 - repeats) if repeats < 1 else float(len(NAMES))
     viewed = [propagation.NAME] if set(VIEWED) <= set(candidates.columns) else []
-    parts = [
-        (odds if name == repeat.NAME else 1.0) / (_HEAD + pl.col(rank_name(name)).cast(pl.Float64))
+    place = {
+        name: (1 / (_HEAD + pl.col(rank_name(name)).cast(pl.Float64))).fill_null(0.0)
         for name in (*NAMES, *viewed)
-    ]
-    united = pl.sum_horizontal(part.fill_null(0.0) for part in parts)
+    }
+    own = odds * place.pop(repeat.NAME)
+    new = pl.mean_horizontal(*place.values())
     return candidates.select(
         *PAIR,
         pl.col("is_new") > 0,
         # Rounded, and never 0: of an own product alone in a shop without repeats, for example.
-        pl.max_horizontal(united, pl.lit(1e-6)).log().round(9).alias("score"),
+        pl
+        .max_horizontal(pl.when(pl.col("is_new") > 0).then(new).otherwise(own), pl.lit(1e-6))
+        .log()
+        .round(9)
+        .alias("score"),
     )

@@ -103,7 +103,7 @@ class RecommendationConfig(DomainConfig):
 
     # Ranker: expected orders first, then LambdaMART on top of it.
     smallest_training: int = Field(
-        default=300, ge=1, description="ordered candidates that a ranker needs; fewer: a blend"
+        default=100, ge=1, description="ordered candidates that a ranker needs; fewer: a blend"
     )
     label_cap: int = Field(default=4, ge=1, description="orders in a window counted at most")
     count_rounds: int = Field(default=140, ge=1, description="trees of expected orders, at most")
@@ -166,6 +166,7 @@ class RecommendationConfig(DomainConfig):
     # Judging
     resamples: int = Field(default=1000, ge=10, description="of the bootstrap over customers")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="level of the intervals")
+    # Asked before every release, and no part of what is released: another one retrains nothing.
     smallest_gain: float = Field(
-        default=0.0, description="NDCG@10 above the baseline that a release needs"
+        default=0.0, exclude=True, description="NDCG@10 above the baseline that a release needs"
     )

@@ -300,10 +300,10 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
     proposed, ranker, towers, _, follows = learnt
+    windows = dataset.read_json(evaluation, "windows.json")
+    evaluate.gate(windows, config)
 
     def build(draft: Draft) -> None:
-        windows = dataset.read_json(evaluation, "windows.json")
-        evaluate.gate(windows, config)
         snapshot = _snapshot(features, plan.serve)
         lists, tables = _lists(config, features, rules, learnt)
         lists = reasons.explain(lists, snapshot, config)

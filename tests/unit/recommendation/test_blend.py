@@ -24,15 +24,16 @@ def row(product: str, is_new: float, **ranks: float | None) -> dict[str, object]
     return {"customer_id": "ann", "product_id": product, "is_new": is_new} | names | given
 
 
-def test_ranks_add_up_and_repeats_count_by_their_odds() -> None:
+def test_new_ranks_are_fused_own_ones_stand_and_repeats_count_by_their_odds() -> None:
     rows = pl.DataFrame([
         row("own", 0.0, repeat=1, als=4), row("new", 1.0, als=1, popular=2), row("odd", 1.0),
     ])  # fmt: skip
     found = blend.score(rows, repeats=0.75)
-    sums = np.exp(found["score"].to_numpy())
-    assert sums[0] == pytest.approx(3 / (60 + 1) + 1 / (60 + 4))  # odds of .75 are 3 to 1
-    assert sums[1] == pytest.approx(1 / (60 + 1) + 1 / (60 + 2))
-    assert sums[2] == pytest.approx(1e-6)
+    places = np.exp(found["score"].to_numpy())
+    assert places[0] == pytest.approx(3 / (60 + 1))  # odds of .75 are 3 to 1
+    others = len(candidates.NAMES) - 1
+    assert places[1] == pytest.approx((1 / (60 + 1) + 1 / (60 + 2)) / others)
+    assert places[2] == pytest.approx(1e-6)
     assert found["is_new"].to_list() == [False, True, True]
     assert np.isfinite(blend.score(rows, repeats=1.0)["score"].to_numpy()).all()
 
@@ -41,4 +42,6 @@ def test_views_count_where_there_are_any() -> None:
     rows = pl.DataFrame([row("new", 1.0, als=1)])
     viewed = rows.with_columns(propagation_score=pl.lit(0.5), propagation_rank=pl.lit(3.0))
     one, both = (np.exp(blend.score(each, 0.5)["score"].item()) for each in (rows, viewed))
-    assert both - one == pytest.approx(1 / (60 + 3))
+    others = len(candidates.NAMES) - 1
+    assert one == pytest.approx(1 / (60 + 1) / others)
+    assert both == pytest.approx((1 / (60 + 1) + 1 / (60 + 3)) / (others + 1))
