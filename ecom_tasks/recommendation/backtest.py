@@ -1,8 +1,7 @@
 """Judge candidate generators on any table of interactions, over all products.
 
-Every product is ranked: no sample of negatives. A generator's list is its best 50 of all products
-that it knows (EASE knows the `ease_products` most bought only); of equal scores the smaller product
-id goes first. Until a ranker stands at their head, the model of several generators is a blend of
+Every product is ranked: no sample of negatives. A generator's list is its best 50 of all products;
+of equal scores the smaller product id goes first. Until a ranker stands at their head, the model of several generators is a blend of
 their lists.
 """
 
@@ -32,6 +31,7 @@ _SIZES = (
     "ease_candidates", "graph_candidates", "propagation_candidates",
     "sequence_candidates",
 )  # fmt: skip
+_KNOWN = ("matrix_products", "ease_products")
 _FEW, _MANY = 5, 20
 COHORTS = (f"fewer than {_FEW} products", f"{_FEW} to {_MANY - 1} products",
            f"{_MANY} products and more")  # fmt: skip
@@ -92,7 +92,7 @@ def run(split: Split, generators: list[str], config: RecommendationConfig) -> di
     interactions = pairs(split.known)
     products = interactions["product_id"].n_unique()
     config = config.model_copy(
-        update=dict.fromkeys(_SIZES, DEPTH) | {"matrix_products": max(products, 2)}
+        update=dict.fromkeys(_SIZES, DEPTH) | dict.fromkeys(_KNOWN, max(products, 2))
     )
     truth = _truth(interactions, split)
     plain = [name for name in BASELINES if name != repeat.NAME or split.repeats]
