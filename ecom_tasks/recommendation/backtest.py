@@ -1,9 +1,9 @@
 """Judge candidate generators on any table of interactions, over all products.
 
-Every product is ranked: no sample of negatives. A generator's list is its best 50 of all products
-that it knows (EASE knows the `ease_products` most bought only); of equal scores the smaller product
-id goes first. The model is a ranker over the candidates of the generators, see `second_stage`;
-without one, or where there is too little to train it, a blend of their lists.
+Every product is ranked: no sample of negatives. A generator's list is its best 50 of all products;
+of equal scores the smaller product id goes first. The model is a ranker over the candidates of the
+generators, see `second_stage`; without one, or where there is too little to train it, a blend of
+their lists.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _SIZES = (
     "ease_candidates", "graph_candidates", "propagation_candidates",
     "sequence_candidates",
 )  # fmt: skip
+_KNOWN = ("matrix_products", "ease_products")
 _FEW, _MANY = 5, 20
 COHORTS = (f"fewer than {_FEW} products", f"{_FEW} to {_MANY - 1} products",
            f"{_MANY} products and more")  # fmt: skip
@@ -142,7 +143,7 @@ def _proposed(
     proposed = generate(
         interactions,
         config.model_copy(
-            update=dict.fromkeys(_SIZES, DEPTH) | {"matrix_products": max(products, 2)}
+            update=dict.fromkeys(_SIZES, DEPTH) | dict.fromkeys(_KNOWN, max(products, 2))
         ),
     )
     seconds = round(time.monotonic() - started, 2)

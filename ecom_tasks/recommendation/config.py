@@ -43,17 +43,28 @@ class RecommendationConfig(DomainConfig):
     als_alpha: float = Field(default=5.0, gt=0, description="confidence per unit of log orders")
     ease_candidates: int = Field(default=25, ge=1, description="new products per customer")
     ease_products: int = Field(
-        default=4000, ge=2, description="most bought products; memory is 8 bytes x its square"
+        default=4000, ge=2, description="most bought products that EASE knows"
+    )
+    ease_exact: int = Field(
+        default=8000,
+        ge=0,
+        description="products at most that are solved without leaving anything "
+        "out; memory is 8 bytes x its square",
+    )
+    ease_dimensions: int = Field(
+        default=512, ge=1, description="strongest directions kept of more products than that"
     )
     ease_l2: float = Field(default=300.0, gt=0, description="ridge weight, in squared log orders")
 
     # Further generators, at hand in a backtest
     graph_candidates: int = Field(default=25, ge=1, description="new products per customer")
     graph_dimensions: int = Field(default=256, ge=1, description="smoothest signals kept")
-    graph_smooth_weight: float = Field(
-        default=0.3, ge=0, description="of the smoothest signals beside direct neighbours"
+    graph_sharpening: float = Field(
+        default=2.0, ge=0, description="how long blurring runs backwards, in its own time; 0: off"
     )
-    graph_sharpening: float = Field(default=0.0, ge=0, description="step of the sharpening; 0: off")
+    graph_popularity: float = Field(
+        default=0.3, ge=0, le=1, description="power of a product's degree that multiplies"
+    )
     graph_customer_power: float = Field(
         default=0.5, ge=0, le=1, description="power of a customer's degree that divides"
     )

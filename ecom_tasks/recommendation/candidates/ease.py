@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from scipy import linalg, sparse
 
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
+    directions,
     encode,
     own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 NAME = "ease"
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """The mixture without the directions in which purchases hardly vary.
+
+    Attributes
+    ----------
+    vectors : the directions that are kept, shape (products, directions)
+    kept : the share of each of them that the ridge leaves, shape (directions,)
+    own : the share of each product that the directions explain by itself, shape (products,)
+    """
+
+    vectors: FloatMatrix
+    kept: FloatMatrix
+    own: FloatMatrix
+
+    def __call__(self, signal: sparse.csr_matrix) -> FloatMatrix:
+        """Return the scores of some customers, shape (rows, products)."""
+        scores = ((signal @ self.vectors) * self.kept) @ self.vectors.T
+        row = np.repeat(np.arange(signal.shape[0]), np.diff(signal.indptr))
+        # No product speaks for itself.
+        scores[row, signal.indices] -= signal.data * self.own[signal.indices]
+        scores /= 1 - self.own
+        return np.asarray(scores, dtype=np.float32)
 
 
 def weights(orders: sparse.csr_matrix, l2: float) -> FloatMatrix:
@@ -39,20 +68,46 @@ def weights(orders: sparse.csr_matrix, l2: float) -> FloatMatrix:
     return np.asarray(inverse, dtype=np.float32)
 
 
+def truncate(orders: sparse.csr_matrix, l2: float, most: int, seed: int) -> Truncated:
+    """Solve the same ridge along the `most` strongest directions, without the matrix of pairs.
+
+    With V and s the right singular vectors and the singular values of the orders, the inverse is
+    (I - V diag(s^2 / (s^2 + l2)) V') / l2: exact if all directions are there, and for the weakest
+    ones, which are left out, the ridge leaves little anyway.
+
+    Memory: about 24 bytes a direction and product while they are searched (2.3 GiB for 512
+    directions of 200,000 products), less where customers are fewer than products.
+
+    Parameters
+    ----------
+    orders : shape (customers, products)
+    """
+    values, vectors = directions(orders, most, seed)
+    kept = (values**2 / (values**2 + l2)).astype(np.float32)
+    return Truncated(vectors, kept, (vectors**2) @ kept)
+
+
+def mixture(
+    orders: sparse.csr_matrix, config: RecommendationConfig
+) -> Callable[[sparse.csr_matrix], FloatMatrix]:
+    """Return what scores purchases: exact up to `ease_exact` products, truncated above."""
+    if orders.shape[1] > config.ease_exact:
+        return truncate(orders, config.ease_l2, config.ease_dimensions, config.seed)
+    exact = weights(orders, config.ease_l2)
+    return lambda signal: np.asarray(signal @ exact)
+
+
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose products by the mixture of what the customer bought.
 
-    Only the `ease_products` products with the most customers take part, which bounds memory.
+    Only the `ease_products` products with the most customers take part.
 
     Returns
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
     known = encode(interactions, min(config.ease_products, config.matrix_products))
-    mixture = weights(known.orders, config.ease_l2)
+    score = mixture(known.orders, config)
     return own_and_best_of_all(
-        known,
-        lambda part: np.asarray(known.recent[part] @ mixture),
-        config.ease_candidates,
-        NAME,
+        known, lambda part: score(known.recent[part]), config.ease_candidates, NAME
     )

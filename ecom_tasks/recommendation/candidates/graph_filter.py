@@ -1,7 +1,8 @@
 """Graph filter: what a customer bought, smoothed over the graph of customers and products.
 
 Closed form, nothing is trained. Blurring carries a purchase to products that the same customers
-buy; sharpening takes back a part of what is common to all, so that the particular comes forward.
+buy; sharpening takes back most of what is common to many, so that the particular comes forward;
+of products that then stand alike, the popular one goes first.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
     Interactions,
+    directions,
     encode,
     own_and_best_of_all,
 )
@@ -34,13 +35,17 @@ class Filter:
     normalised : purchases over powers of both degrees, shape (customers, products)
     turned : the same, shape (products, customers)
     smooth : products as the smoothest signals of the graph, shape (products, dimensions)
-    product_scale : degree of each product to the same power, 0 where it has none
+    strength : what blurring leaves of each of them, shape (dimensions,)
+    strongest : what it leaves of any other signal at most
+    popularity : degree of each product to a power of its own, shape (products,)
     """
 
     normalised: sparse.csr_matrix
     turned: sparse.csr_matrix
     smooth: FloatMatrix
-    product_scale: FloatMatrix
+    strength: FloatMatrix
+    strongest: float
+    popularity: FloatMatrix
 
 
 def fit(orders: sparse.csr_matrix, config: RecommendationConfig) -> Filter:
@@ -55,25 +60,25 @@ def fit(orders: sparse.csr_matrix, config: RecommendationConfig) -> Filter:
     References
     ----------
     Shen et al. (2021), "How powerful is graph convolution for recommendation?", CIKM (GF-CF).
+    Peng et al. (2024), "How powerful is graph filtering for recommendation", KDD (other powers of
+    the degrees than one half).
     """
     by_customer = np.asarray(orders.sum(axis=1), dtype=np.float64).ravel()
     by_product = np.asarray(orders.sum(axis=0), dtype=np.float64).ravel()
-    scale = by_product**config.graph_product_power
     normalised = sparse.csr_matrix(
         sparse.diags_array(_inverse(by_customer**config.graph_customer_power))
         @ orders
-        @ sparse.diags_array(_inverse(scale)),
+        @ sparse.diags_array(_inverse(by_product**config.graph_product_power)),
         dtype=np.float32,
     )
-    dimensions = min(config.graph_dimensions, min(normalised.shape) - 1)
-    if dimensions < 1:
-        smooth = np.zeros((orders.shape[1], 0), dtype=np.float32)
-    else:
-        start = np.random.default_rng(config.seed).standard_normal(min(normalised.shape))
-        # In double precision, so that the last bits of a float32 do not depend on the start.
-        _, _, vectors = svds(normalised.astype(np.float64), k=dimensions, v0=start)
-        smooth = vectors.T.astype(np.float32)
-    return Filter(normalised, normalised.T.tocsr(), smooth, scale.astype(np.float32))
+    values, smooth = directions(normalised, config.graph_dimensions, config.seed)
+    strength = (values**2).astype(np.float32)
+    # A graph of rank one has no other signal than the one that is left out.
+    strongest = float(strength[-1]) if len(strength) else float(normalised.power(2).sum())
+    return Filter(
+        normalised, normalised.T.tocsr(), smooth, strength, strongest,
+        (by_product**config.graph_popularity).astype(np.float32),
+    )  # fmt: skip
 
 
 def _inverse(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -92,21 +97,37 @@ def score(signal: sparse.csr_matrix, graph: Filter, config: RecommendationConfig
     Returns
     -------
     shape (rows, products), higher is better
+    """
+    filtered = ((signal @ graph.turned) @ graph.normalised).toarray()
+    if config.graph_sharpening:
+        filtered = sharpen(filtered, graph, config.graph_sharpening)
+    filtered *= graph.popularity
+    return np.asarray(filtered, dtype=np.float32)
+
+
+def sharpen(signals: FloatMatrix, graph: Filter, time: float) -> FloatMatrix:
+    """Run blurring backwards: the solution of d(signal)/dt = -blurred signal after some time.
+
+    What blurring leaves a share p of is kept to exp(-time * p). Along the smoothest signals this
+    is exact; for all others, with p from 0 to `strongest`, the straight line between the values at
+    both ends stands for it, which is off by at most (time * strongest)^2 / 8.
+
+    Parameters
+    ----------
+    signals : shape (rows, products)
 
     References
     ----------
     Choi et al. (2023), "Blurring-sharpening process models for collaborative filtering", SIGIR.
+    There the equation is solved step by step; a single long step leaves much of the smoothest.
     """
-    across = graph.normalised
-    blurred = ((signal @ graph.turned) @ across).toarray()
-    inverse = _inverse(graph.product_scale)
-    lasting = (signal.multiply(inverse[None, :]).tocsr() @ graph.smooth) @ graph.smooth.T
-    blurred += config.graph_smooth_weight * lasting * graph.product_scale[None, :]
-    if config.graph_sharpening:
-        # One step of Euler's method backwards in time.
-        again = (graph.turned @ (across @ blurred.T)).T
-        blurred = blurred - config.graph_sharpening * again
-    return np.asarray(blurred, dtype=np.float32)
+    slope = np.expm1(-time * graph.strongest) / graph.strongest if graph.strongest else 0.0
+    again = (graph.turned @ (graph.normalised @ signals.T)).T
+    beyond_the_line = np.expm1(-time * graph.strength) - slope * graph.strength
+    sharp = ((signals @ graph.smooth) * beyond_the_line) @ graph.smooth.T
+    sharp += signals
+    sharp += np.float32(slope) * again
+    return np.asarray(sharp, dtype=np.float32)
 
 
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.linalg import svds
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 _MOST_ROWS = 1024
@@ -24,6 +25,8 @@ _MOST = 1 << 24
 """Scores of a block at most, 64 MiB."""
 _FOLDS = 16
 _FOLDS_AGAIN = 4
+_SMALL = 512
+"""Rows or columns of a matrix that is decomposed at once."""
 FloatMatrix = NDArray[np.float32]
 IntArray = NDArray[np.integer]
 Made = TypeVar("Made")
@@ -137,6 +140,32 @@ def inner_products(left: FloatMatrix, right: FloatMatrix) -> Callable[[slice], F
         return np.matmul(left[part], turned, out=scores)
 
     return score
+
+
+def directions(
+    matrix: sparse.csr_matrix, most: int, seed: int
+) -> tuple[NDArray[np.float64], FloatMatrix]:
+    """Return the largest singular values, at most `most`, and their right singular vectors.
+
+    At least one is left out, so that the smallest one bounds what is not there.
+
+    Returns
+    -------
+    shapes (directions,), largest first, and (columns, directions)
+    """
+    most = min(most, min(matrix.shape) - 1)
+    if most < 1:
+        return np.zeros(0), np.zeros((matrix.shape[1], 0), dtype=np.float32)
+    # In double precision, so that the last bits of a float32 do not depend on the start.
+    exact = matrix.astype(np.float64)
+    if min(matrix.shape) <= _SMALL:
+        _, values, turned = np.linalg.svd(exact.toarray(), full_matrices=False)
+        return values[:most], turned[:most].T.astype(np.float32)
+    start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
+    # Not PROPACK, which is quicker, and wrong where directions are equally strong.
+    _, values, turned = svds(exact, most, v0=start, solver="arpack", return_singular_vectors="vh")
+    order = np.argsort(-values, kind="stable")
+    return values[order], turned[order].T.astype(np.float32)
 
 
 def best_new(

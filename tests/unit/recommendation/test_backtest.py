@@ -11,7 +11,8 @@ from typing import cast
 import numpy as np
 import polars as pl
 import pytest
-from scipy import sparse
+from numpy.typing import NDArray
+from scipy import linalg, sparse
 
 from ecom_tasks import cli
 from ecom_tasks.errors import ConfigError
@@ -313,21 +314,106 @@ def test_ease_solves_the_ridge_of_each_product_on_the_others() -> None:
         assert found[product, product] == 0
 
 
-def test_the_graph_filter_is_the_formula_on_a_small_matrix() -> None:
-    random = np.random.default_rng(5)
-    orders = (random.random((9, 6)) < 0.5).astype(np.float32) + np.eye(9, 6, dtype=np.float32)
-    config = CONFIG.model_copy(
-        update={"graph_dimensions": 3, "graph_smooth_weight": 0.4, "graph_sharpening": 0.5}
-    )
+def low_rank(products: int) -> NDArray[np.float32]:
+    """Return orders of 40 customers that six directions explain."""
+    random = np.random.default_rng(4)
+    orders = random.random((40, 6)) @ random.random((6, products))
+    return orders.astype(np.float32)
+
+
+def test_truncated_ease_is_ease_where_no_direction_is_left_out() -> None:
+    orders = low_rank(15)
+    orders[:, 3] = 0
     known = sparse.csr_matrix(orders)
-    found = graph_filter.score(known, graph_filter.fit(known, config), config)
-    by_customer, by_product = orders.sum(1) ** 0.5, orders.sum(0) ** 0.5
-    normal = orders / by_customer[:, None] / by_product[None, :]
-    _, _, right = np.linalg.svd(normal)
-    ideal = right[:3].T @ right[:3]
-    smooth = normal.T @ normal
-    blurred = orders @ smooth + 0.4 * (orders / by_product) @ ideal * by_product
-    assert found == pytest.approx(blurred - 0.5 * blurred @ smooth, abs=1e-4)
+    found = ease.truncate(known, 2.0, 6, 7)(known)
+    assert found == pytest.approx(orders @ ease.weights(known, 2.0), rel=1e-3, abs=1e-3)
+
+
+def test_truncated_ease_is_the_formula_with_the_strongest_directions_alone() -> None:
+    orders = low_rank(15)
+    _, values, turned = np.linalg.svd(orders.astype(float), full_matrices=False)
+    only = turned[:3].T * (values[:3] ** 2 / (values[:3] ** 2 + 2.0)) @ turned[:3]
+    own = np.diag(only).copy()
+    np.fill_diagonal(only, 0)
+    known = sparse.csr_matrix(orders)
+    found = ease.truncate(known, 2.0, 3, 7)(known[5:9])
+    assert found == pytest.approx(orders[5:9] @ only / (1 - own), rel=1e-3)
+
+
+def test_ease_is_truncated_above_the_bound_and_finds_the_missing_product_too() -> None:
+    split = protocols.split(checkerboard(), "leave-one-out", None, 0.1)
+    config = CONFIG.model_copy(update={"ease_exact": BLOCKS * PRODUCTS - 1, "ease_dimensions": 2})
+    assert backtest.run(split, ["ease"], config)["model"]["mrr@10"] == 1
+    known = sparse.csr_matrix(np.ones((3, BLOCKS * PRODUCTS), dtype=np.float32))
+    assert isinstance(ease.mixture(known, config), ease.Truncated)
+    assert not isinstance(ease.mixture(known[:, 1:], config), ease.Truncated)
+
+
+def few_bought(seed: int) -> NDArray[np.float32]:
+    """Return purchases in which everyone and everything has at least one."""
+    random = np.random.default_rng(seed)
+    return (random.random((9, 6)) < 0.5).astype(np.float32) + np.eye(9, 6, dtype=np.float32)
+
+
+def filtered(orders: NDArray[np.float32], **dials: float) -> NDArray[np.float32]:
+    config = CONFIG.model_copy(update={f"graph_{name}": value for name, value in dials.items()})
+    known = sparse.csr_matrix(orders)
+    return graph_filter.score(known, graph_filter.fit(known, config), config)
+
+
+def blurring(orders: NDArray[np.float32]) -> NDArray[np.float64]:
+    normal = orders / orders.sum(1)[:, None] ** 0.5 / orders.sum(0)[None, :] ** 0.5
+    return np.asarray(normal.T @ normal, dtype=np.float64)
+
+
+def test_sharpening_runs_blurring_backwards() -> None:
+    # Four pairs of products that only occur together: nothing lies beyond the four signals known.
+    orders = np.repeat(few_bought(5)[:, :4], 2, axis=1)
+    smooth = blurring(orders)
+    for time, power in ((0.0, 0.0), (0.5, 0.0), (2.5, 0.3)):
+        expected = orders @ smooth @ linalg.expm(-time * smooth) * orders.sum(0) ** power
+        found = filtered(orders, dimensions=4, sharpening=time, popularity=power)
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_beyond_the_smoothest_signals_a_straight_line_stands_for_the_sharpening() -> None:
+    orders = few_bought(5)
+    smooth = blurring(orders)
+    value, vector = np.linalg.eigh(smooth)
+    last = value[-3]
+    kept = np.where(value > last, np.exp(-2 * value), 1 + value * (np.exp(-2 * last) - 1) / last)
+    expected = orders @ smooth @ (vector * kept) @ vector.T
+    assert filtered(orders, dimensions=3, sharpening=2.0, popularity=0.0) == pytest.approx(
+        expected, abs=1e-4
+    )
+    exact = orders @ smooth @ linalg.expm(-2.0 * smooth)
+    off = np.linalg.norm(expected - exact, axis=1) / np.linalg.norm(orders @ smooth, axis=1)
+    assert 0.001 < off.max() <= (2 * last) ** 2 / 8
+
+
+def test_sharpening_keeps_a_part_of_what_separate_groups_share() -> None:
+    # In a group without any difference all that there is to find is the group. One step of length
+    # 1 along the equation would leave nothing of it.
+    orders = np.kron(np.eye(2), np.ones((4, 3))).astype(np.float32)
+    assert orders @ (blurring(orders) - blurring(orders) @ blurring(orders)) == pytest.approx(
+        0, abs=1e-6
+    )
+    for dimensions in (1, 2, 5):
+        found = filtered(orders, dimensions=dimensions, sharpening=1.0, popularity=0.0)
+        assert found == pytest.approx(np.exp(-1) * orders, abs=1e-5)
+
+
+def test_of_products_that_stand_alike_the_popular_one_goes_first() -> None:
+    found = [filtered(few_bought(5), dimensions=3, popularity=power) for power in (0.0, 0.5)]
+    degree = few_bought(5).sum(0)
+    assert found[1] / found[0] == pytest.approx(np.tile(degree**0.5, (9, 1)), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1), (1, 1), (2, 2)])
+def test_a_graph_too_small_for_any_signal_is_filtered_exactly(shape: tuple[int, int]) -> None:
+    orders = np.ones(shape, dtype=np.float32)
+    expected = np.exp(-2.0) * orders @ blurring(orders)
+    assert filtered(orders, sharpening=2.0, popularity=0.0) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_command_writes_what_it_prints(

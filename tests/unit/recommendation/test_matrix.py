@@ -131,3 +131,21 @@ def test_inner_products_of_every_block_are_those_of_the_whole() -> None:
     score = matrix.inner_products(left, right)
     parts = matrix.in_threads(lambda part: score(part).copy(), matrix.blocks(2500, 7))
     assert np.concatenate(parts) == pytest.approx(left @ right.T, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("small", [512, 4])
+def test_directions_are_the_largest_singular_values_and_vectors(
+    monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(matrix, "_SMALL", small)
+    random = np.random.default_rng(2)
+    some = ((random.random((40, 25)) < 0.3) * random.random((40, 25))).astype(np.float32)
+    apart = np.kron(np.eye(5), np.ones((8, 5))).astype(np.float32)
+    for dense in (some, some.T, apart):
+        values, vectors = matrix.directions(sparse.csr_matrix(dense), 4, 7)
+        exact = np.linalg.svd(dense, compute_uv=False)
+        assert values == pytest.approx(exact[:4], rel=1e-5)
+        assert vectors.T @ vectors == pytest.approx(np.eye(4), abs=1e-5)
+        assert np.linalg.norm(dense @ vectors, axis=0) == pytest.approx(exact[:4], rel=1e-4)
+    assert len(matrix.directions(sparse.csr_matrix(some), 99, 7)[0]) == 24
+    assert matrix.directions(sparse.csr_matrix(some[:1]), 4, 7)[1].shape == (25, 0)
