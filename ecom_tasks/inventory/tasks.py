@@ -75,7 +75,7 @@ def backtest(run: Run, series: Ref) -> Ref:
     def build(draft: Draft) -> None:
         panel = _panel(series)
         judged = evaluate.backtest(panel, config)
-        for window in judged.tests:
+        for window in judged.reviews:
             frame = layout.forecast_frame(
                 panel, window.origin, window.mean, window.quantiles, config.quantiles
             )
@@ -149,7 +149,7 @@ def propose_orders(
         draft.write_frame("forecasts.parquet", forecasts)
         draft.write_frame("policy.parquet", levels)
         draft.write_frame("orders.parquet", orders)
-        draft.metrics["service"] = service.judge(panel, judged.tests, agreed, config)
+        draft.metrics["service"] = service.judge(panel, judged.reviews, agreed, config)
         draft.assumptions += supply.assumptions(agreed, counted, config)
         draft.assumptions += supply.forecast_assumptions(panel, config)
 
@@ -280,11 +280,11 @@ def _members(panel: Panel, forecaster: Ref, config: InventoryConfig) -> Members:
 def _calibrations(judged: Backtest) -> dict[str, Any]:
     from dataclasses import asdict
 
-    each = {str(window.origin): window.calibration for window in judged.tests}
+    each = {str(window.origin): window.calibration for window in judged.reviews}
     return {
         "release": asdict(judged.calibration),
         "weights": asdict(judged.learnt.combination),
-        "tests": {origin: asdict(found) for origin, found in each.items() if found},
+        "reviews": {origin: asdict(found) for origin, found in each.items() if found},
     }
 
 
@@ -299,10 +299,14 @@ def _backtest(series: Ref, backtest: Ref, config: InventoryConfig) -> Backtest:
 
     found = dataset.read_json(backtest, "calibration.json")
     count = dataset.manifest(series).metrics["series"]
-    tests = []
-    for origin in sorted(map(int, found["tests"])):
+    reviews = []
+    for origin in sorted(map(int, found["reviews"])):
         frame = dataset.scan(backtest, f"origin={origin:04d}.parquet").collect()
         mean, quantiles = layout.forecast_arrays(frame, count, config.quantiles)
-        learnt = Calibration(**found["tests"][str(origin)])
-        tests.append(Window(origin, mean, quantiles, learnt))
-    return Backtest(tests, Learnt(Combination(**found["weights"]), Calibration(**found["release"])))
+        learnt = Calibration(**found["reviews"][str(origin)])
+        reviews.append(Window(origin, mean, quantiles, learnt))
+    return Backtest(
+        reviews[:: config.horizon],
+        reviews,
+        Learnt(Combination(**found["weights"]), Calibration(**found["release"])),
+    )
