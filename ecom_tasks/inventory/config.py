@@ -38,6 +38,14 @@ class InventoryConfig(DomainConfig):
         description="ISO 3166 code of a country, for public holidays; empty: the source's country",
     )
 
+    improbable_run: float = Field(
+        default=1e-3,
+        ge=0,
+        lt=1,
+        description="probability below which weeks without a sale are taken for an empty shelf, "
+        "where stock is not counted; 0: never",
+    )
+
     # Forecast and its judgement
     horizon: int = Field(default=4, ge=1, le=400, description="periods (weeks) forecast at once")
     test_windows: int = Field(

@@ -196,6 +196,12 @@ def forecast_assumptions(panel: Panel, config: InventoryConfig) -> list[str]:
         found = [f"Public holidays are those of {config.country}"]
     else:
         found = ["No public holidays are known: neither the source nor the settings name a country"]
+    hidden = int((~panel.known()).sum())
+    if hidden:
+        found.append(
+            f"In {hidden:,} of {panel.units.size:,} product weeks the shelf was empty, or sold "
+            "nothing so long that it must have been: there demand is supposed to have been as usual"
+        )
     if not panel.plans:
         return [*found, "No promotions are known: forecasts go by sales, price and calendar alone"]
     ahead = range(panel.periods, panel.announced.shape[1])

@@ -33,12 +33,14 @@ def pin_features(run: Run) -> Ref:
 def build_series(run: Run, features: Ref) -> Ref:
     """Choose the best-selling products and lay out their weeks, prices and planned promotions."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import series
+    from ecom_tasks.inventory import censored, series
 
     config = InventoryConfig.of(run).for_forecasts()
     demand = dataset.input_named(features, "features/demand")
     calendar = dataset.input_named(features, "features/promotion_calendar")
-    products = dataset.input_named(features, "lake/products")
+    products, stock = (
+        dataset.input_named(features, f"lake/{table}") for table in ("products", "stock")
+    )
     country = config.country or _country(products)
 
     def build(draft: Draft) -> None:
@@ -49,6 +51,9 @@ def build_series(run: Run, features: Ref) -> Ref:
                 f"Deliver order lines of at least {config.weeks_needed} weeks",
             )
         panel = series.build(weekly, _rows(calendar), dataset.scan(products), run.as_of, config)
+        closed = censored.closed_share(panel, _rows(stock))
+        judged = config.windows * config.horizon
+        panel = censored.recover(panel, closed, config.improbable_run, judged=judged)
         keys, weeks = series.to_frames(panel)
         draft.write_frame("series.parquet", keys)
         draft.write_frame("weeks.parquet", weeks)
@@ -57,11 +62,17 @@ def build_series(run: Run, features: Ref) -> Ref:
             weeks=panel.periods,
             promotions=sorted(panel.plans),
             country=country,
+            weeks_without_stock=int((~panel.known()).sum()),
+            stock_counted=closed is not None,
         )
         log.info("%s series of %s weeks", panel.series, panel.periods)
 
     return dataset.produce(
-        run, "work/inventory/series", build, inputs=[demand, calendar, products], config=config
+        run,
+        "work/inventory/series",
+        build,
+        inputs=[demand, calendar, products, stock],
+        config=config,
     )
 
 
