@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
 from ecom_tasks.config import DomainConfig
 
 SUPPLY_SETTINGS = (
-    "lead_time_days", "lead_time_days_std", "review_days", "service_level", "pack_size",
-    "holding_cost_rate", "margin", "stock_age_days", "samples",
+    "lead_time_days", "lead_time_days_std", "review_days", "service_target", "service_level",
+    "order_cost", "cover_weeks", "simulated_paths", "pack_size", "holding_cost_rate", "margin",
+    "stock_age_days", "samples",
 )  # fmt: skip
 
 
@@ -35,6 +36,14 @@ class InventoryConfig(DomainConfig):
     country: str = Field(
         default="",
         description="ISO 3166 code of a country, for public holidays; empty: the source's country",
+    )
+
+    improbable_run: float = Field(
+        default=1e-3,
+        ge=0,
+        lt=1,
+        description="probability below which weeks without a sale are taken for an empty shelf, "
+        "where stock is not counted; 0: never",
     )
 
     # Forecast and its judgement
@@ -75,8 +84,23 @@ class InventoryConfig(DomainConfig):
     lead_time_days: float = Field(default=7.0, ge=0, description="mean days, order to receipt")
     lead_time_days_std: float = Field(default=2.0, ge=0, description="its standard deviation, days")
     review_days: float = Field(default=7.0, gt=0, description="days from one order to the next")
+    service_target: Literal["fill_rate", "cycle_service", "cost"] = Field(
+        default="fill_rate",
+        description="what stock levels aim at: the share of units met at once, the probability of "
+        "no stock-out in an order cycle (both `service_level`), or the least cost of lost margin "
+        "and holding",
+    )
     service_level: float = Field(
-        default=0.95, gt=0.5, lt=1, description="probability of no stock-out in an order cycle"
+        default=0.95, gt=0.5, lt=1, description="share or probability that levels aim at"
+    )
+    order_cost: float = Field(
+        default=1.0, ge=0, description="store currency an order of one product costs"
+    )
+    cover_weeks: float = Field(
+        default=8.0, gt=0, description="weeks of demand at most that are ordered at once"
+    )
+    simulated_paths: int = Field(
+        default=10, ge=1, description="lead times drawn per series to play policies with"
     )
     pack_size: float = Field(default=1.0, gt=0, description="units in the smallest order")
     holding_cost_rate: float = Field(

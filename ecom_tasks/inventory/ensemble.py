@@ -5,10 +5,9 @@ The flow and the backtest both forecast through this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -73,40 +72,55 @@ class Learnt:
 
 
 def members(
-    panel: Panel, rows: Rows | None, origins: Sequence[int], config: InventoryConfig
+    panel: Panel,
+    rows: Rows | None,
+    origins: Sequence[int],
+    config: InventoryConfig,
+    *,
+    following: int = 0,
 ) -> list[Members]:
     """Make every forecast at every origin; nothing right of an origin is read for it.
 
     Parameters
     ----------
     rows : `forecast.training_rows`; None where the past is too short for the global model
+    following : periods after each origin in which is forecast again, from what is known by then,
+        but with the global model as it was fitted at the origin
+
+    Returns
+    -------
+    One for each origin and each of its following periods, in this order.
     """
-    jobs: list[tuple[Callable[[int], Any], int]] = []
+    reviews = [origin + later for origin in origins for later in range(following + 1)]
+    made: dict[int, tuple[Floats, Quantiles]] = {}
     if rows is not None:
-        known = rows
+        known, steps = rows, config.horizon
 
-        def mean(origin: int) -> Any:
-            ahead = forecast.rows_ahead(panel, origin, config)
-            model = forecast.fit_mean(panel, known, origin, config)
-            return forecast.predict_mean(model, ahead, config.horizon)
+        def both(origin: int) -> list[tuple[int, Floats, Quantiles]]:
+            mean = forecast.fit_mean(panel, known, origin, config)
+            quantiles = forecast.fit_quantiles(panel, known, origin, config)
+            found = []
+            for review in range(origin, origin + following + 1):
+                ahead = forecast.rows_ahead(panel, review, config)
+                found.append((
+                    review,
+                    forecast.predict_mean(mean, ahead, steps),
+                    forecast.predict_quantiles(quantiles, ahead, steps),
+                ))
+            return found
 
-        def quantiles(origin: int) -> Any:
-            ahead = forecast.rows_ahead(panel, origin, config)
-            model = forecast.fit_quantiles(panel, known, origin, config)
-            return forecast.predict_quantiles(model, ahead, config.horizon)
-
-        jobs = [(fit, origin) for origin in origins for fit in (mean, quantiles)]
-    with ThreadPoolExecutor(compute.workers()) as pool:
-        made = list(pool.map(lambda job: job[0](job[1]), jobs))
+        with ThreadPoolExecutor(compute.workers()) as pool:
+            for of_origin in pool.map(both, origins):
+                made |= {review: (mean, quantiles) for review, mean, quantiles in of_origin}
     found = []
-    for number, origin in enumerate(origins):
-        centres = others(panel, origin, config)
-        if rows is None:
-            spread = plain_quantiles(panel, origin, centres, config)
+    for review in reviews:
+        centres = others(panel, review, config)
+        if review in made:
+            mean, spread = made[review]
+            centres |= centres_of(mean, spread, config)
         else:
-            spread = made[2 * number + 1]
-            centres |= centres_of(made[2 * number], spread, config)
-        found.append(Members(origin, centres, spread))
+            spread = plain_quantiles(panel, review, centres, config)
+        found.append(Members(review, centres, spread))
     return found
 
 

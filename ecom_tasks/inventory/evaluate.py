@@ -43,9 +43,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Backtest:
-    """Test windows, oldest first, and what the last windows teach the forecast of the release."""
+    """How the model did on the last windows, and what they teach the forecast of the release.
+
+    Attributes
+    ----------
+    tests : windows, oldest first.
+    reviews : forecasts of every week of the test windows, as made in that week: models as fitted
+        at the window's origin, sales as known by then.
+    learnt : from the last windows.
+    """
 
     tests: list[Window]
+    reviews: list[Window]
     learnt: Learnt
 
     @property
@@ -67,13 +76,17 @@ def backtest(panel: Panel, config: InventoryConfig) -> Backtest:
     steps, before = config.horizon, config.calibration_windows
     origins = [panel.periods - steps * back for back in range(config.windows, 0, -1)]
     rows = forecaster.training_rows(panel, config)
-    made = ensemble.members(panel, rows, origins, config)
-    tests = []
-    for number in range(before, len(made)):
-        learnt = ensemble.learn(panel, made[number - before : number], config)
-        found = ensemble.combined(panel, made[number], learnt, config)
-        tests.append(Window(found.origin, found.mean, found.quantiles, learnt.calibration))
-    return Backtest(tests, ensemble.learn(panel, made[len(made) - before :], config))
+    made = ensemble.members(panel, rows, origins[:before], config)
+    every = ensemble.members(panel, rows, origins[before:], config, following=steps - 1)
+    made += every[::steps]
+    reviews = []
+    for number in range(config.test_windows):
+        learnt = ensemble.learn(panel, made[number : number + before], config)
+        for each in every[number * steps : (number + 1) * steps]:
+            found = ensemble.combined(panel, each, learnt, config)
+            reviews.append(Window(found.origin, found.mean, found.quantiles, learnt.calibration))
+    learnt = ensemble.learn(panel, made[config.test_windows :], config)
+    return Backtest(reviews[::steps], reviews, learnt)
 
 
 def score(panel: Panel, tests: Sequence[Window], config: InventoryConfig) -> dict[str, Any]:

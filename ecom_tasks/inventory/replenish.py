@@ -16,14 +16,17 @@ import numpy as np
 import polars as pl
 from scipy.stats import gamma, norm, qmc
 
+from ecom_tasks.inventory import levels as levels_of
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.forecast import Quantiles
+from ecom_tasks.inventory.levels import DAYS_A_YEAR
 from ecom_tasks.inventory.panel import Floats
 from ecom_tasks.metrics.forecast import Array
 
 DAYS = 7
 _CHUNK = 5000
 _MINUTE = 1 / (24 * 60)
+_SMALL = 1e-9
 UNKNOWN = "before subtracting stock on hand"
 KNOWN = "order_up_to - on_hand - on_order"
 ORDER_COLUMNS = (
@@ -112,6 +115,10 @@ def policy(
 ) -> pl.DataFrame:
     """Return the stock levels of every series, in units.
 
+    The levels are those of periodic review: an order must last over review period and lead time.
+    Where ordering costs more than holding, (R, s, S): only below `reorder_point` is ordered, up to
+    `order_up_to`; else both are the `base_stock_level` of (R, S).
+
     Parameters
     ----------
     mean : (series, steps), expected units a week
@@ -121,31 +128,42 @@ def policy(
 
     Returns
     -------
-    `terms` and weekly_demand (expected), reorder_point (continuous review: the quantile of demand
-    over the lead time at the service level), base_stock_level (periodic review: that of demand
-    over review period and lead time), safety_stock (base_stock_level above expected demand).
+    `terms` and weekly_demand (expected), continuous_reorder_point (review every day: the level
+    over the lead time alone), reorder_point, base_stock_level and order_up_to (see above),
+    safety_stock (base_stock_level above expected demand), order_quantity_economic, and
+    safety_stock_cost_per_year.
     """
     draws = draw(quantiles.shape[1], correlation, config)
     lead = terms["lead_time_days"].to_numpy()
     spread = terms["lead_time_days_std"].to_numpy()
-    levels: dict[str, list[Array]] = {"reorder_point": [], "base_stock_level": []}
+    life = terms["shelf_life_days"].fill_null(np.inf).to_numpy()
+    weekly = mean.mean(axis=1, dtype=np.float64)
+    lot = _lot(weekly, terms, config)
+    levels: dict[str, list[Array]] = {name: [] for name in (_CONTINUOUS, _BASE, _POINT, _LIFE)}
     for start in range(0, len(lead), _CHUNK):
         part = slice(start, start + _CHUNK)
         paths = demand_paths(quantiles[part], config.quantiles, draws)
         days = lead_times(lead[part], spread[part], draws)
-        for name, interval in (
-            ("reorder_point", days),
-            ("base_stock_level", days + config.review_days),
-        ):
-            needed = demand_over(paths, interval)
-            levels[name].append(np.quantile(needed, config.service_level, axis=1))
-    base = np.concatenate(levels["base_stock_level"])
+        review = weekly[part] * config.review_days / DAYS
+        protection = demand_over(paths, days + config.review_days)
+        rows = terms[part]
+        levels[_CONTINUOUS].append(_level(demand_over(paths, days), lot[part], rows, config))
+        levels[_BASE].append(_level(protection, review, rows, config))
+        levels[_POINT].append(_level(protection, np.maximum(lot[part], review), rows, config))
+        levels[_LIFE].append(_sellable(paths, days, life[part], rows))
+    found = {name: np.concatenate(each) for name, each in levels.items()}
+    base = np.minimum(found[_BASE], found[_LIFE])
+    point = np.minimum(found[_POINT], found[_LIFE])
+    beyond = np.maximum(lot - weekly * config.review_days / DAYS, 0)
     expected = demand_over(mean.astype(np.float64), lead + config.review_days)
     return terms.with_columns(
-        weekly_demand=pl.Series(mean.mean(axis=1, dtype=np.float64)),
+        weekly_demand=pl.Series(weekly),
         safety_stock=pl.Series(base - expected),
-        reorder_point=pl.Series(np.concatenate(levels["reorder_point"])),
+        continuous_reorder_point=pl.Series(found[_CONTINUOUS]),
+        reorder_point=pl.Series(np.where(beyond > 0, point, base)),
         base_stock_level=pl.Series(base),
+        order_up_to=pl.Series(np.where(beyond > 0, np.minimum(point + beyond, found[_LIFE]), base)),
+        order_quantity_economic=pl.Series(lot),
     ).with_columns(
         safety_stock_cost_per_year=pl.max_horizontal("safety_stock", 0.0)
         * pl.col("unit_cost")
@@ -153,8 +171,49 @@ def policy(
     )
 
 
+_CONTINUOUS, _BASE, _POINT, _LIFE = "continuous", "base", "point", "life"
+
+
+def _lot(weekly: Array, terms: pl.DataFrame, config: InventoryConfig) -> Array:
+    """Return what to order at once: the economic quantity within the most and the least allowed."""
+    cost = terms["unit_cost"].fill_null(np.nan).to_numpy()
+    rate = terms["holding_cost_rate"].to_numpy()
+    lot = levels_of.economic_order_quantity(weekly / DAYS, config.order_cost, cost, rate)
+    lot = np.minimum(lot, config.cover_weeks * weekly)
+    return np.asarray(np.maximum(lot, terms["minimum_order_quantity"].to_numpy()))
+
+
+def _level(demand: Array, lot: Array, terms: pl.DataFrame, config: InventoryConfig) -> Array:
+    """Return the level that the service target asks for, given demand over its interval."""
+    if config.service_target == "fill_rate":
+        return levels_of.for_fill_rate(demand, lot, config.service_level)
+    if config.service_target == "cycle_service":
+        return levels_of.for_cycle_service(demand, config.service_level)
+    cost = terms["unit_cost"].fill_null(0.0).to_numpy()
+    margin = terms["unit_margin"].fill_null(0.0).to_numpy()
+    holding = cost * terms["holding_cost_rate"].to_numpy() * config.review_days / DAYS_A_YEAR
+    return levels_of.for_cycle_service(demand, levels_of.critical_ratio(margin, holding))
+
+
+def _sellable(paths: Array, days: Array, life: Array, terms: pl.DataFrame) -> Array:
+    """Return up to how much may be there of goods that perish, infinite of others, (series,).
+
+    The newsvendor's answer: a unit short loses its margin, one left over its cost, and what sells
+    from now on until the next order is too old is demand over lead time and shelf life.
+    """
+    found = np.full(len(life), np.inf)
+    perishes = np.isfinite(life)
+    if perishes.any():
+        sells = demand_over(paths[perishes], days[perishes] + life[perishes, None])
+        margin, cost = (
+            terms[name].fill_null(0.0).to_numpy()[perishes] for name in ("unit_margin", "unit_cost")
+        )
+        found[perishes] = levels_of.for_cycle_service(sells, levels_of.critical_ratio(margin, cost))
+    return found
+
+
 def propose(levels: pl.DataFrame, stock: pl.DataFrame) -> pl.DataFrame:
-    """Propose an order per series at this review: what is missing up to the base stock level.
+    """Propose an order per series at this review: what is missing where the position is low.
 
     Parameters
     ----------
@@ -163,18 +222,22 @@ def propose(levels: pl.DataFrame, stock: pl.DataFrame) -> pl.DataFrame:
 
     Returns
     -------
-    `ORDER_COLUMNS`, a row per series that needs stock, dearest first: `order_up_to` is the base
-    stock level, `value` the order at cost, `assumed` the terms that the shop did not say.
+    `ORDER_COLUMNS`, a row per series that needs stock, dearest first: `value` is the order at
+    cost, `assumed` the terms that the shop did not say.
     Quantities are whole packs of `pack_size`, and at least `minimum_order_quantity`.
     `order_quantity` is null where the stock is unknown: there only `quantity_before_stock` can
     be told, from which the buyer subtracts what is on hand and on order.
     """
     position = pl.col("on_hand") + pl.col("on_order").fill_null(0.0)
     found = levels.join(stock, on=["product_id", "location_id"], how="left", maintain_order="left")
+    missing = pl.when(position < pl.col("reorder_point") + _SMALL).then(
+        pl.col("order_up_to") - position
+    )
     found = found.with_columns(
-        order_up_to=pl.col("base_stock_level"),
-        quantity_before_stock=_in_packs(pl.col("base_stock_level")),
-        order_quantity=_in_packs(pl.col("base_stock_level") - position),
+        quantity_before_stock=_in_packs(pl.col("order_up_to")),
+        order_quantity=_in_packs(
+            pl.when(position.is_not_null()).then(pl.coalesce(missing, pl.lit(0.0)))
+        ),
         basis=pl.when(position.is_not_null()).then(pl.lit(KNOWN)).otherwise(pl.lit(UNKNOWN)),
     )
     units = pl.coalesce("order_quantity", "quantity_before_stock")

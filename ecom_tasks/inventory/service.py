@@ -1,76 +1,142 @@
-"""Would the stock levels have sufficed? Judged on the test windows, beside the textbook."""
+"""What the policy would have served and cost in the test windows, beside what else could be done.
+
+Played day by day with what really sold, weekly forecasts as they were made, and the same drawn
+lead times for all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
 
+from ecom_tasks.inventory import simulate
 from ecom_tasks.inventory.baselines import AVERAGE_WEEKS
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.evaluate import Window, actual
+from ecom_tasks.inventory.evaluate import Window
 from ecom_tasks.inventory.panel import Panel
-from ecom_tasks.inventory.replenish import DAYS, demand_over, draw, lead_times, policy
+from ecom_tasks.inventory.replenish import DAYS, policy
+from ecom_tasks.inventory.simulate import Levels, Terms
 from ecom_tasks.metrics import inventory as metrics
 from ecom_tasks.metrics.forecast import Array
 
+MODEL, TEXTBOOK, SEASONAL, CLAIRVOYANT = (
+    "model", "textbook", "seasonal naive and textbook", "clairvoyant"
+)  # fmt: skip
+WARM_UP_WEEKS = 4
+
 
 def judge(
-    panel: Panel, tests: Sequence[Window], terms: pl.DataFrame, config: InventoryConfig
+    panel: Panel, reviews: Sequence[Window], terms: pl.DataFrame, config: InventoryConfig
 ) -> dict[str, dict[str, float]]:
-    """Set the stock levels as of each test window and count what its demand left uncovered.
+    """Play the policies over the weeks of the test windows.
 
-    Each series starts the window at its base stock level and must meet what really sold in the
-    protection interval, over many drawn lead times. The rival is the textbook's level for normal
-    demand, from mean and deviation of the last 8 weeks.
+    A warm-up of four weeks before them, with the levels of the first review, lets each find its
+    own stock; it counts in no figure. Weekly sales are spread over days at random.
 
     Parameters
     ----------
+    reviews : forecasts of consecutive weeks, as made then; see `evaluate.Backtest`
     terms : as `supply.supply_terms` returns them
 
     Returns
     -------
-    `{"model": {..}, "textbook": {..}}` with cycle_service_level (share of cycles without
-    stock-out), fill_rate (share of units met) and stock_value (sum of the levels at cost), each
-    the mean of the windows. Empty where an order must last longer than a window.
+    Policy -> `simulate.Outcome` as a dictionary: `model`; `textbook`, the level of mean and
+    deviation of the last 8 weeks for normal demand; `seasonal naive and textbook`, the same around
+    last season's weeks, where a season is known; `clairvoyant` with the lower bound of cost alone.
+    Empty where orders are placed more seldom than every week.
     """
-    if (terms["lead_time_days"] + config.review_days).max() > DAYS * config.horizon:  # type: ignore[operator]
+    if config.review_days != DAYS:
         return {}
-    found: dict[str, list[dict[str, float]]] = {"model": [], "textbook": []}
-    days = lead_times(
-        terms["lead_time_days"].to_numpy(),
-        terms["lead_time_days_std"].to_numpy(),
-        draw(config.horizon, 0.0, config),
+    first = reviews[0].origin
+    warm_up = min(WARM_UP_WEEKS, first)
+    weeks = slice(first - warm_up, first + len(reviews))
+    demand = simulate.daily(np.maximum(panel.units[:, weeks], 0).astype(np.float64), config.seed)
+    lead = terms["lead_time_days"].to_numpy()
+    spread = terms["lead_time_days_std"].to_numpy()
+    days = simulate.lead_days(lead, spread, config.simulated_paths, demand.shape[1], config.seed)
+    rules = rules_of(terms, config)
+    found: dict[str, dict[str, float]] = {}
+    for name, levels in _policies(panel, reviews, terms, config).items():
+        early = [np.repeat(each[:, :1], warm_up, axis=1) for each in levels]
+        held = Levels(*(np.hstack([a, b]) for a, b in zip(early, levels, strict=True)))
+        start = held.order_up_to[:, 0]
+        outcome = simulate.run(demand, held, days, rules, start, DAYS * warm_up)
+        found[name] = outcome.to_dict()
+    bound = simulate.clairvoyant_cost(demand[:, DAYS * warm_up :], rules)
+    return found | {CLAIRVOYANT: {"total_cost": bound}}
+
+
+def rules_of(terms: pl.DataFrame, config: InventoryConfig) -> Terms:
+    """Return the terms of a simulation; what has no price costs and earns nothing."""
+
+    def known(name: str, otherwise: float) -> Array:
+        return np.asarray(terms[name].fill_null(otherwise).to_numpy(), np.float64)
+
+    return Terms(
+        unit_cost=known("unit_cost", 0),
+        margin=known("unit_margin", 0),
+        holding_cost_rate=known("holding_cost_rate", config.holding_cost_rate),
+        order_cost=config.order_cost,
+        pack_size=known("pack_size", config.pack_size),
+        minimum_order_quantity=known("minimum_order_quantity", 0),
+        shelf_life_days=known("shelf_life_days", np.inf),
+        review_days=int(config.review_days),
     )
-    cost = terms["unit_cost"].fill_null(0.0).to_numpy()
-    for window in tests:
-        assert window.calibration is not None
-        correlation = window.calibration.error_correlation
-        own = policy(window.mean, window.quantiles, terms, correlation, config)
-        sold = actual(panel, window.origin, config).astype(np.float64)
-        demand = demand_over(sold[:, None, :], days + config.review_days)
-        levels = {
-            "model": own["base_stock_level"].to_numpy(),
-            "textbook": _textbook(panel, window.origin, terms, config),
-        }
-        for name, level in levels.items():
-            found[name].append({
-                "cycle_service_level": metrics.cycle_service_level(demand, level),
-                "fill_rate": metrics.fill_rate(demand, level),
-                "stock_value": float((level * cost).sum()),
-            })
-    return {
-        name: {figure: float(np.mean([each[figure] for each in windows])) for figure in windows[0]}
-        for name, windows in found.items()
+
+
+def _policies(
+    panel: Panel, reviews: Sequence[Window], terms: pl.DataFrame, config: InventoryConfig
+) -> dict[str, tuple[Array, Array]]:
+    """Return reorder point and order-up-to level of each policy, (series, reviews) each."""
+    own = []
+    for each in reviews:
+        assert each.calibration is not None
+        correlation = each.calibration.error_correlation
+        made = policy(each.mean, each.quantiles, terms, correlation, config)
+        own.append((made["reorder_point"].to_numpy(), made["order_up_to"].to_numpy()))
+    points, tops = (np.column_stack(each) for each in zip(*own, strict=True))
+    found = {MODEL: (points, tops)}
+    rivals: dict[str, Callable[[int], Array]] = {
+        TEXTBOOK: lambda origin: textbook(panel, origin, terms, config)
     }
+    if reviews[0].origin > config.season + AVERAGE_WEEKS:
+        rivals[SEASONAL] = lambda origin: textbook(panel, origin, terms, config, seasonal=True)
+    for name, level in rivals.items():
+        up_to = np.column_stack([level(each.origin) for each in reviews])
+        found[name] = (up_to, up_to)
+    return found
 
 
-def _textbook(panel: Panel, origin: int, terms: pl.DataFrame, config: InventoryConfig) -> Array:
+def textbook(
+    panel: Panel,
+    origin: int,
+    terms: pl.DataFrame,
+    config: InventoryConfig,
+    *,
+    seasonal: bool = False,
+) -> Array:
+    """Return the textbook's order-up-to level, mean + z deviations of demand, (series,).
+
+    Parameters
+    ----------
+    seasonal : expect last season's weeks instead of the mean of the last 8, and take the deviation
+        of what such a forecast missed in the last 8 weeks
+    """
     recent = panel.units[:, origin - AVERAGE_WEEKS : origin].astype(np.float64)
-    daily, deviation = recent.mean(axis=1) / DAYS, recent.std(axis=1, ddof=1) / np.sqrt(DAYS)
+    expected, missed = recent.mean(axis=1), recent
+    if seasonal:
+        ago = panel.units[:, origin - config.season :].astype(np.float64)
+        expected = ago[:, : config.horizon].mean(axis=1)
+        missed = recent - panel.units[:, origin - config.season - AVERAGE_WEEKS :][
+            :, :AVERAGE_WEEKS
+        ].astype(np.float64)
+    deviation = missed.std(axis=1, ddof=1) / np.sqrt(DAYS)
     lead = terms["lead_time_days"].to_numpy()
     spread = terms["lead_time_days_std"].to_numpy()
     protection = lead + config.review_days
-    safety = metrics.safety_stock(config.service_level, daily, deviation, protection, spread)
-    return metrics.base_stock_level(daily, lead, config.review_days, safety)
+    safety = metrics.safety_stock(
+        config.service_level, expected / DAYS, deviation, protection, spread
+    )
+    return metrics.base_stock_level(expected / DAYS, lead, config.review_days, safety)

@@ -16,6 +16,11 @@ TERMS = (
     "lead_time_days", "lead_time_days_std", "pack_size", "minimum_order_quantity", "unit_cost",
     "holding_cost_rate",
 )  # fmt: skip
+_AIMS = {
+    "fill_rate": "a share of demand met at once",
+    "cycle_service": "a probability of no stock-out in each cycle",
+    "cost": "the least cost of lost margin and holding, whatever the service level",
+}
 
 
 def supply_terms(
@@ -36,8 +41,9 @@ def supply_terms(
     -------
     A row per series, in its order: product_id, location_id, title, the `TERMS`, review_days,
     service_level, and `assumed`: the terms that came from the configuration, comma-separated.
-    Where a series covers all locations, the longest lead time and the largest pack of any
-    location hold, and the mean of costs.
+    Where a series covers all locations, the longest lead time, the largest pack and the shortest
+    shelf life of any location hold, and the mean of costs. `shelf_life_days` is null of goods that
+    keep; `unit_margin` is what a unit sold earns.
     """
     own = _of_series(supply, series)
     catalogue = products.select("product_id", "title", pl.col("unit_cost").alias("listed_cost"))
@@ -69,22 +75,42 @@ def supply_terms(
         *KEY,
         "title",
         *(pl.coalesce(name, default).alias(name) for name, default in defaults.items()),
+        "shelf_life_days",
+        _margin(config).alias("unit_margin"),
         pl.lit(config.review_days).alias("review_days"),
         pl.lit(config.service_level).alias("service_level"),
         "assumed",
     )  # fmt: skip
 
 
+def _margin(config: InventoryConfig) -> pl.Expr:
+    """Return what a unit sold earns: price less cost, else the assumed share of either."""
+    price, cost = pl.col("price"), pl.col("unit_cost")
+    known = pl.max_horizontal(price - cost, pl.lit(0.0))
+    return (
+        pl
+        .when(price.is_not_null() & cost.is_not_null())
+        .then(known)
+        .otherwise(pl.coalesce(price * config.margin, cost * config.margin / (1 - config.margin)))
+    )
+
+
 def _of_series(supply: pl.LazyFrame | None, series: pl.DataFrame) -> pl.DataFrame:
     if supply is None:
-        return _empty(TERMS)
+        return _empty((*TERMS, "shelf_life_days"))
     rows = supply.join(series.lazy().select("product_id").unique(), on="product_id", how="semi")
     if (series["location_id"] == ALL_LOCATIONS).all():
         rows = rows.with_columns(pl.lit(ALL_LOCATIONS).alias("location_id"))
     longest = ("lead_time_days", "lead_time_days_std", "pack_size", "minimum_order_quantity")
-    return rows.group_by(KEY).agg(
-        pl.col(name).max() if name in longest else pl.col(name).mean() for name in TERMS
-    ).collect()  # fmt: skip
+    return (
+        rows
+        .group_by(KEY)
+        .agg(
+            *(pl.col(name).max() if name in longest else pl.col(name).mean() for name in TERMS),
+            pl.col("shelf_life_days").min(),
+        )
+        .collect()
+    )
 
 
 def _empty(measures: tuple[str, ...]) -> pl.DataFrame:
@@ -138,9 +164,16 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
                 f"not say: {text}"
             )
     found.append(
-        f"Orders are placed every {config.review_days:g} days for a service level of "
-        f"{config.service_level:.0%} in each cycle, as configured"
+        f"Orders are placed every {config.review_days:g} days for {_AIMS[config.service_target]}, "
+        f"as configured: {config.service_level:.0%}"
     )
+    short = terms.filter(pl.col("shelf_life_days") < pl.col("lead_time_days")).height
+    if short:
+        found.append(
+            f"Of {short} series the shelf life is shorter than the lead time: it is taken to begin "
+            "at receipt, and stock runs out before the next order comes"
+        )
+    found.append(f"An order of one product costs {config.order_cost:g}, as configured")
     reach = config.horizon * 7 - config.review_days
     late = terms.filter(pl.col("lead_time_days") > reach).height
     if late:
@@ -163,6 +196,12 @@ def forecast_assumptions(panel: Panel, config: InventoryConfig) -> list[str]:
         found = [f"Public holidays are those of {config.country}"]
     else:
         found = ["No public holidays are known: neither the source nor the settings name a country"]
+    hidden = int((~panel.known()).sum())
+    if hidden:
+        found.append(
+            f"In {hidden:,} of {panel.units.size:,} product weeks the shelf was empty, or sold "
+            "nothing so long that it must have been: there demand is supposed to have been as usual"
+        )
     if not panel.plans:
         return [*found, "No promotions are known: forecasts go by sales, price and calendar alone"]
     ahead = range(panel.periods, panel.announced.shape[1])

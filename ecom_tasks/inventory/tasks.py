@@ -33,12 +33,14 @@ def pin_features(run: Run) -> Ref:
 def build_series(run: Run, features: Ref) -> Ref:
     """Choose the best-selling products and lay out their weeks, prices and planned promotions."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import series
+    from ecom_tasks.inventory import censored, series
 
     config = InventoryConfig.of(run).for_forecasts()
     demand = dataset.input_named(features, "features/demand")
     calendar = dataset.input_named(features, "features/promotion_calendar")
-    products = dataset.input_named(features, "lake/products")
+    products, stock = (
+        dataset.input_named(features, f"lake/{table}") for table in ("products", "stock")
+    )
     country = config.country or _country(products)
 
     def build(draft: Draft) -> None:
@@ -49,6 +51,9 @@ def build_series(run: Run, features: Ref) -> Ref:
                 f"Deliver order lines of at least {config.weeks_needed} weeks",
             )
         panel = series.build(weekly, _rows(calendar), dataset.scan(products), run.as_of, config)
+        closed = censored.closed_share(panel, _rows(stock))
+        judged = config.windows * config.horizon
+        panel = censored.recover(panel, closed, config.improbable_run, judged=judged)
         keys, weeks = series.to_frames(panel)
         draft.write_frame("series.parquet", keys)
         draft.write_frame("weeks.parquet", weeks)
@@ -57,11 +62,17 @@ def build_series(run: Run, features: Ref) -> Ref:
             weeks=panel.periods,
             promotions=sorted(panel.plans),
             country=country,
+            weeks_without_stock=int((~panel.known()).sum()),
+            stock_counted=closed is not None,
         )
         log.info("%s series of %s weeks", panel.series, panel.periods)
 
     return dataset.produce(
-        run, "work/inventory/series", build, inputs=[demand, calendar, products], config=config
+        run,
+        "work/inventory/series",
+        build,
+        inputs=[demand, calendar, products, stock],
+        config=config,
     )
 
 
@@ -75,7 +86,7 @@ def backtest(run: Run, series: Ref) -> Ref:
     def build(draft: Draft) -> None:
         panel = _panel(series)
         judged = evaluate.backtest(panel, config)
-        for window in judged.tests:
+        for window in judged.reviews:
             frame = layout.forecast_frame(
                 panel, window.origin, window.mean, window.quantiles, config.quantiles
             )
@@ -149,7 +160,7 @@ def propose_orders(
         draft.write_frame("forecasts.parquet", forecasts)
         draft.write_frame("policy.parquet", levels)
         draft.write_frame("orders.parquet", orders)
-        draft.metrics["service"] = service.judge(panel, judged.tests, agreed, config)
+        draft.metrics["service"] = service.judge(panel, judged.reviews, agreed, config)
         draft.assumptions += supply.assumptions(agreed, counted, config)
         draft.assumptions += supply.forecast_assumptions(panel, config)
 
@@ -280,11 +291,11 @@ def _members(panel: Panel, forecaster: Ref, config: InventoryConfig) -> Members:
 def _calibrations(judged: Backtest) -> dict[str, Any]:
     from dataclasses import asdict
 
-    each = {str(window.origin): window.calibration for window in judged.tests}
+    each = {str(window.origin): window.calibration for window in judged.reviews}
     return {
         "release": asdict(judged.calibration),
         "weights": asdict(judged.learnt.combination),
-        "tests": {origin: asdict(found) for origin, found in each.items() if found},
+        "reviews": {origin: asdict(found) for origin, found in each.items() if found},
     }
 
 
@@ -299,10 +310,14 @@ def _backtest(series: Ref, backtest: Ref, config: InventoryConfig) -> Backtest:
 
     found = dataset.read_json(backtest, "calibration.json")
     count = dataset.manifest(series).metrics["series"]
-    tests = []
-    for origin in sorted(map(int, found["tests"])):
+    reviews = []
+    for origin in sorted(map(int, found["reviews"])):
         frame = dataset.scan(backtest, f"origin={origin:04d}.parquet").collect()
         mean, quantiles = layout.forecast_arrays(frame, count, config.quantiles)
-        learnt = Calibration(**found["tests"][str(origin)])
-        tests.append(Window(origin, mean, quantiles, learnt))
-    return Backtest(tests, Learnt(Combination(**found["weights"]), Calibration(**found["release"])))
+        learnt = Calibration(**found["reviews"][str(origin)])
+        reviews.append(Window(origin, mean, quantiles, learnt))
+    return Backtest(
+        reviews[:: config.horizon],
+        reviews,
+        Learnt(Combination(**found["weights"]), Calibration(**found["release"])),
+    )

@@ -106,7 +106,8 @@ def test_orders_without_stock_claim_no_quantity(published: tuple[Run, Ref]) -> N
     assert (orders["quantity_before_stock"] >= orders["order_up_to"]).all()
     assert orders["assumed"].str.contains("lead_time_days").all()
     assert orders["value"].is_sorted(descending=True)
-    assert (policy["base_stock_level"] > policy["reorder_point"]).all()
+    assert (policy["base_stock_level"] > policy["continuous_reorder_point"]).all()
+    assert (policy["order_up_to"] >= policy["reorder_point"]).all()
     said = " ".join(dataset.manifest(published[1]).assumptions)
     for assumed in ("lead_time_days", "unit_cost", "before subtracting stock", "No promotions"):
         assert assumed in said
@@ -125,7 +126,7 @@ def test_the_report_opens_with_the_result(published: tuple[Run, Ref], tmp_path: 
     value = dataset.manifest(published[1]).headline
     assert value is not None
     assert f"WRMSSE {value.value:.3f}" in html
-    assert html.count("<svg") == 2
+    assert html.count("<svg") == 3
     assert "before subtracting stock on hand" in html
 
 

@@ -16,13 +16,14 @@ from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.metrics import inventory as textbook
 
 STEPS = 4
-CONFIG = InventoryConfig(samples=4000)
+CONFIG = InventoryConfig(samples=4000, service_target="cycle_service", order_cost=0.0)
 
 
 def terms(**columns: Sequence[float]) -> pl.DataFrame:
     defaults = {
         "lead_time_days": 7.0, "lead_time_days_std": 0.0, "pack_size": 1.0,
         "minimum_order_quantity": 0.0, "unit_cost": 2.0, "holding_cost_rate": 0.25,
+        "shelf_life_days": None, "unit_margin": 1.0,
     }  # fmt: skip
     rows = max((len(values) for values in columns.values()), default=1)
     return pl.DataFrame(
@@ -33,7 +34,7 @@ def terms(**columns: Sequence[float]) -> pl.DataFrame:
         }
         | {name: columns.get(name, [value] * rows) for name, value in defaults.items()}
         | {"assumed": ["review_days"] * rows}
-    ).with_columns(pl.col(pl.Int64).cast(pl.Float64))
+    ).with_columns(pl.col(pl.Int64, pl.Null).cast(pl.Float64))
 
 
 def normal(mean: float, deviation: float, rows: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +52,7 @@ def level(terms_: pl.DataFrame, mean: float, deviation: float, config: Inventory
 
 def test_constant_demand_has_a_known_reorder_point() -> None:
     found = level(terms(lead_time_days=[10.0]), 21.0, 0.0)  # 3 a day
-    assert found["reorder_point"] == pytest.approx(3 * 10)
+    assert found["continuous_reorder_point"] == pytest.approx(3 * 10)
     assert found["base_stock_level"] == pytest.approx(3 * (10 + 7))
     assert found["safety_stock"] == pytest.approx(0, abs=1e-6)
     assert found["weekly_demand"] == 21
@@ -66,7 +67,7 @@ def test_normal_demand_has_the_textbooks_safety_stock() -> None:
     at_order = textbook.reorder_point(
         100.0, 14.0, textbook.safety_stock(0.95, 100.0, 70 / np.sqrt(7), 14)
     )
-    assert found["reorder_point"] == pytest.approx(float(at_order), rel=0.01)
+    assert found["continuous_reorder_point"] == pytest.approx(float(at_order), rel=0.01)
 
 
 def test_random_lead_times_are_in_the_textbooks_safety_stock() -> None:
@@ -86,7 +87,7 @@ def test_errors_that_go_together_need_more_safety(correlation: float) -> None:
 
 def test_no_lead_time_leaves_the_review_period() -> None:
     found = level(terms(lead_time_days=[0.0], lead_time_days_std=[3.0]), 70.0, 0.0)
-    assert found["reorder_point"] == 0
+    assert found["continuous_reorder_point"] == 0
     assert found["base_stock_level"] == pytest.approx(70)
 
 
@@ -111,15 +112,15 @@ def test_lead_times_have_the_moments_asked_for() -> None:
 def test_more_service_or_time_never_needs_less_stock(
     service: float, stricter: float, days: float, longer: float
 ) -> None:
-    config = InventoryConfig(samples=200, service_level=service)
+    config = CONFIG.model_copy(update={"samples": 200, "service_level": service})
     above = config.model_copy(update={"service_level": service + stricter * (0.99 - service)})
     base = level(terms(lead_time_days=[days]), 50.0, 10.0, config)
     strict = level(terms(lead_time_days=[days]), 50.0, 10.0, above)
     slow = level(terms(lead_time_days=[days + longer]), 50.0, 10.0, config)
-    for name in ("reorder_point", "base_stock_level"):
+    for name in ("continuous_reorder_point", "base_stock_level"):
         assert strict[name] >= base[name]
         assert slow[name] >= base[name]
-    assert base["base_stock_level"] > base["reorder_point"]
+    assert base["base_stock_level"] > base["continuous_reorder_point"]
 
 
 @settings(max_examples=30)
@@ -127,12 +128,13 @@ def test_more_service_or_time_never_needs_less_stock(
 def test_any_lead_time_gives_finite_levels(days: float, spread: float) -> None:
     found = level(terms(lead_time_days=[days], lead_time_days_std=[spread]), 50.0, 10.0,
                   InventoryConfig(samples=100))  # fmt: skip
-    assert 0 <= found["reorder_point"] <= found["base_stock_level"] < float("inf")
+    assert 0 <= found["continuous_reorder_point"] <= found["base_stock_level"] < float("inf")
 
 
 def levels(base: Sequence[float], **columns: Sequence[float]) -> pl.DataFrame:
     columns.setdefault("pack_size", [1.0] * len(base))
-    return terms(**columns).with_columns(base_stock_level=pl.Series(base, dtype=pl.Float64))
+    level = pl.Series(base, dtype=pl.Float64)
+    return terms(**columns).with_columns(reorder_point=level, order_up_to=level)
 
 
 def stock(rows: Sequence[tuple[str, float, float | None]]) -> pl.DataFrame:
@@ -142,6 +144,54 @@ def stock(rows: Sequence[tuple[str, float, float | None]]) -> pl.DataFrame:
                 "on_order": pl.Float64},
         orient="row",
     )  # fmt: skip
+
+
+def test_a_fill_rate_needs_less_than_the_same_cycle_service() -> None:
+    fill = CONFIG.model_copy(update={"service_target": "fill_rate"})
+    by_fill, by_cycle = (level(terms(), 700.0, 70.0, config) for config in (fill, CONFIG))
+    assert by_fill["base_stock_level"] < by_cycle["base_stock_level"]
+    # Shortage a cycle: deviation of two weeks times the unit loss, 5% of a week's demand.
+    deviation = 70 * np.sqrt(2)
+    z = (by_fill["base_stock_level"] - 1400) / deviation
+    loss = NormalDist().pdf(z) - z * (1 - NormalDist().cdf(z))
+    assert deviation * loss == pytest.approx(0.05 * 700, rel=0.05)
+
+
+def test_least_cost_is_the_newsvendor() -> None:
+    cost = CONFIG.model_copy(update={"service_target": "cost"})
+    found = level(terms(holding_cost_rate=[10.0]), 700.0, 70.0, cost)
+    # A unit short costs 1, one held for a week 2 * 10 * 7 / 365.
+    ratio = 1 / (1 + 2 * 10 * 7 / 365)
+    expected = 1400 + 70 * np.sqrt(2) * NormalDist().inv_cdf(ratio)
+    assert found["base_stock_level"] == pytest.approx(expected, rel=0.003)
+
+
+def test_dear_orders_are_rarer_and_larger() -> None:
+    dear = CONFIG.model_copy(update={"order_cost": 50.0})
+    found = level(terms(), 70.0, 0.0, dear)
+    lot = np.sqrt(2 * 10 * 365 * 50 / (2 * 0.25))  # above eight weeks of 70
+    assert lot > 8 * 70
+    assert found["order_quantity_economic"] == pytest.approx(8 * 70)
+    assert found["reorder_point"] == pytest.approx(140)
+    assert found["order_up_to"] == pytest.approx(140 + 8 * 70 - 70)  # a review takes 70 itself
+    cheap = level(terms(), 70.0, 0.0)
+    assert cheap["reorder_point"] == cheap["order_up_to"] == cheap["base_stock_level"]
+
+
+def test_perishable_goods_are_held_up_to_the_newsvendors_quantity() -> None:
+    keeps, perishes = (level(terms(shelf_life_days=[life]), 700.0, 70.0) for life in (1000.0, 4.0))
+    assert keeps["base_stock_level"] == level(terms(), 700.0, 70.0)["base_stock_level"]
+    # Sells over lead time and shelf life: 11 days, of which four of the second week vary alike.
+    ratio = 1.0 / (1.0 + 2.0)
+    deviation = np.sqrt(70**2 + (70 * 4 / 7) ** 2)
+    expected = 100 * 11 + deviation * NormalDist().inv_cdf(ratio)
+    assert perishes["base_stock_level"] == pytest.approx(expected, rel=0.01)
+
+
+def test_nothing_is_ordered_at_or_above_the_reorder_point() -> None:
+    lots = levels([100.0, 100.0]).with_columns(reorder_point=pl.lit(50.0))
+    made = replenish.propose(lots, stock([("p0", 49, 0), ("p1", 51, 0)]))
+    assert made.select("product_id", "order_quantity").rows() == [("p0", 51)]
 
 
 def test_orders_fill_up_to_the_level_in_whole_packs() -> None:

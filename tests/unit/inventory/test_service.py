@@ -1,8 +1,8 @@
-"""What the stock levels would have achieved in the test windows."""
+"""The policy played on the test windows, beside its rivals."""
 
 from __future__ import annotations
 
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,10 @@ from ecom_tasks.inventory.evaluate import Window
 from tests.unit.inventory import shop
 
 WEEKS = 20
-SETTINGS = {"lead_time_days": 7.0, "lead_time_days_std": 0.0, "review_days": 7.0, "margin": 0.5}
+SETTINGS = {
+    "lead_time_days": 7.0, "lead_time_days_std": 0.0, "margin": 0.5, "order_cost": 0.0,
+    "simulated_paths": 2,
+}  # fmt: skip
 
 
 def judged(
@@ -30,35 +33,50 @@ def judged(
     mean = np.full((3, config.horizon), expected, np.float32)
     quantiles = np.repeat(mean[..., None], len(config.quantiles), axis=2)
     learnt = Calibration((0.0,) * len(config.quantiles), 0.0)
-    window = Window(WEEKS - config.horizon, mean, quantiles, learnt)
+    windows = [Window(week, mean, quantiles, learnt) for week in range(WEEKS - 4, WEEKS)]
     priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
     terms = supply.supply_terms(priced, None, shop.catalogue(3).lazy(), config)
-    return service.judge(panel, [window], terms, config)
+    return service.judge(panel, windows, terms, config)
 
 
-@pytest.mark.parametrize(("expected", "level", "rate"), [(8.0, 1.0, 1.0), (6.0, 0.0, 6 / 7)])
-def test_levels_are_held_against_what_sold(expected: float, level: float, rate: float) -> None:
-    found = judged(expected, shop.small(**SETTINGS))["model"]
-    assert found["cycle_service_level"] == level
-    assert found["fill_rate"] == pytest.approx(rate)
-    # 3 series, two weeks of the forecast, at half the price of 2.00.
-    assert found["stock_value"] == pytest.approx(3 * 2 * expected * 1)
+def small(**settings: Any) -> InventoryConfig:
+    return shop.small(**SETTINGS | settings)
 
 
-def test_the_textbook_stands_beside_it() -> None:
-    # Demand that never varied has no deviation: the textbook holds exactly two weeks of it.
-    found = judged(8.0, shop.small(**SETTINGS))["textbook"]
-    assert found["stock_value"] == pytest.approx(3 * 2 * 7 * 1)
-    assert found["fill_rate"] == pytest.approx(1)
+def test_a_forecast_that_is_right_serves_and_one_that_is_too_low_does_not() -> None:
+    enough, short = (judged(expected, small())["model"] for expected in (9.0, 3.0))
+    assert enough["fill_rate"] == 1
+    assert short["fill_rate"] < 0.75
+    assert short["shortage_cost"] > 0
+    assert short["average_stock_value"] < enough["average_stock_value"]
 
 
-def test_the_textbook_takes_its_deviation_from_the_last_8_weeks() -> None:
-    config = shop.small(**SETTINGS)
-    found = judged(8.0, config, swing=6.0)["textbook"]
-    weekly = 6 * np.sqrt(8 / 7)  # of a sample of 8 that are all 6 off
-    level = 2 * 7 + NormalDist().inv_cdf(config.service_level) * weekly * np.sqrt(2)
-    assert found["stock_value"] == pytest.approx(3 * level * 1)
+def test_the_rivals_meet_the_same_weeks() -> None:
+    found = judged(8.0, small())
+    assert set(found) == {"model", "textbook", "clairvoyant"}
+    # Demand that never varied has no deviation: the textbook holds two weeks of it.
+    assert found["textbook"]["fill_rate"] > 0.95
+    bound = found["clairvoyant"]["total_cost"]
+    assert bound <= min(found[name]["total_cost"] for name in ("model", "textbook"))
 
 
-def test_what_must_last_beyond_a_window_is_not_judged() -> None:
-    assert judged(8.0, shop.small(**SETTINGS | {"lead_time_days": 8.0})) == {}
+def test_last_season_is_a_rival_where_it_is_known() -> None:
+    assert "seasonal naive and textbook" in judged(8.0, small(season=6))
+
+
+def test_the_textbooks_level_by_hand() -> None:
+    config = small()
+    units = 7.0 + 6.0 * np.where(np.arange(WEEKS) % 2, 1, -1)
+    panel = shop.panel(np.tile(units, (3, 1)), config)
+    priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
+    terms = supply.supply_terms(priced, None, shop.catalogue(3).lazy(), config)
+    deviation = 6 * np.sqrt(8 / 7)  # of a sample of 8 weeks that are all 6 off
+    found = service.textbook(panel, WEEKS, terms, config)
+    assert found == pytest.approx([2 * 7 + 1.644854 * deviation * np.sqrt(2)] * 3)
+    last = service.textbook(panel, WEEKS, terms, config.model_copy(update={"season": 2}),
+                            seasonal=True)  # fmt: skip
+    assert last == pytest.approx([2 * 7] * 3)  # a season of two weeks tells everything
+
+
+def test_reviews_that_are_not_weekly_are_not_played() -> None:
+    assert judged(8.0, small(review_days=14.0)) == {}
