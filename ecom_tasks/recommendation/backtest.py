@@ -30,7 +30,7 @@ DEPTH = max(CUTS)
 BASELINES = (popular.NAME, repeat.NAME)
 _SIZES = (
     "repeat_candidates", "neighbour_candidates", "als_candidates", "popular_candidates",
-    "ease_candidates", "graph_candidates", "sequence_candidates",
+    "ease_candidates", "graph_candidates", "follows_candidates", "sequence_candidates",
 )  # fmt: skip
 _FEW, _MANY = 5, 20
 COHORTS = (f"fewer than {_FEW} products", f"{_FEW} to {_MANY - 1} products",
