@@ -30,7 +30,7 @@ DEPTH = max(CUTS)
 BASELINES = (popular.NAME, repeat.NAME)
 _SIZES = (
     "repeat_candidates", "neighbour_candidates", "als_candidates", "popular_candidates",
-    "ease_candidates", "graph_candidates", "propagation_candidates",
+    "ease_candidates", "graph_candidates", "propagation_candidates", "follows_candidates",
     "sequence_candidates",
 )  # fmt: skip
 _KNOWN = ("matrix_products", "ease_products")

@@ -71,6 +71,17 @@ class RecommendationConfig(DomainConfig):
     graph_product_power: float = Field(
         default=0.5, ge=0, le=1, description="power of a product's degree that divides"
     )
+    follows_candidates: int = Field(default=25, ge=1, description="new products per customer")
+    follows_reach: int = Field(default=10, ge=1, description="places on that still count as after")
+    follows_backward: float = Field(
+        default=0.3, ge=0, le=1, description="weight of what came before beside what came after"
+    )
+    follows_shrinkage: float = Field(
+        default=100.0, ge=0, description="added to the divisor; tames rare products"
+    )
+    follows_fading: float = Field(
+        default=0.6, ge=0, le=1, description="weight of a product beside the next newer one"
+    )
 
     # Propagation over purchases and common views
     propagation_candidates: int = Field(default=20, ge=1, description="new products per customer")

@@ -28,7 +28,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ecom_tasks.errors import ConfigError, DataContractError
 from ecom_tasks.logs import track
 from ecom_tasks.recommendation import backtest, protocols, ranker
-from ecom_tasks.recommendation.candidates import als, ease, graph_filter, neighbours, sequence
+from ecom_tasks.recommendation.candidates import (
+    als,
+    ease,
+    follows,
+    graph_filter,
+    neighbours,
+    sequence,
+)
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.protocols import Protocol, Split
 from ecom_tasks.recommendation.ranker import Examples
@@ -93,6 +100,12 @@ SPACES: dict[str, tuple[Dial, ...]] = {
         Dial("graph_popularity", 0, 1),
         Dial("graph_customer_power", 0, 1),
         Dial("graph_product_power", 0, 1),
+    ),
+    follows.NAME: (
+        Dial("follows_reach", 1, 20, log=True),
+        Dial("follows_backward", 0, 1),
+        Dial("follows_shrinkage", 0.1, 100, log=True),
+        Dial("follows_fading", 0.2, 1),
     ),
     sequence.NAME: (
         Dial("sequence_dropout", 0, 0.6),

@@ -14,6 +14,7 @@ import polars as pl
 from ecom_tasks.recommendation.candidates import (
     als,
     ease,
+    follows,
     graph_filter,
     neighbours,
     popular,
@@ -35,6 +36,7 @@ GENERATORS: dict[str, Generator] = {
 FURTHER: dict[str, Generator] = {
     graph_filter.NAME: graph_filter.generate,
     propagation.NAME: propagation.generate,
+    follows.NAME: follows.generate,
     sequence.NAME: sequence.generate,
 }
 COLD = "two_tower"
