@@ -1,8 +1,8 @@
 """Judge candidate generators on any table of interactions, over all products.
 
 Every product is ranked: no sample of negatives. A generator's list is its best 50 of all products;
-of equal scores the smaller product id goes first. Until a ranker stands at their head, the model of several generators is a blend of
-their lists.
+of equal scores the smaller product id goes first. Until a ranker stands at their head, the model of
+several generators is a blend of their lists.
 """
 
 from __future__ import annotations
