@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from ecom_tasks.errors import ModelRejectedError
+from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.metrics import ranking
 from ecom_tasks.recommendation.candidates import COLD
 from ecom_tasks.recommendation.candidates.popular import popularity
@@ -66,13 +66,29 @@ def judge(
     Returns
     -------
     by question: `customers`, for each contender metrics with an interval of ndcg_at_10, and
-    `gain` of the model over the best baseline with its paired interval
+    `gain` of the model over the best baseline with its paired interval; without `new` where nobody
+    bought anything new
+
+    Raises
+    ------
+    DataContractError
+        Nobody who was known bought anything.
     """
     known = interactions["customer_id"].unique()
     found: dict[str, Any] = {}
     for question, contenders in rankings(scored, interactions).items():
         positives = bought.filter("is_new") if question == "new" else bought
-        right = positives.select("customer_id", "product_id")
+        right = positives.select("customer_id", "product_id").filter(
+            pl.col("customer_id").is_in(known.implode())
+        )
+        if right.is_empty() and question == "new":
+            continue
+        if right.is_empty():
+            raise DataContractError(
+                "In a test window no known customer bought a product with enough customers: "
+                "there is nothing to judge by",
+                "Load a longer history, or lower recommendation.min_customers",
+            )
         hits = {
             name: ranking.hits(ranked, right, known, DEPTH) for name, ranked in contenders.items()
         }

@@ -76,12 +76,13 @@ def _table(found: dict[str, Any]) -> pl.DataFrame:
 def _bars(windows: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(8, 3), layout="constrained")
     for axes, question in zip(figure.subplots(1, 2), _QUESTIONS, strict=True):
-        for place, found in enumerate(each[question] for each in windows.values()):
-            for step, (name, values) in enumerate(found["contenders"].items()):
+        for place, found in enumerate(each.get(question) for each in windows.values()):
+            for step, (name, values) in enumerate(found["contenders"].items() if found else ()):
                 value = values["ndcg_at_10"]
                 error = [[value - values["ndcg_at_10_lower"]], [values["ndcg_at_10_upper"] - value]]
+                told = name in axes.get_legend_handles_labels()[1]
                 axes.bar(place + 0.25 * step, value, 0.23, color=_COLOURS[name], yerr=error,
-                         label=name if place == 0 else None)  # fmt: skip
+                         label=None if told else name)  # fmt: skip
         axes.set_xticks([place + 0.25 for place in range(len(windows))], list(windows))
         axes.set_title(_QUESTIONS[question])
         axes.margins(y=0.3)  # room for the legend

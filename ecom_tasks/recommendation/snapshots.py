@@ -40,8 +40,21 @@ class Snapshot:
         return self.products.filter(pl.col("customers") >= min_customers).select("product_id")
 
     def interactions(self, min_customers: int) -> pl.DataFrame:
-        """Return the pairs of products with enough customers."""
-        return self.pairs.join(self.warm(min_customers), on="product_id", how="semi")
+        """Return the pairs of products with enough customers.
+
+        Raises
+        ------
+        DataContractError
+            No product has as many.
+        """
+        found = self.pairs.join(self.warm(min_customers), on="product_id", how="semi")
+        if found.is_empty():
+            raise DataContractError(
+                f"Of {self.products.height} products sold by {self.cutoff} none has "
+                f"{min_customers} customers, and nothing can be learnt across customers",
+                "Load a longer history, or lower recommendation.min_customers",
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,30 @@ def test_a_shop_without_views_has_no_columns_for_them(released: tuple[Run, Ref])
     assert not set(VIEWED) & set(tasks._candidates(proposed, SHOP.as_of).columns)
 
 
+def test_one_customer_of_one_product_is_an_error_or_a_list_of_one(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECOM_DASK", "threads")
+    one = pl.col("product_id") == "b0-p00"
+    buyer = SHOP.order_lines.filter(one)["customer_id"].min()
+    alone = {
+        "order_lines": SHOP.order_lines.filter(one & (pl.col("customer_id") == buyer)),
+        "products": SHOP.products.filter(one),
+    }
+    run = Run("test", SHOP.as_of, root, overrides={"recommendation": QUICK})
+    builders.publish_lake(run, alone)
+    run_locally(features_flow, run)
+    with pytest.raises(DataContractError, match="none has 3 customers"):
+        run_locally(flow, run)
+    # Nothing beats buying the only product again; a list is no longer than the catalogue.
+    settings = QUICK | {"min_customers": 1, "smallest_gain": -1.0}
+    ref = run_locally(flow, replace(run, overrides={"recommendation": settings}))
+    lists = dataset.scan(ref, "recommendations/*.parquet").collect()
+    assert lists.select("customer_id", "product_id", "rank").rows() == [(buyer, "b0-p00", 1)]
+    for windows in dataset.manifest(ref).metrics["windows"].values():
+        assert list(windows) == ["all"]
+
+
 def test_without_enough_to_learn_from_the_generators_are_blended(
     released: tuple[Run, Ref], tmp_path: Path
 ) -> None:

@@ -370,9 +370,9 @@ def test_sharpening_runs_blurring_backwards() -> None:
     # Four pairs of products that only occur together: nothing lies beyond the four signals known.
     orders = np.repeat(few_bought(5)[:, :4], 2, axis=1)
     smooth = blurring(orders)
-    for time, power in ((0.0, 0.0), (0.5, 0.0), (2.5, 0.3)):
-        expected = orders @ smooth @ linalg.expm(-time * smooth) * orders.sum(0) ** power
-        found = filtered(orders, dimensions=4, sharpening=time, popularity=power)
+    for long, power in ((0.0, 0.0), (0.5, 0.0), (2.5, 0.3)):
+        expected = orders @ smooth @ linalg.expm(-long * smooth) * orders.sum(0) ** power
+        found = filtered(orders, dimensions=4, sharpening=long, popularity=power)
         assert found == pytest.approx(expected, abs=1e-4)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ecom_tasks.errors import ModelRejectedError
+from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.recommendation import evaluate
 from ecom_tasks.recommendation.config import RecommendationConfig
 
@@ -110,3 +110,15 @@ def test_cold_products_are_judged_by_new_purchases_of_them_only() -> None:
 )  # fmt: skip
 def test_the_best_way_for_cold_products_is_taken(judged: dict[str, float], best: str) -> None:
     assert evaluate.best_cold(judged) == best
+
+
+def test_where_nobody_bought_anything_new_there_is_nothing_to_say_of_it() -> None:
+    model = scored([("ann", "tea", 9, False), ("bob", "milk", 3, False)])
+    again = BOUGHT.filter(~pl.col("is_new"))
+    found = evaluate.judge(model, KNOWN, again, CONFIG)
+    assert list(found) == ["all"]
+    assert found["all"]["contenders"][evaluate.RANKER]["ndcg_at_10"] == 1
+    # A stranger's purchase is nobody's whom a list was made for.
+    stranger = BOUGHT.filter(pl.col("customer_id") == "new")
+    with pytest.raises(DataContractError, match="nothing to judge by"):
+        evaluate.judge(model, KNOWN, stranger, CONFIG)

@@ -52,6 +52,12 @@ def test_a_second_common_visit_joins_more_than_one_alone() -> None:
     assert new(found, own, "ann") == ["oats", "tea"]
 
 
+def test_a_view_repeated_within_a_visit_counts_once() -> None:
+    own, seen = bought("ann:milk"), visits("milk tea", "milk oats")
+    once = propagation.generate(own, CONFIG, seen)
+    assert propagation.generate(own, CONFIG, pl.concat([seen, seen])).equals(once)
+
+
 def test_a_visit_to_the_whole_range_says_nothing() -> None:
     own = bought("ann:milk")
     range_of = (f"p{number}" for number in range(CONFIG.propagation_largest_session))
