@@ -10,7 +10,8 @@ from ecom_tasks.config import DomainConfig
 
 SUPPLY_SETTINGS = (
     "lead_time_days", "lead_time_days_std", "review_days", "service_target", "service_level",
-    "order_cost", "cover_weeks", "simulated_paths", "pack_size", "holding_cost_rate", "margin",
+    "order_cost", "order_budget", "order_capacity", "supplier_minimum", "reconciliation",
+    "cover_weeks", "simulated_paths", "pack_size", "holding_cost_rate", "margin",
     "stock_age_days", "samples",
 )  # fmt: skip
 
@@ -95,6 +96,20 @@ class InventoryConfig(DomainConfig):
     )
     order_cost: float = Field(
         default=1.0, ge=0, description="store currency an order of one product costs"
+    )
+    order_budget: float = Field(
+        default=0, ge=0, description="store currency at cost for all orders of a day; 0: no limit"
+    )
+    order_capacity: float = Field(
+        default=0, ge=0, description="units of all orders of a day together; 0: no limit"
+    )
+    supplier_minimum: float = Field(
+        default=0, ge=0, description="least value of all orders of a day, store currency at cost"
+    )
+    reconciliation: Literal["bottom_up", "min_trace"] = Field(
+        default="bottom_up",
+        description="how forecasts of products and of categories are made to add up: by summing "
+        "products, or by moving both",
     )
     cover_weeks: float = Field(
         default=8.0, gt=0, description="weeks of demand at most that are ordered at once"

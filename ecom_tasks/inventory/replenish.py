@@ -20,6 +20,7 @@ from ecom_tasks.inventory import levels as levels_of
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.forecast import Quantiles
 from ecom_tasks.inventory.levels import DAYS_A_YEAR
+from ecom_tasks.inventory.limits import Limits, Wanted, fit
 from ecom_tasks.inventory.panel import Floats
 from ecom_tasks.metrics.forecast import Array
 
@@ -34,6 +35,17 @@ ORDER_COLUMNS = (
     "on_hand", "on_order", "pack_size", "minimum_order_quantity", "unit_cost", "value",
     "lead_time_days", "basis", "assumed",
 )  # fmt: skip
+
+
+_ONE = "all"
+
+
+@dataclass(frozen=True)
+class Limited:
+    """Orders within the limits, and a sentence that says what that changed (empty: nothing)."""
+
+    orders: pl.DataFrame
+    said: str
 
 
 @dataclass(frozen=True)
@@ -250,6 +262,60 @@ def propose(levels: pl.DataFrame, stock: pl.DataFrame) -> pl.DataFrame:
         )
         .select(ORDER_COLUMNS)
     )
+
+
+def within_limits(orders: pl.DataFrame, levels: pl.DataFrame, config: InventoryConfig) -> Limited:
+    """Fit the orders of a day into the shop's budget, space and least order.
+
+    Orders of unknown stock or without a cost cannot be weighed and stay as they are.
+
+    Parameters
+    ----------
+    orders : of `propose`
+    levels : of `policy`
+
+    Returns
+    -------
+    Limited; unchanged where no limit is configured.
+    """
+    limits = Limits(
+        config.order_budget or np.inf,
+        config.order_capacity or np.inf,
+        {_ONE: config.supplier_minimum} if config.supplier_minimum else {},
+    )
+    weighed = orders.filter(
+        pl.col("order_quantity").is_not_null() & pl.col("unit_cost").is_not_null()
+    )
+    if limits == Limits() or weighed.is_empty():
+        return Limited(orders, "")
+    key = ["product_id", "location_id"]
+    margins = weighed.join(
+        levels.select(*key, "unit_margin"), on=key, how="left", maintain_order="left"
+    )["unit_margin"]
+    units = weighed["order_quantity"].to_numpy()
+    wanted = Wanted(
+        units=units,
+        must=np.zeros(len(units)),
+        benefit=margins.fill_null(0.0).to_numpy(),
+        unit_cost=weighed["unit_cost"].to_numpy(),
+        volume=np.ones(len(units)),
+        pack_size=weighed["pack_size"].to_numpy(),
+        minimum_order_quantity=weighed["minimum_order_quantity"].to_numpy(),
+        supplier=np.full(len(units), _ONE),
+    )
+    found = fit(wanted, limits).units
+    changed = weighed.with_columns(
+        order_quantity=pl.Series(found), value=pl.Series(found) * pl.col("unit_cost")
+    ).filter(pl.col("order_quantity") > 0)
+    rest = orders.join(weighed.select(key), on=key, how="anti", maintain_order="left")
+    said = (
+        f"Orders were fitted into the limits of the day: {found.sum():,.0f} of {units.sum():,.0f} "
+        f"units, {changed.height:,} of {weighed.height:,} products"
+    )
+    merged = pl.concat([changed, rest]).sort(
+        "value", *key, descending=[True, False, False], nulls_last=True
+    )
+    return Limited(merged, said)
 
 
 def _in_packs(units: pl.Expr) -> pl.Expr:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ecom_tasks.inventory.panel import Panel
 
 log = logging.getLogger(__name__)
+_HIERARCHY_PATHS = 200
 
 
 def pin_features(run: Run) -> Ref:
@@ -105,7 +106,7 @@ def backtest(run: Run, series: Ref) -> Ref:
 def train_forecaster(run: Run, series: Ref) -> Ref:
     """Train on every week known and forecast the weeks ahead (not combined or calibrated yet)."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import ensemble, forecast, layout
+    from ecom_tasks.inventory import ensemble, forecast, layout, whatif
 
     config = _config(run, series).for_forecasts()
 
@@ -117,6 +118,7 @@ def train_forecaster(run: Run, series: Ref) -> Ref:
         ahead = forecast.rows_ahead(panel, panel.periods, config)
         mean = forecast.predict_mean(models.mean, ahead, config.horizon)
         quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon)
+        draft.write_frame("whatif.parquet", whatif.table(panel, models, config))
         models.mean.save_model(draft.folder / "mean.ubj")
         models.quantiles.save_model(draft.folder / "quantiles.ubj")
         draft.write_frame(
@@ -132,7 +134,15 @@ def propose_orders(
 ) -> Ref:  # fmt: skip
     """Combine and calibrate the forecasts; derive stock levels and order proposals from them."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import ensemble, layout, replenish, service, supply
+    from ecom_tasks.inventory import (
+        classes,
+        ensemble,
+        layout,
+        reconcile,
+        replenish,
+        service,
+        supply,
+    )  # fmt: skip
 
     config = _config(run, series)
     lake = [
@@ -150,19 +160,29 @@ def propose_orders(
         combined = ensemble.combined(
             panel, _members(panel, forecaster, config), judged.learnt, config
         )
-        mean, quantiles = combined.mean, combined.quantiles
+        tree = reconcile.hierarchy(panel.keys)
+        mean, quantiles = reconcile.adjusted(panel, tree, combined, config)
+        paths = reconcile.paths_of(
+            quantiles, config.quantiles, _shared_error(panel, judged, config),
+            _HIERARCHY_PATHS, config.seed,
+        )  # fmt: skip
+        hierarchy = reconcile.node_forecasts(panel, tree, mean, paths, config.quantiles)
         levels = replenish.policy(
             mean, quantiles, agreed, judged.calibration.error_correlation, config
         )
         counted = supply.stock_of(panel.keys, stock, run.as_of, config)
-        orders = replenish.propose(levels, counted)
+        limited = replenish.within_limits(replenish.propose(levels, counted), levels, config)
+        lists = classes.with_stock(classes.classify(panel), levels, counted)
         forecasts = layout.forecast_frame(panel, panel.periods, mean, quantiles, config.quantiles)
         draft.write_frame("forecasts.parquet", forecasts)
         draft.write_frame("policy.parquet", levels)
-        draft.write_frame("orders.parquet", orders)
+        draft.write_frame("orders.parquet", limited.orders)
+        draft.write_frame("hierarchy.parquet", hierarchy)
+        draft.write_frame("classes.parquet", lists)
         draft.metrics["service"] = service.judge(panel, judged.reviews, agreed, config)
         draft.assumptions += supply.assumptions(agreed, counted, config)
         draft.assumptions += supply.forecast_assumptions(panel, config)
+        draft.assumptions += [limited.said] if limited.said else []
 
     return dataset.produce(
         run,
@@ -187,11 +207,12 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         proposed = dataset.manifest(orders)
         tables = {
             name: dataset.scan(orders, f"{name}.parquet").collect()
-            for name in ("forecasts", "policy", "orders")
+            for name in ("forecasts", "policy", "orders", "hierarchy", "classes")
         }
         for name, table in tables.items():
             draft.write_frame(f"{name}.parquet", table)
         draft.write_text("orders.csv", replenish.buyers_csv(tables["orders"]))
+        draft.write_frame("whatif.parquet", dataset.scan(forecaster, "whatif.parquet").collect())
         dataset.fetch(forecaster, draft.folder / "model", "*.ubj")
         draft.write_json("model/calibration.json", dataset.read_json(backtest, "calibration.json"))
         draft.metrics.update(scores, service=proposed.metrics["service"])
@@ -286,6 +307,19 @@ def _members(panel: Panel, forecaster: Ref, config: InventoryConfig) -> Members:
     centres = layout.centres_arrays(others, panel.series)
     centres |= ensemble.centres_of(mean, quantiles, config)
     return ensemble.Members(panel.periods, centres, quantiles)
+
+
+def _shared_error(panel: Panel, judged: Backtest, config: InventoryConfig) -> float:
+    """Return how errors of products in the same week went together in the test windows."""
+    import numpy as np
+
+    from ecom_tasks.inventory import evaluate, reconcile
+
+    actual = np.concatenate(
+        [evaluate.actual(panel, each.origin, config) for each in judged.tests], axis=1
+    )
+    quantiles = np.concatenate([each.quantiles for each in judged.tests], axis=1)
+    return reconcile.shared_error(actual.astype(np.float64), quantiles, config.quantiles)
 
 
 def _calibrations(judged: Backtest) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def test_a_release_holds_all_that_a_consumer_needs(
     made = dataset.manifest(release)
     assert {entry.path for entry in made.files} == {
         "forecasts.parquet", "orders.parquet", "orders.csv", "policy.parquet", "metrics.json",
-        "report.html", "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json",
+        "hierarchy.parquet", "classes.parquet", "whatif.parquet", "report.html",
+        "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json",
     }  # fmt: skip
     forecasts = table(release, "forecasts")
     assert forecasts.height == PRODUCTS * 2
@@ -111,6 +112,36 @@ def test_orders_without_stock_claim_no_quantity(published: tuple[Run, Ref]) -> N
     said = " ".join(dataset.manifest(published[1]).assumptions)
     for assumed in ("lead_time_days", "unit_cost", "before subtracting stock", "No promotions"):
         assert assumed in said
+
+
+def test_categories_and_total_are_the_sums_of_their_products(published: tuple[Run, Ref]) -> None:
+    forecasts, nodes = table(published[1], "forecasts"), table(published[1], "hierarchy")
+    total = nodes.filter(level="total").sort("week_starts_on")
+    summed = forecasts.group_by("week_starts_on").agg(pl.col("mean").sum()).sort("week_starts_on")
+    assert total["mean"].to_list() == pytest.approx(summed["mean"].to_list(), rel=1e-5)
+    for level in ("department", "category"):
+        parts = nodes.filter(level=level).group_by("week_starts_on").agg(pl.col("mean").sum())
+        assert parts.sort("week_starts_on")["mean"].to_list() == pytest.approx(
+            total["mean"].to_list(), rel=1e-9
+        )
+    assert (total["q95"] > total["mean"]).all()
+
+
+def test_reconciled_orders_follow_moved_forecasts(published: tuple[Run, Ref]) -> None:
+    day, release = published
+    moved = run_locally(tasks.flow, changed(day, reconciliation="min_trace"))
+    forecasts, nodes = table(moved, "forecasts"), table(moved, "hierarchy")
+    assert not forecasts["mean"].equals(table(release, "forecasts")["mean"])
+    assert nodes.filter(level="total")["mean"].sum() == pytest.approx(
+        forecasts["mean"].sum(), rel=1e-5
+    )
+
+
+def test_products_are_classed(published: tuple[Run, Ref]) -> None:
+    lists = table(published[1], "classes")
+    assert lists.height == PRODUCTS
+    assert set(lists["abc"]) <= {"A", "B", "C"}
+    assert lists["overstock_units"].null_count() == PRODUCTS  # stock is unknown
 
 
 def test_the_buyers_file_says_the_same(published: tuple[Run, Ref], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ecom_tasks.inventory import forecast
+from ecom_tasks.inventory import forecast, whatif
 from ecom_tasks.inventory.panel import Panel
 from tests.builders import MONDAY
 from tests.unit.inventory import shop
@@ -48,6 +49,21 @@ def test_a_planned_promotion_is_forecast_with_its_effect(promoted: Panel) -> Non
     median = quantiles[..., CONFIG.quantiles.index(0.5)]
     assert median[shown].min() > median[~shown].max()
     assert (np.diff(quantiles, axis=-1) >= 0).all()
+
+
+def test_what_a_promotion_would_add_is_forecast_with_its_interval(promoted: Panel) -> None:
+    models = forecast.fit(promoted, CONFIG)
+    found = whatif.table(promoted, models, CONFIG)
+    assert found.height == SERIES
+    assert found["promotion"].unique().to_list() == ["display"]
+    assert found["uplift"].mean() == pytest.approx(20, rel=0.15)
+    assert found["units_without"].mean() == pytest.approx(10, rel=0.15)
+    assert (found["uplift_q10"] < found["uplift"]).mean() > 0.9  # type: ignore[operator]
+    assert (found["uplift_q90"] > found["uplift"]).mean() > 0.9  # type: ignore[operator]
+    assert set(found["weeks_promoted"]) == {WEEKS // EVERY}
+    plain = replace(promoted, plans={})
+    rows = forecast.fit(plain, CONFIG)
+    assert whatif.table(plain, rows, CONFIG).is_empty()
 
 
 def test_the_same_seed_gives_the_same_model(promoted: Panel) -> None:

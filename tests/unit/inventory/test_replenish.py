@@ -246,3 +246,18 @@ def test_the_buyers_file_opens_in_a_spreadsheet_and_runs_nothing() -> None:
     back = pl.read_csv(text.encode(), schema_overrides={"product_id": pl.String})
     assert back.columns == list(replenish.ORDER_COLUMNS)
     assert back["quantity_before_stock"].to_list() == [10]
+
+
+def test_a_budget_cuts_orders_whose_stock_is_known() -> None:
+    made = levels([100.0, 100.0, 100.0]).with_columns(unit_margin=pl.Series([3.0, 1.0, 1.0]))
+    orders = replenish.propose(made, stock([("p0", 0, 0), ("p1", 0, 0)]))
+    same = replenish.within_limits(orders, made, CONFIG)
+    assert same.orders.equals(orders)
+    assert same.said == ""
+    poor = CONFIG.model_copy(update={"order_budget": 250.0})
+    found = replenish.within_limits(orders, made, poor)
+    units = dict(found.orders.select("product_id", "order_quantity").iter_rows())
+    assert 2 * (units["p0"] + units["p1"]) <= 250
+    assert units["p0"] > units["p1"]  # each of its units earns three times as much
+    assert units["p2"] is None  # cannot be weighed, stays
+    assert "125 of 200 units" in found.said
