@@ -8,22 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import uuid
-from collections.abc import Callable, Iterable
-from datetime import date
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ecom_tasks import logs
+from ecom_tasks.arguments import add_root, day
 from ecom_tasks.domains import DOMAINS, RELEASING, run_task, run_with_upstream
 from ecom_tasks.errors import ConfigError, EcomError
 from ecom_tasks.run import Ref, Run
-
-if TYPE_CHECKING:
-    from ecom_tasks.recommendation.protocols import Split
-    from ecom_tasks.recommendation.tuning import Found
 
 log = logging.getLogger(__name__)
 EPILOG = """\
@@ -36,6 +32,12 @@ environment:
   ECOM_LOG               json for JSON log lines
   ECOM_<DOMAIN>__<NAME>  one setting of a domain, for example ECOM_PRICING__LARGEST_STEP=0.05
 """
+BY_DOMAIN = {
+    "backtest": {"recommendation": "ecom_tasks.recommendation.commands.backtest"},
+    "tune": {"recommendation": "ecom_tasks.recommendation.commands.tune"},
+}
+"""Commands that are another one in each domain: modules with `add_arguments` and `run`, which
+returns the tables and lines to print; the settings stand in `arguments.overrides`."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,24 +68,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        summary = (command.__doc__ or "").strip()
-        added = commands.add_parser(
-            name, help=summary.splitlines()[0], description=summary, epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+        added = _explained(commands, name, command)
         added.set_defaults(command=command)
         return added
 
     run = add("run", _run)
     run.add_argument("domain", choices=list(DOMAINS))
-    run.add_argument("--as-of", type=_day, required=True, metavar="YYYY-MM-DD",
+    run.add_argument("--as-of", type=day, required=True, metavar="YYYY-MM-DD",
                      help="last day to know about, inclusive")  # fmt: skip
     run.add_argument("--source", default="", help="shipped source or TOML file; runs what the "
                      "domain needs first")  # fmt: skip
     run.add_argument("--data", default="", help="folder or bucket prefix of the source's files")
-    run.add_argument("--set", action="append", default=[], metavar="DOMAIN.NAME=VALUE",
-                     help="override one setting; repeatable")  # fmt: skip
-    _add_root(run)
+    _add_settings(run)
+    add_root(run)
 
     step = add("step", _step)
     step.add_argument("domain", choices=list(DOMAINS))
@@ -91,24 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("inputs", nargs="*", help="references that the task takes")
     step.add_argument("--run", required=True, help="the run as JSON")
 
-    backtest = add("backtest", _backtest)
-    backtest.add_argument("domain", choices=["recommendation"])
-    _add_interactions(backtest, required=True)
-    backtest.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
-    backtest.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots there")
-
-    tune = add("tune", _tune)
-    tune.add_argument("domain", choices=["recommendation"])
-    _add_interactions(tune, required=False)
-    tune.add_argument("--metric", help="of the backtest (default: ndcg@10)")
-    tune.add_argument("--ranker", action="store_true", help="search the ranker's dials instead, "
-                      "on the candidates of a run: needs --as-of and --root")  # fmt: skip
-    tune.add_argument("--as-of", type=_day, metavar="YYYY-MM-DD", help="day of that run")
-    _add_root(tune)
-    tune.add_argument("--folder", type=Path, required=True, help="where the studies lie; those "
-                      "that lie there are gone on with")  # fmt: skip
-    tune.add_argument("--minutes", type=float, default=10, help="of each study (default: 10)")
-    tune.add_argument("--trials", type=int, metavar="N", help="of each study, at most")
+    for name, command in (("backtest", _backtest), ("tune", _tune)):
+        domains = add(name, command).add_subparsers(dest="domain", required=True, metavar="DOMAIN")
+        for domain, module in BY_DOMAIN[name].items():
+            of_domain = import_module(module)
+            added = _explained(domains, domain, of_domain.run)
+            of_domain.add_arguments(added)
+            _add_settings(added)
+            added.set_defaults(run=of_domain.run)
 
     check = add("check-source", _check_source)
     check.add_argument("file", help="shipped source or TOML file")
@@ -116,30 +103,30 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = add("list", _list)
     listing.add_argument("--json", action="store_true", help="for programs")
-    _add_root(listing)
+    add_root(listing)
 
     lineage = add("lineage", _lineage)
     _add_name(lineage)
     lineage.add_argument("--version", default="", help="instead of the one in service")
-    _add_root(lineage)
+    add_root(lineage)
 
     promote = add("promote", _promote)
     _add_name(promote)
     promote.add_argument("version")
-    _add_root(promote)
+    add_root(promote)
 
     rollback = add("rollback", _rollback)
     _add_name(rollback)
-    _add_root(rollback)
+    add_root(rollback)
 
     pull = add("pull", _pull)
     _add_name(pull)
     pull.add_argument("folder", type=Path)
     pull.add_argument("--version", default="", help="pin a version instead of following production")
-    _add_root(pull)
+    add_root(pull)
 
     doctor = add("doctor", _doctor)
-    _add_root(doctor)
+    add_root(doctor)
 
     services = add("services", _services)
     services.add_argument("action", choices=["start", "stop", "status", "clean"])
@@ -147,45 +134,26 @@ def _parser() -> argparse.ArgumentParser:
     demo = add("demo", _demo)
     demo.add_argument("--source", default="complete-journey")
     demo.add_argument("--data", default="", help="folder or file of the source")
-    demo.add_argument("--as-of", type=_day, default=None, metavar="YYYY-MM-DD")
+    demo.add_argument("--as-of", type=day, default=None, metavar="YYYY-MM-DD")
     return parser
 
 
-def _add_interactions(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Say which file of interactions is split in which way, for which generators."""
-    parser.add_argument("--interactions", type=Path, required=required, metavar="FILE.parquet")
-    parser.add_argument("--customer", required=required, metavar="COLUMN")
-    parser.add_argument("--product", required=required, metavar="COLUMN")
-    order = parser.add_mutually_exclusive_group()
-    order.add_argument("--time", default="", metavar="COLUMN", help="when it happened")
-    order.add_argument("--position", default="", metavar="COLUMN", help="its place in a history")
-    parser.add_argument("--protocol", required=required,
-                        choices=["leave-one-out", "time-split", "given-split"])  # fmt: skip
-    parser.add_argument("--test", type=Path, metavar="FILE.parquet", help="for given-split")
-    parser.add_argument("--share", type=float, default=0.1, help="of the newest interactions, "
-                        "for time-split (default: 0.1)")  # fmt: skip
-    parser.add_argument("--min-interactions", type=int, default=1, metavar="N",
-                        help="leave out products with fewer in the file (default: 1)")  # fmt: skip
-    parser.add_argument("--generators", nargs="+", metavar="NAME",
-                        help="default: all; a wrong name lists them")  # fmt: skip
-    parser.add_argument("--set", action="append", default=[], metavar="recommendation.NAME=VALUE",
+def _explained(commands: Any, name: str, command: Callable[..., Any]) -> argparse.ArgumentParser:
+    summary = (command.__doc__ or "").strip()
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary.splitlines()[0], description=summary, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    return added
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="DOMAIN.NAME=VALUE",
                         help="override one setting; repeatable")  # fmt: skip
-
-
-def _add_root(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", default=os.environ.get("ECOM_ROOT", ""),
-                        help="s3://bucket/prefix or file:///folder; else ECOM_ROOT")  # fmt: skip
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("domain", choices=list(RELEASING))
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day like 2017-11-30") from error
 
 
 def _root(arguments: argparse.Namespace) -> str:
@@ -245,128 +213,20 @@ def _step(arguments: argparse.Namespace) -> int:
 
 
 def _backtest(arguments: argparse.Namespace) -> int:
-    """Judge candidate generators on a file of interactions, ranking all products.
-
-    Prints a table of metrics beside the plain baselines. Nothing is published.
-    """
-    from ecom_tasks.recommendation import backtest
-    from ecom_tasks.recommendation.config import RecommendationConfig
-
-    run = Run("backtest", date.today(), "", overrides=_overrides(arguments.set))  # noqa: DTZ011
-    config = RecommendationConfig.of(run)
-    found = backtest.run(_split(arguments), arguments.generators or backtest.names(), config)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
-    if arguments.html:
-        from ecom_tasks.recommendation import backtest_report
-
-        title = f"Backtest of {arguments.interactions.name}, {arguments.protocol}"
-        arguments.html.write_text(backtest_report.render(found, title), encoding="utf-8")
-    _print(_judged(found))
-    return 0
-
-
-def _split(arguments: argparse.Namespace) -> Split:
-    from ecom_tasks.recommendation import protocols
-
-    columns = protocols.Columns(
-        arguments.customer, arguments.product, arguments.time or arguments.position
-    )
-    if arguments.protocol != "given-split" and not columns.order:
-        raise ConfigError(
-            f"{arguments.protocol} needs to know which interaction came last",
-            "Give --time or --position with the name of a column",
-        )
-    interactions = protocols.often(
-        protocols.read(arguments.interactions, columns), arguments.min_interactions
-    )
-    # The columns of the order need not be in a file of which all rows must be found.
-    unordered = protocols.Columns(arguments.customer, arguments.product)
-    test = protocols.read(arguments.test, unordered) if arguments.test else None
-    return protocols.split(interactions, arguments.protocol, test, arguments.share)
-
-
-def _judged(found: dict[str, Any]) -> Any:
-    """Return the figures of a backtest as a table, baselines first."""
-    from rich.table import Table
-
-    from ecom_tasks.recommendation.backtest import contenders
-
-    shown = ["ndcg@10", "recall@10", "ndcg@20", "recall@20", "mrr@10", "map@10", "hit_rate@10",
-             "coverage@10", "novelty@10"]  # fmt: skip
-    title = f"{found['customers']:,} customers judged, all {found['products']:,} products ranked"
-    table = Table("", *shown, "95% of ndcg@10", "seconds", title=title)
-    for label, values in contenders(found).items():
-        interval = f"{values['ndcg@10_lower']:.4f}-{values['ndcg@10_upper']:.4f}"
-        figures = ["-" if values[each] is None else f"{values[each]:.4f}" for each in shown]
-        table.add_row(label, *figures, interval, f"{values['seconds']:.1f}")
-    return table
+    """Judge models on data of your own, beside plain baselines. Publishes nothing."""
+    return _of_domain(arguments)
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    """Search the dials of candidate generators, or of the ranker, within a budget of time.
+    """Search better settings within a budget of time, never looking at what judges them."""
+    return _of_domain(arguments)
 
-    Generators are judged on a part of what is known; what must be found is not looked at. Calling
-    again goes on. Prints the best settings as arguments, and writes them to best.json.
-    """
-    from ecom_tasks.recommendation import tasks, tuning
-    from ecom_tasks.recommendation.config import RecommendationConfig
 
-    _refuse_mixed(arguments)
-    run = Run("tune", arguments.as_of or date.today(), arguments.root,  # noqa: DTZ011
-              overrides=_overrides(arguments.set))  # fmt: skip
-    config = RecommendationConfig.of(run)
-    budget = tuning.Budget(arguments.minutes, arguments.trials)
-    if arguments.ranker:
-        windows = tasks.ranker_windows(run)
-        found = [tuning.tune_ranker(*windows, config, arguments.folder, budget)]
-    else:
-        parts = tuning.validation(
-            _split(arguments).known, arguments.protocol, arguments.share, config.seed
-        )
-        names = arguments.generators or list(tuning.SPACES)
-        metric = arguments.metric or tuning.METRIC
-        found = tuning.tune(parts, names, config, metric, arguments.folder, budget)
-    _print(_tuned(found))
-    for each in found:
-        _out(each.arguments())
+def _of_domain(arguments: argparse.Namespace) -> int:
+    arguments.overrides = _overrides(arguments.set)
+    for shown in arguments.run(arguments):
+        _out(shown) if isinstance(shown, str) else _print(shown)
     return 0
-
-
-def _refuse_mixed(arguments: argparse.Namespace) -> None:
-    """Generators are tuned on a file, the ranker on a run; what belongs to the other is a slip."""
-    given = {name for name, value in vars(arguments).items() if value}
-    of_file, of_run = ("interactions", "customer", "product", "protocol"), ("as_of", "root")
-    needed, foreign = (of_run, (*of_file, "generators", "metric")) if arguments.ranker else (
-        of_file, ("as_of",)
-    )  # fmt: skip
-    missing, stray = [each for each in needed if each not in given], given.intersection(foreign)
-    if missing or stray:
-        what = "The ranker" if arguments.ranker else "A generator"
-        raise ConfigError(
-            f"{what} is tuned with other arguments: {_flags(missing)} not given, "
-            f"{_flags(sorted(stray))} out of place",
-            f"Give {_flags(needed)}, and leave out what is out of place",
-        )
-
-
-def _flags(names: Iterable[str]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in names) or "nothing"
-
-
-def _tuned(found: list[Found]) -> Any:
-    """Return the figures of a search as a table, the defaults beside the best."""
-    from rich.table import Table
-
-    title = "On the validation split, where the best of many looks better than it is"
-    table = Table("", "metric", "trials", "failed", "defaults", "best", "gain", title=title)
-    for each in found:
-        known = each.defaults is not None
-        defaults = f"{each.defaults:.4f}" if known else "failed"
-        gain = f"{each.best - (each.defaults or 0):+.4f}" if known else ""
-        table.add_row(each.name, each.metric, str(each.trials), str(each.failed), defaults,
-                      f"{each.best:.4f}", gain)  # fmt: skip
-    return table
 
 
 def _check_source(arguments: argparse.Namespace) -> int:
