@@ -33,7 +33,10 @@ environment:
   ECOM_<DOMAIN>__<NAME>  one setting of a domain, for example ECOM_PRICING__LARGEST_STEP=0.05
 """
 BY_DOMAIN = {
-    "backtest": {"recommendation": "ecom_tasks.recommendation.commands.backtest"},
+    "backtest": {
+        "recommendation": "ecom_tasks.recommendation.commands.backtest",
+        "pricing": "ecom_tasks.pricing.commands.backtest",
+    },
     "tune": {"recommendation": "ecom_tasks.recommendation.commands.tune"},
 }
 """Commands that are another one in each domain: modules with `add_arguments` and `run`, which
