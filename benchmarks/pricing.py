@@ -2,7 +2,6 @@
 
     python -m benchmarks.pricing truth --seeds 20 --folder FOLDER
     python -m benchmarks.pricing loop --seeds 20 --folder FOLDER
-    python -m benchmarks.pricing speed --folder FOLDER [--econml-python PYTHON]
 
 `truth` estimates 200 products x 30 stores x 104 weeks with confounded prices and compares with the
 shop's elasticities: coverage of the 95% intervals, root mean squared error beside plain log-log
@@ -10,11 +9,6 @@ least squares with fixed effects a product and store, power and false share of c
 `loop` proposes prices and asks the shop what they earn, beside the historic prices and an oracle
 that knows all elasticities and keeps the same rules. Each seed is a file in the folder; seeds that
 are there are not run again, so that both can be stopped and gone on with.
-
-`speed` lets products grow, beside EconML's LinearDML product by product on the same rows. EconML is
-not among this project's dependencies; give the interpreter of an environment that has it:
-
-    python3.11 -m venv ENV && ENV/bin/pip install econml polars
 """
 
 from __future__ import annotations
@@ -85,6 +79,86 @@ def truth(seed: int, scale: Figures) -> Figures:
     }
 
 
+def loop(seed: int, scale: Figures) -> Figures:
+    """Price one shop by what its history tells, and ask the shop what that earns."""
+    from datetime import timedelta
+
+    import numpy as np
+    import polars as pl
+
+    from ecom_tasks.pricing import cross, joint, model, optimise, panel_file, today
+    from ecom_tasks.pricing.config import PricingConfig
+    from ecom_tasks.pricing.guardrails import Guardrails
+    from ecom_tasks.pricing.panel import last_week
+    from ecom_tasks.sample_store import panel, world
+
+    config = PricingConfig()
+    shop = world.create(world.Scale(**scale, seed=seed))
+    columns = panel_file.Columns(
+        "product", "week", "price", "units", "store", "category",
+        ("price_cut", "display", "mailer"),
+    )  # fmt: skip
+    weeks = panel_file.check(panel.simulate(shop), columns).weeks
+    fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
+    costs = pl.DataFrame({"product_id": shop.product_ids, "unit_cost": shop.cost})
+    positions = today.positions(weeks, costs, config)
+
+    def priced(answers: pl.DataFrame, pairs: pl.DataFrame) -> Any:
+        rows = optimise.at_current_prices(positions, answers, config)
+        chosen = joint.choose(rows, pairs, Guardrails(), config, seed)
+        proposed = optimise.propose_all(positions, answers.drop("shared_error"), config,
+                                        chosen.prices)  # fmt: skip
+        return proposed.sort("product_id")
+
+    needed = ["product_id", "estimate", "error", "lower", "upper", "grade", "why", "shared_error"]
+    told = priced(fitted.products.select(needed), fitted.cross)
+    # The oracle knows every elasticity, and keeps the same rules.
+    true = shop.elasticity.diagonal()
+    knowing = fitted.products.sort("product_id").select(needed).with_columns(
+        pl.Series("estimate", true), error=pl.lit(1e-6), lower=pl.Series(true),
+        upper=pl.Series(true), grade=pl.lit("strong"), shared_error=pl.lit(0.0),
+    )  # fmt: skip
+    effects = panel.cross_truth(shop).select(
+        pl.col("product").alias("product_id"), pl.col("other").alias("other_id"),
+        pl.col("elasticity").alias("estimate"), pl.lit(value=True).alias("found"),
+    )  # fmt: skip
+    best = priced(knowing, effects)
+    assert cross.PAIR == ["product_id", "other_id"]
+    historic, ours, oracle = (
+        shop.profit(frame[name].to_numpy())
+        for frame, name in (
+            (told, "current_price"), (told, "proposed_price"), (best, "proposed_price"),
+        )
+    )  # fmt: skip
+    return {
+        "seed": seed,
+        "historic": historic,
+        "proposed": ours,
+        "oracle": oracle,
+        "share_of_gain": (ours - historic) / (oracle - historic),
+        "changed": int((told["change"] != 0).sum()),
+        "expected": float(told["profit_change"].sum()),
+        "same_direction": float(
+            np.mean(np.sign(told["change"].to_numpy()) == np.sign(best["change"].to_numpy()))
+        ),
+    }
+
+
+def told_loop(results: list[Figures]) -> Figures:
+    """Sum up all seeds."""
+    share = [each["share_of_gain"] for each in results]
+    return {
+        "seeds": len(results),
+        "share_of_gain": sum(share) / len(share),
+        "share_of_gain_lowest": min(share),
+        "seeds_under_historic": sum(each["proposed"] < each["historic"] for each in results),
+        "profit_over_historic": sum(each["proposed"] / each["historic"] for each in results)
+        / len(results),
+        "oracle_over_historic": sum(each["oracle"] / each["historic"] for each in results)
+        / len(results),
+    }
+
+
 def each_seed(name: str, work: Any, seeds: int, folder: Path, scale: Figures) -> list[Figures]:
     """Run what is not in the folder yet; return all."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,15 +198,16 @@ def main() -> None:
     """Run one part."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("part", choices=["truth"])
+    parser.add_argument("part", choices=["truth", "loop"])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--folder", type=Path, required=True)
     for name, value in SCALE.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     arguments = parser.parse_args()
     scale = {name: getattr(arguments, name) for name in SCALE}
-    results = each_seed("truth", truth, arguments.seeds, arguments.folder, scale)
-    print(json.dumps(told_truth(results), indent=2))
+    work, told = {"truth": (truth, told_truth), "loop": (loop, told_loop)}[arguments.part]
+    results = each_seed(arguments.part, work, arguments.seeds, arguments.folder, scale)
+    print(json.dumps(told(results), indent=2))
 
 
 if __name__ == "__main__":

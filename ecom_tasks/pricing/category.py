@@ -116,6 +116,11 @@ def value_of(problem: Problem, prices: Array) -> float:
 
 def broken(problem: Problem, prices: Array) -> list[str]:
     """Name the rules of products together that prices break."""
+    return [*_out_of_line(problem, prices), *_beyond(problem, prices)]
+
+
+def _out_of_line(problem: Problem, prices: Array) -> list[str]:
+    """Name ladders and zones that prices break."""
     rules, place = problem.guardrails, {name: n for n, name in enumerate(problem.products)}
     found = []
     for ladder in rules.ladders:
@@ -128,21 +133,27 @@ def broken(problem: Problem, prices: Array) -> list[str]:
         same = [prices[place[name]] for name in group if name in place]
         if len(same) > 1 and max(same) - min(same) > _TOLERANCE:
             found.append(f"same price {', '.join(group)}")
-    changed = np.abs(prices - problem.current) > _TOLERANCE
-    if rules.most_changes is not None and changed.sum() > rules.most_changes:
-        found.append(f"most_changes {rules.most_changes}")
-    units = units_at(problem, prices).mean(axis=1)
-    cut = np.maximum(problem.current - prices, 0.0) * units
-    if rules.markdown_budget is not None and cut.sum() > rules.markdown_budget + _TOLERANCE:
-        found.append(f"markdown_budget {rules.markdown_budget:g}")
-    if rules.aim.objective == "revenue_at_margin":
-        earned = (units * (prices - problem.cost)).sum()
-        if earned < rules.aim.margin * (units * prices).sum() - _TOLERANCE:
-            found.append(f"margin {rules.aim.margin:g}")
-    found += [
-        f"clear {problem.products[n]}" for n in _to_clear(problem) if units[n] < _pace(problem)[n]
-    ]
     return found
+
+
+def _beyond(problem: Problem, prices: Array) -> list[str]:
+    """Name limits on sums, and stocks that are not cleared in time, that prices break."""
+    rules = problem.guardrails
+    units = units_at(problem, prices).mean(axis=1)
+    changed = int((np.abs(prices - problem.current) > _TOLERANCE).sum())
+    cut = float((np.maximum(problem.current - prices, 0.0) * units).sum())
+    margin = float((units * (prices - problem.cost - rules.aim.margin * prices)).sum())
+    limits = {
+        f"most_changes {rules.most_changes}": rules.most_changes is not None
+        and changed > rules.most_changes,
+        f"markdown_budget {rules.markdown_budget}": rules.markdown_budget is not None
+        and cut > rules.markdown_budget + _TOLERANCE,
+        f"margin {rules.aim.margin:g}": rules.aim.objective == "revenue_at_margin"
+        and margin < -_TOLERANCE,
+    }
+    slow = [n for n in _to_clear(problem) if units[n] < _pace(problem)[n]]
+    broken_limits = [name for name, exceeded in limits.items() if exceeded]
+    return [*broken_limits, *(f"clear {problem.products[n]}" for n in slow)]
 
 
 def _to_clear(problem: Problem) -> NDArray[np.int64]:
@@ -212,20 +223,29 @@ def _refined(problem: Problem, first: Array, seed: int) -> Array:
 def _local(problem: Problem, prices: Array) -> Array:
     """Change one price, or two at once, as long as the aim rises and no rule breaks."""
     grid = problem.grid()
-    links = _linked(problem)
+    moves = [*((place,) for place in range(problem.count)), *_linked(problem)]
     best, value = prices.copy(), value_of(problem, prices)
     improved = True
     while improved:
         improved = False
-        moves: list[tuple[int, ...]] = [(place,) for place in range(problem.count)]
-        for move in [*moves, *links]:
-            for option in itertools.product(*(grid[place] for place in move)):
-                tried = best.copy()
-                tried[list(move)] = option
-                reached = value_of(problem, tried)
-                if reached > value + 1e-9 and not broken(problem, tried):
-                    best, value, improved = tried, reached, True
+        for move in moves:
+            tried, reached = _moved(problem, best, value, move, grid)
+            improved |= reached > value
+            best, value = tried, reached
     return best
+
+
+def _moved(
+    problem: Problem, best: Array, value: float, move: tuple[int, ...], grid: list[Array]
+) -> tuple[Array, float]:
+    """Return the best prices that differ at some places only, and their value."""
+    for option in itertools.product(*(grid[place] for place in move)):
+        tried = best.copy()
+        tried[list(move)] = option
+        reached = value_of(problem, tried)
+        if reached > value + 1e-9 and not broken(problem, tried):
+            best, value = tried, reached
+    return best, value
 
 
 def _linked(problem: Problem) -> list[tuple[int, ...]]:
@@ -339,6 +359,10 @@ def _around_units(problem: Problem, owner: Choice, price: Array, around: Array) 
 
 
 def _constraints(problem: Problem, owner: Choice, price: Array, around: Array) -> list[_Row]:
+    return [*_lines(problem, owner, price), *_sums(problem, owner, price, around)]
+
+
+def _lines(problem: Problem, owner: Choice, price: Array) -> list[_Row]:
     rules, place = problem.guardrails, {name: n for n, name in enumerate(problem.products)}
     rows = []
 
@@ -357,14 +381,19 @@ def _constraints(problem: Problem, owner: Choice, price: Array, around: Array) -
             _Row(f"same price {', '.join(group)}", of(first) - of(second), -_TOLERANCE, _TOLERANCE)
             for first, second in itertools.pairwise(known)
         ]
-    changed = (np.abs(price - problem.current[owner]) > _TOLERANCE).astype(np.float64)
+    return rows
+
+
+def _sums(problem: Problem, owner: Choice, price: Array, around: Array) -> list[_Row]:
+    rules, rows = problem.guardrails, []
     if rules.most_changes is not None:
+        changed = (np.abs(price - problem.current[owner]) > _TOLERANCE).astype(np.float64)
         name = f"most_changes {rules.most_changes}"
         rows.append(_Row(name, changed, -np.inf, float(rules.most_changes)))
     units = _around_units(problem, owner, price, around)
     if rules.markdown_budget is not None:
         cut = np.maximum(problem.current[owner] - price, 0.0) * units
-        name = f"markdown_budget {rules.markdown_budget:g}"
+        name = f"markdown_budget {rules.markdown_budget}"
         rows.append(_Row(name, cut, -np.inf, rules.markdown_budget))
     if rules.aim.objective == "revenue_at_margin":
         over = units * (price - problem.cost[owner]) - rules.aim.margin * units * price

@@ -158,6 +158,12 @@ class PricingConfig(DomainConfig):
         lt=1,
         description="probability of more profit that a change needs to be proposed",
     )
+    guardrails: str = Field(
+        default="", description="TOML file of rules that products keep together; empty: none"
+    )
+    elasticity_draws: int = Field(
+        default=50, ge=1, le=1000, description="draws of elasticities over which prices are judged"
+    )
     recent_weeks: int = Field(
         default=13, ge=1, le=52, description="last weeks that give usual price and usual demand"
     )

@@ -258,7 +258,8 @@ def pooled(rows: pl.DataFrame, by: list[str], confidence: float) -> pl.DataFrame
     within a week over everything (two-way clusters, Cameron, Gelbach and Miller 2011; never less
     than by product or location alone), each cluster's score over 1 - its share of the information,
     close to leaving it out in turn: where one product brings most of what is known, the interval is
-    wide. Quantiles are those of Student's t with one degree of freedom fewer than the scarcer clusters.
+    wide. Quantiles are those of Student's t with one degree of freedom fewer than the scarcer
+    clusters.
 
     Parameters
     ----------

@@ -101,22 +101,25 @@ class Guardrails(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        groups = [set(group) for group in self.same_price]
-        for number, group in enumerate(groups):
-            if len(group) < 2:
-                raise ValueError(f"same_price {sorted(group)} names fewer than two products")
-            for other in groups[:number]:
-                if group & other:
-                    raise ValueError(f"same_price names {sorted(group & other)} twice")
-            for ladder in self.ladders:
-                if {ladder.lower, ladder.higher} <= group and ladder.at_least > 1:
-                    raise ValueError(f"{ladder.name} and same_price {sorted(group)} collide")
+        self._groups_hold()
         cycle = _cycle(self.ladders)
         if cycle:
             raise ValueError(f"ladders go round in a circle: {' < '.join(cycle)}")
         if self.aim.objective == "weighted" and not any(self.aim.weights):
             raise ValueError("weighted: profit, revenue and units all weigh nothing")
         return self
+
+    def _groups_hold(self) -> None:
+        groups = [set(group) for group in self.same_price]
+        for number, group in enumerate(groups):
+            if len(group) < 2:
+                raise ValueError(f"same_price {sorted(group)} names fewer than two products")
+            twice = group & set().union(*groups[:number])
+            if twice:
+                raise ValueError(f"same_price names {sorted(twice)} twice")
+            for ladder in self.ladders:
+                if {ladder.lower, ladder.higher} <= group and ladder.at_least > 1:
+                    raise ValueError(f"{ladder.name} and same_price {sorted(group)} collide")
 
 
 def load(path: str) -> Guardrails:
@@ -152,20 +155,17 @@ def _cycle(ladders: tuple[Ladder, ...]) -> list[str]:
     above: dict[str, list[str]] = {}
     for ladder in ladders:
         above.setdefault(ladder.lower, []).append(ladder.higher)
-    done: set[str] = set()
-
-    def walk(product: str, path: list[str]) -> list[str]:
-        if product in path:
-            return [*path[path.index(product) :], product]
-        if product in done:
-            return []
-        for higher in above.get(product, []):
-            if found := walk(higher, [*path, product]):
-                return found
-        done.add(product)
+    # Leave out what has nothing below it or above it, again and again: only circles remain.
+    left = set(above) | {higher for many in above.values() for higher in many}
+    while True:
+        higher = {each for lower in left for each in above.get(lower, []) if each in left}
+        inner = {each for each in left & higher if left.intersection(above.get(each, []))}
+        if inner == left:
+            break
+        left = inner
+    if not left:
         return []
-
-    for product in sorted(above):
-        if found := walk(product, []):
-            return found
-    return []
+    path = [min(left)]
+    while path[-1] not in path[:-1]:
+        path.append(min(left.intersection(above[path[-1]])))
+    return path[path.index(path[-1]) :]

@@ -205,7 +205,7 @@ def assign(test: PriceTest, locations: list[str], seed: int) -> pl.DataFrame:
     group = np.arange(len(order)) % 2
     blocks = -(-test.weeks // test.switch_weeks)
     first = rng.integers(2, size=-(-blocks // 2))
-    rows = []
+    rows: list[tuple[str, int, float]] = []
     for block in range(blocks):
         turn = block % 2 if len(order) > 1 else (first[block // 2] + block) % 2
         for place, name in enumerate(order):
