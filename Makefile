@@ -35,7 +35,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	$(VENV)/bin/uv pip install --python $(PY) --quiet --compile-bytecode --require-hashes -r requirements-dev.txt
 	@touch $@
 
-demo: setup ## a real retailer's year through Airflow [SOURCE=online-retail DATA=folder AS_OF=day]
+demo: setup ## a real retailer's year through Airflow [SOURCE=sample-store | SOURCE=online-retail DATA=folder] [AS_OF=day]
 	@$(PY) -m ecom_tasks demo --source "$(SOURCE)" $(if $(DATA),--data "$(DATA)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
 stop: ## end what the demonstration started, and nothing else

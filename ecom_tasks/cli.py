@@ -36,6 +36,7 @@ BY_DOMAIN = {
     "backtest": {
         "recommendation": "ecom_tasks.recommendation.commands.backtest",
         "inventory": "ecom_tasks.inventory.commands.backtest",
+        "pricing": "ecom_tasks.pricing.commands.backtest",
     },
     "tune": {"recommendation": "ecom_tasks.recommendation.commands.tune"},
 }

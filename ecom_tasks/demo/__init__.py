@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from ecom_tasks.artefacts.manifest import Manifest
     from ecom_tasks.artefacts.pull import Pulled
 
-LAST_DAYS = {"complete-journey": date(2017, 12, 24), "online-retail": date(2011, 12, 9)}
+SIMULATED = "sample-store"
+LAST_DAYS = {"complete-journey": date(2017, 12, 24), "online-retail": date(2011, 12, 9),
+             SIMULATED: date(2025, 6, 29)}  # fmt: skip
 """The last day that the shipped sources know; anything else is read up to yesterday."""
+# A shop of about a million order lines in a year and a half.
+_SIMULATED_SCALE = {"products": 200, "stores": 10, "weeks": 78, "customers": 2000}
 _PARSED_WITHIN_S = 60.0
 
 
@@ -59,6 +64,8 @@ def main(source: str, data: str = "", as_of: date | None = None) -> int:
     running = None
     try:
         running = services.start(say=console.print)
+        if source == SIMULATED and not data:
+            data = _simulated(console, running.home)
         with measured(running.home) as meter:
             done = _run(console, running, meter, _form(source, data, day))
     except KeyboardInterrupt:
@@ -76,6 +83,20 @@ def main(source: str, data: str = "", as_of: date | None = None) -> int:
         "services, steps and this command together"
     )
     return 0 if done else 1
+
+
+def _simulated(console: Console, home: Path) -> str:
+    """Write the simulated shop, once; return its folder."""
+    from ecom_tasks.sample_store import tables, world
+
+    folder = home / SIMULATED
+    if not folder.exists():
+        console.print(f"Writing a simulated shop to {folder}")
+        unfinished = home / f"{SIMULATED}.part"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        tables.write(world.create(world.Scale(**_SIMULATED_SCALE)), unfinished)
+        unfinished.rename(folder)
+    return str(folder)
 
 
 def _form(source: str, data: str, day: date) -> dict[str, Any]:

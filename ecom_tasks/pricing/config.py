@@ -56,17 +56,23 @@ class PricingConfig(DomainConfig):
         description="share of the variance of the weekly price that is not locations disagreeing",
     )
     min_products: int = Field(
-        default=3, ge=2, description="products with enough price variation that a category needs"
+        default=3, ge=1, description="products with enough price variation that a category needs"
     )
 
     # Elasticities
     folds: int = Field(default=3, ge=2, le=20, description="parts for cross-fitting")
-    cross_fit_by: Literal["product", "time"] = Field(
-        default="product", description="what is left out together: products, or blocks of weeks"
+    cross_fit_by: Literal["auto", "product", "time"] = Field(
+        default="auto",
+        description="what is left out together: products, or blocks of weeks; auto: blocks of "
+        "weeks where a product has several locations, else products, so that a season seen once "
+        "can be learnt from the others",
     )
     trees: int = Field(default=100, ge=1, description="boosting rounds of each nuisance model")
     depth: int = Field(default=5, ge=1, le=12, description="levels of each tree")
     learning_rate: float = Field(default=0.1, gt=0, le=1, description="shrinkage of each tree")
+    nuisance_rows: int = Field(
+        default=200_000, ge=1000, description="rows that each nuisance model learns from at most"
+    )
     lags: int = Field(
         default=4, ge=0, le=26, description="weeks over which a product's shocks may correlate"
     )
@@ -79,6 +85,32 @@ class PricingConfig(DomainConfig):
         le=1,
         description="weight of a product's own data from which its evidence can be strong",
     )
+
+    cross_candidates: int = Field(
+        default=40, ge=2, le=500, description="products whose price a product may feel, at most"
+    )
+    cross_false: float = Field(
+        default=0.02,
+        gt=0,
+        lt=0.5,
+        description="share of the cross effects found that may be none, expected",
+    )
+    permutations: int = Field(
+        default=39, ge=0, description="rotations in time that prices are compared with"
+    )
+
+    # Price tests
+    test_step: float = Field(
+        default=0.08, gt=0, lt=0.5, description="share by which a price test goes up and down"
+    )
+    test_detects: float = Field(
+        default=2.0, gt=0, description="elasticity that a price test tells from none"
+    )
+    test_power: float = Field(
+        default=0.80, gt=0.5, lt=1, description="probability with which it does"
+    )
+    switch_weeks: int = Field(default=2, ge=1, description="weeks between turns of a price test")
+    tests_proposed: int = Field(default=50, ge=0, description="price tests proposed at most")
 
     # Judgement on held-out weeks
     test_windows: int = Field(default=2, ge=1, le=6, description="held-out windows, rolling origin")
@@ -125,6 +157,12 @@ class PricingConfig(DomainConfig):
         ge=0.5,
         lt=1,
         description="probability of more profit that a change needs to be proposed",
+    )
+    guardrails: str = Field(
+        default="", description="TOML file of rules that products keep together; empty: none"
+    )
+    elasticity_draws: int = Field(
+        default=50, ge=1, le=1000, description="draws of elasticities over which prices are judged"
     )
     recent_weeks: int = Field(
         default=13, ge=1, le=52, description="last weeks that give usual price and usual demand"

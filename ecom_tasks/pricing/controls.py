@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ecom_tasks.pricing.config import PricingConfig
-from ecom_tasks.pricing.panel import MECHANICS, SERIES, WEEK
+from ecom_tasks.pricing.panel import MECHANICS, PROMOTION, SERIES, WEEK
 
 CONTROLS = (
     *MECHANICS,
@@ -119,7 +119,17 @@ def _neighbours(rows: pl.DataFrame, known: pl.Expr) -> pl.DataFrame:
     return rows.with_columns(value.round(6).alias(name) for name, value in controls.items())
 
 
-def matrix(rows: pl.DataFrame) -> NDArray[np.float32]:
+def moving(rows: pl.DataFrame) -> list[str]:
+    """Return the controls that the shop moves within a week from store to store."""
+    return [*MECHANICS, *_further(rows)]
+
+
+def _further(rows: pl.DataFrame) -> list[str]:
+    return sorted(name for name in rows.columns if name.startswith(PROMOTION))
+
+
+def matrix(rows: pl.DataFrame, without: tuple[str, ...] = ()) -> NDArray[np.float32]:
     """Return the controls, shape (rows, controls); what is unknown is NaN."""
-    columns = [pl.col(name).cast(pl.Float32) for name in CONTROLS]
+    names = [name for name in (*CONTROLS, *_further(rows)) if name not in without]
+    columns = [pl.col(name).cast(pl.Float32) for name in names]
     return rows.select(columns).fill_null(float("nan")).to_numpy()

@@ -21,6 +21,7 @@ import polars as pl
 
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.metrics.pricing import poisson_deviance
+from ecom_tasks.pricing import absorb, nuisance
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.model import Fitted, fit
 from ecom_tasks.pricing.panel import SERIES, WEEK, cutoffs, last_week
@@ -64,7 +65,7 @@ def evaluate(panel: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
     windows = []
     for start in starts:
         end = start + timedelta(weeks=config.test_weeks)
-        fitted = fit(panel.filter(pl.col(WEEK) < end), start, config)
+        fitted = fit(panel.filter(pl.col(WEEK) < end), start, config, whole=False)
         windows.append(_predict(fitted, start, config).with_columns(pl.lit(start).alias("window")))
     return pl.concat(windows).select(
         *SERIES, WEEK, "window", "units", "usual_units", "moved", "price_left", *CONTENDERS
@@ -73,8 +74,12 @@ def evaluate(panel: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
 
 def _predict(fitted: Fitted, start: date, config: PricingConfig) -> pl.DataFrame:
     """Predict the rows from `start` on in all ways."""
-    rows = pl.concat([fitted.rows.drop("demand_ratio", "price_left"), fitted.later])
-    demand, price = fitted.models.predict(rows)
+    learnt = fitted.rows.select(fitted.later.columns)
+    # Models of what levels leave cannot foretell a week whose level is unknown.
+    levelled = len(absorb.levels(fitted.rows)) > 1
+    models = nuisance.train(learnt, config) if levelled else fitted.models
+    rows = pl.concat([learnt, fitted.later])
+    demand, price = models.predict(rows)
     rows = rows.with_columns(
         (pl.col("usual_units") * pl.Series(demand)).alias("expected"),
         (pl.col("log_price") - pl.Series(price)).alias("price_left"),

@@ -9,10 +9,12 @@ from typing import Any
 import polars as pl
 
 from ecom_tasks.errors import DataContractError
-from ecom_tasks.pricing import controls, elasticity, evidence, nuisance, shrinkage, variation
+from ecom_tasks.pricing import controls, cross, elasticity, evidence, nuisance, shrinkage, variation
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.nuisance import Nuisance
 from ecom_tasks.pricing.panel import WEEK, fill_quiet_weeks
+
+_SEED = 11
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Fitted:
     models : demand and price given the controls
     products : see `evidence.of_products`
     categories : see `evidence.of_categories`
+    cross : see `cross.estimate`; empty where it was not asked for
     shop : one elasticity for all, its placebo, and how much the controls foretell
     """
 
@@ -34,16 +37,26 @@ class Fitted:
     models: Nuisance
     products: pl.DataFrame
     categories: pl.DataFrame
+    cross: pl.DataFrame
     shop: dict[str, Any]
 
 
-def fit(panel: pl.DataFrame, before: date, config: PricingConfig) -> Fitted:
+def fit(
+    panel: pl.DataFrame,
+    before: date,
+    config: PricingConfig,
+    together: pl.DataFrame | None = None,
+    *,
+    whole: bool = True,
+) -> Fitted:
     """Learn the elasticities from the weeks before a day.
 
     Parameters
     ----------
     panel : see `panel.weekly`, with category and department
     before : the first day that is not learnt from
+    together : pairs of products that may feel each other's price, see `cross.estimate`
+    whole : also cross effects, and placebo and permutation of each product
 
     Raises
     ------
@@ -62,6 +75,8 @@ def fit(panel: pl.DataFrame, before: date, config: PricingConfig) -> Fitted:
         config,
     )
     learnt, models = nuisance.partial_out(rows.filter(pl.col(WEEK) < before), config)
+    pairs = cross.estimate(learnt, config, together) if whole else cross.empty()
+    learnt = cross.with_effect(learnt, pairs)
     pooled = elasticity.pooled(learnt, ["category"], config.confidence)
     own = elasticity.by_product(learnt, config)
     everyone = judged.join(catalogue, on="product_id").join(
@@ -77,18 +92,40 @@ def fit(panel: pl.DataFrame, before: date, config: PricingConfig) -> Fitted:
         pooled,
         elasticity.placebo(learnt, ["category"], config.confidence),
     )
+    if whole:
+        products = _tested(products, learnt, config)
     return Fitted(
         rows=learnt,
         later=rows.filter(pl.col(WEEK) >= before),
         models=models,
-        products=evidence.of_products(products, categories, config),
+        products=evidence.of_products(
+            products, categories, config, learnt["location_id"].n_unique()
+        ),
         categories=categories,
+        cross=pairs,
         shop={
-            "elasticity": elasticity.pooled(learnt, [], config.confidence).row(0, named=True),
-            "placebo": elasticity.placebo(learnt, [], config.confidence).row(0, named=True),
+            "elasticity": _only(elasticity.pooled(learnt, [], config.confidence)),
+            "placebo": _only(elasticity.placebo(learnt, [], config.confidence)),
             "foretold_by_controls": nuisance.explained(learnt),
+            "cross_effects_found": int(pairs["found"].sum()),
         },
     )
+
+
+def _only(found: pl.DataFrame) -> dict[str, Any]:
+    """Return the one row; nulls where a single cluster gives no interval."""
+    if found.is_empty():
+        return dict.fromkeys(found.columns)
+    return found.row(0, named=True)
+
+
+def _tested(products: pl.DataFrame, rows: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Add placebo, placebo_lower, placebo_upper, p_value and price_left_share of each product."""
+    rotated = elasticity.permutation(rows, ["product_id"], config.permutations, _SEED)
+    left = nuisance.left_of_price(rows)
+    for tested in (elasticity.placebo_by_product(rows, config), rotated, left):
+        products = products.join(tested, on="product_id", how="left", maintain_order="left")
+    return products
 
 
 def _too_still(judged: pl.DataFrame) -> DataContractError:

@@ -11,11 +11,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ecom_tasks.pricing import absorb, elasticity
 from ecom_tasks.pricing.config import PricingConfig
-from ecom_tasks.pricing.controls import matrix
+from ecom_tasks.pricing.controls import matrix, moving
 from ecom_tasks.pricing.panel import SERIES, WEEK
 
+Array = NDArray[np.float64]
+
 _SEED = 20171224
+# Last week's price foretells a store's price, and nothing of demand once levels are off: taking it
+# out would leave a product's elasticity to the shop's average answer to lasting prices.
+_LEVELLED = ("last_price",)
 _BINS = 64
 # Weight that a leaf needs: about 100 weeks of a product that sells four units a week.
 _LEAF_WEIGHT = 200.0
@@ -42,7 +48,10 @@ def folds(rows: pl.DataFrame, config: PricingConfig) -> NDArray[np.int64]:
     By product: whole products, dealt in turn within each category, so that each fold has neighbours
     of every category to learn its season from. By time: blocks of successive weeks.
     """
-    if config.cross_fit_by == "time":
+    by = config.cross_fit_by
+    if by == "auto":
+        by = "time" if rows["location_id"].n_unique() > 1 else "product"
+    if by == "time":
         week = rows[WEEK].rank("dense").cast(pl.Int64) - 1
         return (week * config.folds // week.n_unique()).to_numpy()
     products = rows.select("category", "product_id").unique().sort("category", "product_id")
@@ -55,22 +64,65 @@ def folds(rows: pl.DataFrame, config: PricingConfig) -> NDArray[np.int64]:
 def partial_out(rows: pl.DataFrame, config: PricingConfig) -> tuple[pl.DataFrame, Nuisance]:
     """Take out of demand and price what the controls explain; each row by models it did not train.
 
+    Where levels come off (see `absorb`), they do so first, with each product's log-linear answers,
+    and trees look for what is left: a tree that saw the raw columns would learn how weeks differ,
+    and blame it on stores.
+
     Parameters
     ----------
     rows : see `controls.prepare`
 
     Returns
     -------
-    rows with `demand_ratio` (demand over what the controls foretell) and `price_left` (log price
-    minus what they foretell, mean 0 in each series), and the models.
+    rows with `demand_ratio` (demand over what the controls foretell), `price_left` (log price
+    minus what they foretell, mean 0 in each series) and the levels of `absorb.choose`; the models,
+    which foretell only if no levels came off: see `train`.
     """
-    fold, controls = folds(rows, config), matrix(rows)
+    rows = absorb.choose(rows)
+    levels = absorb.levels(rows)
+    if len(levels) == 1:
+        return _taken_out(rows, rows["demand"].to_numpy(), matrix(rows), config)
     weight = rows["weight"].to_numpy()
-    demand, price = rows["demand"].to_numpy(), rows["log_price"].to_numpy()
+    linear = elasticity.solve(
+        rows.with_columns(
+            pl.col("demand").alias("demand_ratio"), pl.col("log_price").alias("price_left")
+        ),
+        ["product_id"],
+    )
+    off = linear.with_columns(
+        pl.Series(
+            name,
+            absorb.demean(rows[name].cast(pl.Float64).fill_null(0.0).to_numpy(), weight, levels),
+        )
+        for name in moving(rows)
+    ).with_columns(pl.col("shock").alias("log_price"))
+    # What the price does stays in: both sides lose what the controls explain of them.
+    demand = (1 + off["rest"] + off["slope"] * off["shock"]).clip(lower_bound=0.0).to_numpy()
+    left, models = _taken_out(off, demand, matrix(off, _LEVELLED), config)
+    return rows.with_columns(
+        (
+            rows["demand"] * left["demand_ratio"] / pl.Series(np.where(demand > 0, demand, 1.0))
+        ).alias("demand_ratio"),
+        (rows["log_price"] - (off["log_price"] - left["price_left"])).alias("price_left"),
+    ), models
+
+
+def train(rows: pl.DataFrame, config: PricingConfig) -> Nuisance:
+    """Learn demand and price given the raw controls, for `Nuisance.predict` of later weeks."""
+    return _taken_out(rows, rows["demand"].to_numpy(), matrix(rows), config)[1]
+
+
+def _taken_out(
+    rows: pl.DataFrame, demand: Array, controls: NDArray[np.float32], config: PricingConfig
+) -> tuple[pl.DataFrame, Nuisance]:
+    fold = folds(rows, config)
+    weight, price = rows["weight"].to_numpy(), rows["log_price"].to_numpy()
 
     def model(job: tuple[str, int]) -> Any:
         target, number = job
-        train = fold != number
+        train = np.flatnonzero(fold != number)
+        # Every n-th row, so that all series and weeks are there.
+        train = train[:: -(-len(train) // config.nuisance_rows)]
         outcome = demand if target == "demand" else price
         return _train(controls[train], outcome[train], weight[train], target, config)
 
@@ -136,3 +188,27 @@ def explained(rows: pl.DataFrame) -> dict[str, float]:
         (1 - pl.col("price_left").var() / pl.col("log_price").var()).alias("price"),
     )
     return {name: float(value) for name, value in shares.row(0, named=True).items()}
+
+
+def left_of_price(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return what levels, promotions and controls leave of each product's price to learn from.
+
+    Returns
+    -------
+    DataFrame
+        product_id, price_left_share: variance of the price shock over that of the log price within
+        series. Near 0 the price was foretold, and an elasticity would hang on rounding.
+    """
+    solved = elasticity.solve(rows, ["product_id"])
+    within = pl.col("log_price") - pl.col("log_price").mean().over(SERIES)
+    return (
+        solved
+        .with_columns(within.alias("within"))
+        .group_by("product_id")
+        .agg(
+            ((pl.col("shock") ** 2).sum() / (pl.col("within") ** 2).sum())
+            .fill_nan(0.0)
+            .alias("price_left_share")
+        )
+        .sort("product_id")
+    )

@@ -28,6 +28,7 @@ _SCORES = stats.norm.ppf(_QUANTILES)
 # Above this many allowed prices (a yacht under a 10% step), every n-th is tried.
 _MOST_CANDIDATES = 2000
 _BEYOND = 1.01
+_FOR_ALL = "; chosen together with its neighbours in the category"
 _NO_CHANGE = {
     f"{name}_change{end}": 0.0
     for name in ("units", "revenue", "profit")
@@ -76,8 +77,12 @@ def allowed_prices(room: rules.Room, endings: tuple[float, ...]) -> Array:
     return np.asarray(inside[::every])
 
 
-def propose(product: Product, config: PricingConfig) -> dict[str, Any]:
+def propose(product: Product, config: PricingConfig, chosen: float | None = None) -> dict[str, Any]:
     """Propose a price for one product.
+
+    Parameters
+    ----------
+    chosen : the price that is best for its whole category, see `joint`; None: its own best
 
     Returns
     -------
@@ -90,6 +95,8 @@ def propose(product: Product, config: PricingConfig) -> dict[str, Any]:
     keep = {"proposed_price": product.current, "binding": ""} | _NO_CHANGE
     if product.grade == CANNOT_TELL:
         return keep | {"reason": f"keep: cannot tell how buyers answer ({product.why})"}
+    if chosen == product.current:
+        return keep | {"reason": "keep: no allowed price is better for its category"}
     room = rules.room(product.current, product.regular, product.cost, config)
     if room.collision:
         return keep | {"binding": room.collision, "reason": "keep: two rules collide"}
@@ -104,7 +111,9 @@ def propose(product: Product, config: PricingConfig) -> dict[str, Any]:
     expected, sure = gain.mean(axis=1), (gain > 0).mean(axis=1)
     worth = np.where((sure >= config.sure_enough) & (expected > 0), expected, -np.inf)
     best = int(np.argmax(worth))
-    if not np.isfinite(worth[best]):
+    if chosen is not None:
+        best = int(np.argmin(np.abs(prices - chosen)))
+    elif not np.isfinite(worth[best]):
         return keep | {
             "reason": f"keep: no allowed price earns more with {config.sure_enough:.0%} probability"
         }
@@ -112,7 +121,7 @@ def propose(product: Product, config: PricingConfig) -> dict[str, Any]:
     return (
         {"proposed_price": price, "binding": _binding(product, prices, best, room, config)}
         | _changes(product, price, config)
-        | {"reason": _words(product, price)}
+        | {"reason": _words(product, price) + (_FOR_ALL if chosen is not None else "")}
     )
 
 
@@ -178,8 +187,31 @@ def _words(product: Product, price: float) -> str:
     )
 
 
-def propose_all(
+def at_current_prices(
     positions: pl.DataFrame, elasticities: pl.DataFrame, config: PricingConfig
+) -> pl.DataFrame:
+    """Join positions and answers; weekly_units become what today's price would have sold.
+
+    Units were sold at the prices of their weeks.
+    """
+    rows = positions.join(elasticities, on="product_id", how="inner").sort("product_id")
+    bound = math.log(config.largest_response)
+    at_current = (-pl.col("price_ratio") * pl.col("estimate").clip(upper_bound=0.0)).clip(
+        -bound, bound
+    )
+    return rows.with_columns(
+        pl
+        .when(pl.col("grade") == CANNOT_TELL)
+        .then(pl.col("weekly_units"))
+        .otherwise(pl.col("weekly_units") * at_current.exp())
+    )
+
+
+def propose_all(
+    positions: pl.DataFrame,
+    elasticities: pl.DataFrame,
+    config: PricingConfig,
+    chosen: dict[str, float] | None = None,
 ) -> pl.DataFrame:
     """Propose a price for each product on sale.
 
@@ -187,6 +219,7 @@ def propose_all(
     ----------
     positions : see `today.positions`
     elasticities : product_id, estimate, error, lower, upper, grade, why
+    chosen : prices that were found for products together, see `joint.choose`
 
     Returns
     -------
@@ -195,18 +228,8 @@ def propose_all(
         binding, expected weekly changes with intervals, grade. Weekly units are those expected at
         the current price.
     """
-    rows = positions.join(elasticities, on="product_id", how="inner").sort("product_id")
-    # Units were sold at the prices of their weeks; this is what today's price would have sold.
-    bound = math.log(config.largest_response)
-    at_current = (-pl.col("price_ratio") * pl.col("estimate").clip(upper_bound=0.0)).clip(
-        -bound, bound
-    )
-    rows = rows.with_columns(
-        pl
-        .when(pl.col("grade") == CANNOT_TELL)
-        .then(pl.col("weekly_units"))
-        .otherwise(pl.col("weekly_units") * at_current.exp())
-    )
+    rows = at_current_prices(positions, elasticities, config)
+    chosen = chosen or {}
     products = (
         Product(*values)
         for values in rows.select(
@@ -215,7 +238,11 @@ def propose_all(
         ).iter_rows()
     )  # fmt: skip
     proposals = pl.DataFrame(
-        [propose(product, config) for product in products], infer_schema_length=None
+        [
+            propose(product, config, chosen.get(name))
+            for product, name in zip(products, rows["product_id"], strict=True)
+        ],
+        infer_schema_length=None,
     ).with_columns(pl.col("break_even_cost").cast(pl.Float64))
     change = pl.col("proposed_price") / pl.col("current_price") - 1
     return pl.concat([rows, proposals], how="horizontal").select(

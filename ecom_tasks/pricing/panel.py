@@ -20,6 +20,8 @@ import polars as pl
 SERIES = ["product_id", "location_id"]
 WEEK = "week_starts_on"
 MECHANICS = ("display", "mailer", "price_cut", "coupon")
+PROMOTION = "promotion: "
+"""Start of the names of further promotion columns, which a panel from a file may have."""
 ALL_LOCATIONS = "all"
 _DECIMALS = 6
 _SAME_PRICE = 0.01

@@ -36,15 +36,25 @@ class Room:
         return f"{low.rule} (at least {low.price:.2f}) x {high.rule} (at most {high.price:.2f})"
 
 
-def room(current: float, regular: float, cost: float, config: PricingConfig) -> Room:
+def room(
+    current: float,
+    regular: float,
+    cost: float,
+    config: PricingConfig,
+    band: tuple[float, float] | None = None,
+) -> Room:
     """Return the prices that step, floor, ceiling and margin allow.
 
     Parameters
     ----------
     current, regular, cost : store currency per unit, above zero
+    band : lowest and highest price beside a competitor's, for a key-value item
     """
+    least = () if band is None else (Limit(band[0], "competitor band"),)
+    most = () if band is None else (Limit(band[1], "competitor band"),)
     lowest = max(
         (
+            *least,
             Limit(current * (1 - config.largest_step), "largest step"),
             Limit(regular * config.floor, "floor"),
             Limit(cost / (1 - config.minimum_margin), "minimum margin"),
@@ -53,6 +63,7 @@ def room(current: float, regular: float, cost: float, config: PricingConfig) -> 
     )
     highest = min(
         (
+            *most,
             Limit(current * (1 + config.largest_step), "largest step"),
             Limit(regular * config.ceiling, "ceiling"),
         ),

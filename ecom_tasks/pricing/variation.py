@@ -21,7 +21,7 @@ from __future__ import annotations
 import polars as pl
 
 from ecom_tasks.pricing.config import PricingConfig
-from ecom_tasks.pricing.panel import WEEK
+from ecom_tasks.pricing.panel import SERIES, WEEK
 
 ENOUGH = "enough"
 
@@ -40,26 +40,41 @@ def products(panel: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
         the log price), mixed (0 to 1), reliability (0 to 1; null where no week has two locations)
         and variation (`enough`, or in words what is missing).
     """
-    # Always in the same order: sums of floats depend on it in their last bits.
-    weekly = panel.group_by("product_id", WEEK, maintain_order=True).agg(
-        pl.col("price").log().median(),
+    panel = panel.sort(*SERIES, WEEK)
+    span = (pl.col(WEEK).max() - pl.col(WEEK).min()).dt.total_days() / 7 + 1
+    off = pl.col("price").log() - pl.col("price").log().median()
+    # By series first: stores that change their prices in turn leave the chain's median as it is.
+    series = panel.group_by(SERIES, maintain_order=True).agg(
+        pl.len().alias("known"),
+        span.alias("span"),
+        (off.abs() >= config.move).sum().alias("moved_weeks"),
+        ((pl.col("price").log() - pl.col("price").log().mean()) ** 2).sum().alias("squares"),
         (pl.col("price_spread") / pl.col("price_locations")).mean().alias("noise"),
         pl.col("price_mixed").mean(),
     )
-    span = (pl.col(WEEK).max() - pl.col(WEEK).min()).dt.total_days() / 7 + 1
-    moved = (pl.col("price") - pl.col("price").median()).abs() >= config.move
-    variance = pl.col("price").var()
-    measured = weekly.group_by("product_id", maintain_order=True).agg(
-        pl.len().alias("weeks"),
-        (pl.len() / span).alias("coverage"),
-        moved.sum().alias("moved_weeks"),
-        pl.col("price").std().alias("price_deviation"),
-        pl.col("price_mixed").mean().alias("mixed"),
-        pl
-        .when(variance > 0)
-        .then((1 - pl.col("noise").mean() / variance).clip(0, 1))
-        .alias("reliability"),
-    )
+    weeks = panel.group_by("product_id").agg(pl.col(WEEK).n_unique().alias("weeks"))
+    known = pl.col("known").sum()
+    # A standard deviation over series: each has a mean of its own.
+    variance = pl.col("squares").sum() / (known - pl.len()).cast(pl.Float64)
+    measured = (
+        series
+        .group_by("product_id", maintain_order=True)
+        .agg(
+            (known / pl.col("span").sum()).alias("coverage"),
+            pl.col("moved_weeks").sum(),
+            variance.sqrt().alias("price_deviation"),
+            pl.col("price_mixed").mean().alias("mixed"),
+            pl
+            .when(variance > 0)
+            .then((1 - pl.col("noise").mean() / variance).clip(0, 1))
+            .alias("reliability"),
+        )
+        .join(weeks, on="product_id")
+        .select(
+            "product_id", "weeks", "coverage", "moved_weeks", "price_deviation", "mixed",
+            "reliability",
+        )
+    )  # fmt: skip
     missing = (
         pl
         .when(pl.col("weeks") < config.min_weeks)

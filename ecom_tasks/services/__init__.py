@@ -31,7 +31,9 @@ from ecom_tasks.services.credentials import Credentials
 log = logging.getLogger(__name__)
 _STARTS = 3
 _PATIENCE_S = 180.0
-_OWNED = ("airflow", "logs", "pulled", "store", "lock", "secrets.json", "services.json")
+_OWNED = (
+    "airflow", "logs", "pulled", "sample-store", "store", "lock", "secrets.json", "services.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def test_the_level_of_a_series_does_not_matter() -> None:
 
 def test_the_moment_condition_holds_at_the_answer() -> None:
     solved = elasticity.solve(noisy(2), [])
-    weight, shock, rest = (solved[name].to_numpy() for name in ("weight", "price_left", "rest"))
+    weight, shock, rest = (solved[name].to_numpy() for name in ("weight", "shock", "rest"))
     assert (weight * shock * rest).sum() == pytest.approx(0.0, abs=1e-9)
 
 
@@ -61,14 +61,9 @@ def test_the_interval_is_that_of_two_way_clusters() -> None:
     """An independent computation, cluster by cluster."""
     rows = noisy(3)
     solved = elasticity.solve(rows, [])
-    score = (
-        solved["weight"].to_numpy() * solved["price_left"].to_numpy() * solved["rest"].to_numpy()
-    )
-    information = (
-        solved["weight"].to_numpy()
-        * solved["price_left"].to_numpy() ** 2
-        * (1 + solved["rest"].to_numpy())
-    )
+    weight, shock, rest = (solved[name].to_numpy() for name in ("weight", "shock", "rest"))
+    score = weight * shock * rest
+    information = weight * shock**2 * (1 + rest)
 
     def squares(keys: list[object]) -> float:
         total = 0.0

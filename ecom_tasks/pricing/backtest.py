@@ -1,0 +1,169 @@
+"""What can be told of any panel of prices and units: elasticities, their evidence, their tests.
+
+The estimator is that of the flow; a panel from a file only enters by another door.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+
+from ecom_tasks.errors import DataContractError
+from ecom_tasks.pricing import model, plain, trials, variation
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.pricing.evidence import CANNOT_TELL
+from ecom_tasks.pricing.panel import SERIES, last_week
+from ecom_tasks.pricing.panel_file import Read
+
+_LEAST_PERIODS = 8
+_HALF_YEAR_DAYS = 182
+_NUMBERS = (
+    "estimate", "error", "lower", "upper", "weight_borrowed", "own_estimate", "own_error",
+    "placebo", "placebo_lower", "placebo_upper", "p_value", "price_left_share",
+    "price_deviation", "coverage",
+)  # fmt: skip
+
+
+def run(panel: Read, config: PricingConfig) -> tuple[dict[str, Any], model.Fitted | None]:
+    """Estimate all elasticities of a panel.
+
+    Returns
+    -------
+    dict
+        `pooled` (one elasticity for all with interval, placebo, plain log-log slopes, nuisance
+        quality, counts of grades), `products`, `cross` (those found), `price_tests`, `assumptions`,
+        `seconds`, `peak_memory_bytes`; and what was fitted, None where no price moved enough.
+    """
+    began = time.monotonic()
+    config = _for_periods(panel, config)
+    weeks = panel.weeks
+    try:
+        fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
+        refused = ""
+    except DataContractError as error:
+        fitted, refused = None, error.reason
+    catalogue = weeks.select("product_id", "category", "department").unique().sort("product_id")
+    products = (
+        fitted.products
+        if fitted
+        else variation
+        .products(weeks, config)
+        .join(catalogue, on="product_id")
+        .with_columns(pl.lit(CANNOT_TELL).alias("grade"), pl.col("variation").alias("why"))
+    )
+    rows = products.sort("product_id").to_dicts()
+    found = {
+        "pooled": _pooled(weeks, fitted, products, refused),
+        "products": [_product(row) for row in rows],
+        "cross": _cross(fitted),
+        "price_tests": [
+            each.as_dict() for each in trials.propose(products, weeks, config)
+        ],
+        "assumptions": panel.assumptions,
+        "seconds": round(time.monotonic() - began, 2),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }  # fmt: skip
+    return found, fitted
+
+
+def _for_periods(panel: Read, config: PricingConfig) -> PricingConfig:
+    """Ask for half a year of periods, and for no more products than there are."""
+    periods = max(_LEAST_PERIODS, _HALF_YEAR_DAYS // panel.period_days)
+    count = panel.weeks["product_id"].n_unique()
+    return config.model_copy(
+        update={
+            "min_weeks": min(config.min_weeks, periods),
+            "min_products": min(config.min_products, count),
+        }
+    )
+
+
+def _pooled(
+    weeks: pl.DataFrame, fitted: model.Fitted | None, products: pl.DataFrame, refused: str
+) -> dict[str, Any]:
+    intercepts = plain.log_log(weeks, ["product_id"], [])
+    fixed = plain.log_log(weeks, SERIES, [])
+    found: dict[str, Any] = {
+        "rows": weeks.height,
+        "products": products.height,
+        "grades": dict(products["grade"].value_counts().sort("grade").rows()),
+        "plain_log_log": _rounded(intercepts["estimate"][0]),
+        "plain_log_log_fixed_effects": _rounded(fixed["estimate"][0]),
+    }
+    if fitted is None:
+        return found | {"estimate": None, "lower": None, "upper": None, "refused": refused}
+    shop = fitted.shop
+    placebo = shop["placebo"]
+    return found | {
+        **{name: _rounded(shop["elasticity"][name]) for name in ("estimate", "lower", "upper")},
+        "standard_error": _rounded(shop["elasticity"]["standard_error"]),
+        "placebo": _placebo(placebo["estimate"], placebo["lower"], placebo["upper"],
+                            shop["elasticity"]["estimate"]),
+        "products_passing_placebo": int(products["placebo_passed"].fill_null(value=True).sum()),
+        "foretold_by_controls": {
+            name: _rounded(value) for name, value in shop["foretold_by_controls"].items()
+        },
+        "cross_effects_found": shop["cross_effects_found"],
+    }  # fmt: skip
+
+
+def _product(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "product": row["product_id"],
+        "category": row["category"],
+        **{name: _rounded(row.get(name)) for name in _NUMBERS},
+        "weeks": row["weeks"],
+        "moved_weeks": row["moved_weeks"],
+        "placebo": _placebo(
+            row.get("placebo"), row.get("placebo_lower"), row.get("placebo_upper"),
+            row.get("estimate"), row.get("placebo_passed"),
+        ),
+        "grade": row["grade"],
+        "why": row["why"],
+    }  # fmt: skip
+
+
+def _placebo(
+    estimate: float | None,
+    lower: float | None,
+    upper: float | None,
+    elasticity: float | None,
+    passed: bool | None = None,  # noqa: FBT001
+) -> dict[str, Any]:
+    """Tell of a placebo whether it is zero within chance, or small beside the elasticity."""
+    if passed is None and None not in {estimate, lower, upper}:
+        small = elasticity is not None and abs(estimate or 0) <= 0.25 * abs(elasticity)
+        passed = small or ((lower or 0) <= 0 <= (upper or 0))
+    return {
+        "estimate": _rounded(estimate), "lower": _rounded(lower), "upper": _rounded(upper),
+        "passed": passed,
+    }  # fmt: skip
+
+
+def _cross(fitted: model.Fitted | None) -> list[dict[str, Any]]:
+    if fitted is None:
+        return []
+    shown = fitted.cross.filter("found").sort("product_id", "other_id")
+    return [
+        {
+            "product": row["product_id"],
+            "price_of": row["other_id"],
+            **{
+                name: _rounded(row[name])
+                for name in (
+                    "estimate", "lower", "upper", "raw_estimate", "raw_error", "weight_borrowed",
+                    "null_probability",
+                )
+            },
+            "signs_agree": row["signs_agree"],
+        }
+        for row in shown.iter_rows(named=True)
+    ]  # fmt: skip
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) and value == value else None

@@ -1,0 +1,356 @@
+"""Cross-price elasticities: whose price moves whose units, within a category.
+
+For each product one weighted regression of what is left of its demand on the price shocks of its
+candidates, beside its own price and promotions. Most products do not feel most others; adaptive
+shrinkage (Stephens 2017, "False discovery rates: a new deal") learns from all pairs how many do and
+how strongly, and draws each estimate accordingly. A pair is judged together: substitutes feel each
+other upward, complements downward, so either direction is evidence for the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from ecom_tasks.pricing import absorb, elasticity
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.pricing.panel import WEEK
+
+Array = NDArray[np.float64]
+PAIR = ["product_id", "other_id"]
+# Ends of the uniform distributions that strengths are mixed from; each starts at zero.
+_ENDS = np.array([0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
+_ROUNDS = 200
+# Pairs that count as feeling nothing before any is seen (the paper's penalty on the null).
+_NULL_PRIOR = 10.0
+_LEAST_SQUARES = 1e-9
+_PASSES = 2
+_WEEKS_A_CANDIDATE = 10
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """One category's rows as products x locations x weeks; weight 0 where there is no row."""
+
+    products: list[str]
+    price: Array
+    shock: Array
+    rest: Array
+    weight: Array
+    further: Array
+
+
+def estimate(
+    rows: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Estimate the cross elasticities of all candidates.
+
+    Parameters
+    ----------
+    rows : see `nuisance.partial_out`
+    config : `cross_candidates` a product, `cross_false` of those found
+    together : product_id, other_id, score: what is bought together, or alike; best candidates first
+
+    Returns
+    -------
+    DataFrame
+        product_id (whose units), other_id (whose price), category, raw_estimate, raw_error,
+        estimate, lower, upper (shrunk), weight_borrowed (1 - estimate / raw_estimate, within 0 and
+        1), null_probability, found, signs_agree (of the two raw estimates of the pair; null where
+        there is one).
+    """
+    found = empty()
+    for _ in range(_PASSES):
+        given = with_effect(rows, found)
+        solved = elasticity.solve(given, ["product_id"])
+        parts = [
+            _category(str(name[0]), part, config, together)
+            for name, part in solved.sort("product_id").group_by("category", maintain_order=True)
+        ]
+        raw = pl.concat([part for part in parts if part.height] or [_raw()])
+        if raw.is_empty():
+            return empty()
+        found = shrink(_added_back(raw, found), config)
+    return found
+
+
+def with_effect(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Add `elasticity.CROSS`: log demand that the prices of others explain, by pairs found."""
+    rows = rows.drop(elasticity.CROSS, strict=False)
+    pairs = found.filter("found").select(*PAIR, "estimate")
+    if pairs.is_empty():
+        return rows
+    other = rows.select(pl.col("product_id").alias("other_id"), "location_id", WEEK, "log_price")
+    effect = (
+        pairs
+        .join(other, on="other_id")
+        .group_by("product_id", "location_id", WEEK)
+        .agg((pl.col("estimate") * pl.col("log_price")).sum().alias(elasticity.CROSS))
+    )
+    return rows.join(
+        effect, on=["product_id", "location_id", WEEK], how="left", maintain_order="left"
+    ).with_columns(pl.col(elasticity.CROSS).fill_null(0.0))
+
+
+def _category(
+    category: str, rows: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None
+) -> pl.DataFrame:
+    grid = _grid(rows)
+    if len(grid.products) < 2:
+        return _raw()
+    price = rows.group_by("product_id").agg(pl.col("price_level").mean()).sort("product_id")
+    # A regression of few weeks carries few candidates.
+    weeks = int((grid.weight > 0).sum(axis=(1, 2)).max())
+    most = min(config.cross_candidates, weeks // _WEEKS_A_CANDIDATE)
+    if most < 1:
+        return _raw()
+    chosen = candidates(grid.products, price["price_level"].to_numpy(), most, together)
+    parts = [_product(grid, place, others, config) for place, others in enumerate(chosen)]
+    return pl.concat(parts).with_columns(pl.lit(category).alias("category")).select(_raw().columns)
+
+
+def candidates(
+    products: list[str], price: Array, most: int, together: pl.DataFrame | None
+) -> list[NDArray[np.int64]]:
+    """Choose whose price each product may feel: bought together or alike first, then like in price.
+
+    Returns
+    -------
+    For each product the places of its candidates, rising; a pair is a candidate both ways.
+    """
+    count = len(products)
+    if count <= most + 1:
+        return [np.delete(np.arange(count), place) for place in range(count)]
+    score = -np.abs(price[:, None] - price[None, :])
+    score = score / max(float(np.abs(score).max()), 1e-9) - 1.0  # below every pair that is known
+    if together is not None and together.height:
+        place = {name: number for number, name in enumerate(products)}
+        known = together.filter(
+            pl.col("product_id").is_in(products) & pl.col("other_id").is_in(products)
+        )
+        top = max(float(known["score"].max() or 1.0), 1e-9)  # type: ignore[arg-type]
+        for first, second, value in known.select(*PAIR, "score").iter_rows():
+            score[place[first], place[second]] = value / top
+    score = np.maximum(score, score.T)
+    np.fill_diagonal(score, -np.inf)
+    best = np.argsort(-score, axis=1, kind="stable")[:, : max(most // 2, 1)]
+    chosen = np.zeros((count, count), dtype=bool)
+    np.put_along_axis(chosen, best, values=True, axis=1)
+    chosen |= chosen.T
+    return [np.flatnonzero(row) for row in chosen]
+
+
+def _grid(rows: pl.DataFrame) -> _Grid:
+    product, place, week = (
+        absorb.codes(rows, [name]) for name in ("product_id", "location_id", WEEK)
+    )
+    shape = (product.max() + 1, place.max() + 1, week.max() + 1)
+
+    def spread(values: Array) -> Array:
+        full = np.zeros(shape)
+        full[product, place, week] = values
+        return full
+
+    weight = rows["weight"].to_numpy()
+    levels, own = absorb.levels(rows), absorb.levels(rows, (absorb.PRODUCT_WEEK,))
+    further = [
+        spread(absorb.demean(rows[name].cast(pl.Float64).fill_null(0.0).to_numpy(), weight, levels))
+        for name in elasticity.further_columns(rows)
+    ]
+    return _Grid(
+        products=rows["product_id"].unique().sort().to_list(),
+        # Others feel a promoted price as a price: promotions stay in, other than in `shock`. The
+        # level of the store's week stays in, too: without it the prices of a category add up to
+        # zero, and no regression could tell one effect from the lack of all others.
+        price=spread(absorb.demean(rows["log_price"].to_numpy(), weight, own)),
+        shock=spread(rows["shock"].to_numpy()),
+        rest=spread(rows["rest"].to_numpy()),
+        weight=spread(weight),
+        further=np.stack(further, axis=-1) if further else np.zeros((*shape, 0)),
+    )
+
+
+def _product(
+    grid: _Grid, place: int, others: NDArray[np.int64], config: PricingConfig
+) -> pl.DataFrame:
+    """Regress one product's rest on its candidates' shocks, beside its own price and promotions."""
+    weight = grid.weight[place].ravel()
+    own = [grid.shock[place][..., None], grid.further[place]]
+    design = np.concatenate([np.moveaxis(grid.price[others], 0, -1), *own], axis=-1)
+    cells = design.shape[:2]
+    design = design.reshape(len(weight), -1)
+    rest = grid.rest[place].ravel()
+    squares = (design * weight[:, None]).T @ design
+    inverse = np.linalg.pinv(squares, rcond=1e-8, hermitian=True)
+    solution = inverse @ (design.T @ (weight * rest))
+    left = rest - design @ solution
+    wanted = len(others)
+    # What each cell moves the estimates by; its sums over clusters give their variance.
+    moved = (design @ inverse[:, :wanted]) * (weight * left)[:, None]
+    moved = moved.reshape(*cells, wanted)
+    clusters = len(moved) if len(moved) >= elasticity.MANY_PLACES else moved.shape[1]
+    wider = stats.t.ppf(0.975, max(clusters - 1, 1)) / stats.norm.ppf(0.975)
+    variance = _variance(moved, config.lags) * wider**2
+    information = np.diagonal(squares)[:wanted]
+    usable = (information > _LEAST_SQUARES) & (variance > 0)
+    return pl.DataFrame({
+        "product_id": grid.products[place],
+        "other_id": [grid.products[other] for other in others],
+        "raw_estimate": np.where(usable, solution[:wanted], np.nan),
+        "raw_error": np.sqrt(np.where(usable, variance, np.nan)),
+    }).filter(pl.col("raw_estimate").is_not_nan())
+
+
+def _variance(moved: Array, lags: int) -> Array:
+    """Sum influences over clusters, shape (locations, weeks, estimates) to (estimates,).
+
+    As in `elasticity.by_product`: by location and week where locations are many, else by week with
+    lasting shocks.
+    """
+    weeks = moved.sum(axis=0)
+    lasting = white = (weeks**2).sum(axis=0)
+    for lag in range(1, lags + 1):
+        lasting = lasting + 2 * (1 - lag / (lags + 1)) * (weeks[lag:] * weeks[:-lag]).sum(axis=0)
+    if len(moved) < elasticity.MANY_PLACES:
+        return np.asarray(np.maximum(lasting, white))
+    places = (moved.sum(axis=1) ** 2).sum(axis=0) * len(moved) / (len(moved) - 1)
+    cells = (moved**2).sum(axis=(0, 1))
+    return np.asarray(np.maximum(places + np.maximum(lasting, white) - cells, places))
+
+
+def _added_back(raw: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Add to each estimate what the pass before had taken out of demand already."""
+    before = found.filter("found").select(*PAIR, pl.col("estimate").alias("before"))
+    return raw.join(before, on=PAIR, how="left", maintain_order="left").with_columns(
+        pl.col("raw_estimate") + pl.col("before").fill_null(0.0)
+    ).drop("before")  # fmt: skip
+
+
+def shrink(raw: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Draw raw estimates towards zero, as far as most pairs feel nothing.
+
+    The state of a pair is nothing, substitutes or complements; in the latter two each direction's
+    strength is mixed from uniform distributions from zero up (or down). Shares and mixture are
+    fitted by maximum likelihood to all pairs.
+
+    Parameters
+    ----------
+    raw : product_id, other_id, category, raw_estimate, raw_error
+
+    Returns
+    -------
+    See `estimate`.
+    """
+    raw = raw.sort(PAIR)
+    x, s = raw["raw_estimate"].to_numpy(), raw["raw_error"].to_numpy()
+    first = raw.select(pl.min_horizontal(*PAIR).alias("a"), pl.max_horizontal(*PAIR).alias("b"))
+    pair = absorb.codes(first, ["a", "b"])
+    up = _inside(x, s)
+    down = _inside(-x, s)
+    null = stats.norm.pdf(x, 0, s)
+    shares = np.array([0.9, 0.05, 0.05])
+    strengths = np.full((2, len(_ENDS)), 1 / len(_ENDS))
+
+    def states() -> Array:
+        each = np.column_stack([null, up @ strengths[0], down @ strengths[1]])
+        both = np.zeros((pair.max() + 1, 3))
+        np.add.at(both, pair, np.log(np.maximum(each, 1e-300)))
+        both += np.log(shares)
+        both = np.exp(both - both.max(axis=1, keepdims=True))
+        return np.asarray(both / both.sum(axis=1, keepdims=True))
+
+    for _ in range(_ROUNDS):
+        posterior = states()
+        total = posterior.sum(axis=0) + np.array([_NULL_PRIOR, 0.0, 0.0])
+        shares = np.maximum(total / total.sum(), 1e-12)
+        for sign, inside in enumerate((up, down)):
+            mixed = inside * strengths[sign]
+            mixed /= np.maximum(mixed.sum(axis=1, keepdims=True), 1e-300)
+            mixed *= posterior[pair, sign + 1][:, None]
+            strengths[sign] = (mixed.sum(axis=0) + 1e-3) / (mixed.sum() + 1e-3 * len(_ENDS))
+    posterior = states()[pair]
+    draws = _posterior(x, s, posterior, strengths)
+    return _judged(raw, pair, posterior, draws, config)
+
+
+def _inside(x: Array, s: Array) -> Array:
+    """Return the likelihood of x around a strength uniform from 0 to each end, (pairs, ends)."""
+    high = special.ndtr((_ENDS - x[:, None]) / s[:, None])
+    low = special.ndtr(-x / s)[:, None]
+    return np.asarray(np.maximum(high - low, 1e-300) / _ENDS)
+
+
+def _posterior(x: Array, s: Array, states: Array, strengths: Array) -> Array:
+    """Return mean, 2.5% and 97.5% quantile of each effect, shape (pairs, 3), on a fine grid."""
+    step = np.concatenate([[0.0], np.geomspace(0.005, _ENDS[-1], 120)])
+    width = np.gradient(step)
+    result = np.empty((len(x), 3))
+    density = np.zeros((2, len(step)))
+    for sign in range(2):
+        for end, share in zip(_ENDS, strengths[sign], strict=True):
+            density[sign] += share / end * (step <= end)
+    for start in range(0, len(x), 4096):
+        part = slice(start, start + 4096)
+        xs, ss = x[part, None], s[part, None]
+        upper = density[0] * width * np.exp(-0.5 * ((xs - step) / ss) ** 2)
+        lower = density[1] * width * np.exp(-0.5 * ((xs + step) / ss) ** 2)
+        for side, column in ((upper, 1), (lower, 2)):
+            side *= (states[part, column] / np.maximum(side.sum(axis=1), 1e-300))[:, None]
+        mean = (upper - lower) @ step
+        values = np.concatenate([-step[::-1], [0.0], step])
+        mass = np.concatenate([lower[:, ::-1], states[part, :1], upper], axis=1)
+        cumulative = np.cumsum(mass, axis=1)
+        low = values[np.argmax(cumulative >= 0.025, axis=1)]
+        high = values[np.argmax(cumulative >= 0.975 - 1e-12, axis=1)]
+        result[part] = np.column_stack([mean, low, high])
+    return result
+
+
+def _judged(
+    raw: pl.DataFrame,
+    pair: NDArray[np.int64],
+    states: Array,
+    drawn: Array,
+    config: PricingConfig,
+) -> pl.DataFrame:
+    null = states[:, 0]
+    # The largest set of which at most the allowed share is expected to feel nothing.
+    order = np.argsort(null, kind="stable")
+    expected = np.cumsum(null[order]) / np.arange(1, len(order) + 1)
+    found = np.zeros(len(null), dtype=bool)
+    found[order[expected <= config.cross_false]] = True
+    sign = np.sign(raw["raw_estimate"].to_numpy())
+    both = np.bincount(pair)[pair] == 2
+    agree = np.abs(np.bincount(pair, sign)[pair]) == 2
+    return raw.with_columns(
+        pl.Series("estimate", drawn[:, 0]),
+        pl.Series("lower", drawn[:, 1]),
+        pl.Series("upper", drawn[:, 2]),
+        pl.Series("null_probability", null),
+        pl.Series("found", found),
+        pl.Series("signs_agree", [bool(a) if b else None for a, b in zip(agree, both, strict=True)],
+                  dtype=pl.Boolean),
+    ).with_columns(
+        (1 - pl.col("estimate") / pl.col("raw_estimate")).clip(0, 1).alias("weight_borrowed")
+    ).select(empty().columns)  # fmt: skip
+
+
+def _raw() -> pl.DataFrame:
+    text, number = pl.String, pl.Float64
+    return pl.DataFrame(schema={
+        "product_id": text, "other_id": text, "category": text, "raw_estimate": number,
+        "raw_error": number,
+    })  # fmt: skip
+
+
+def empty() -> pl.DataFrame:
+    """Return no pairs, with the columns of `estimate`."""
+    number = pl.Float64
+    return pl.DataFrame(schema=dict(_raw().schema) | {
+        "estimate": number, "lower": number, "upper": number, "weight_borrowed": number,
+        "null_probability": number, "found": pl.Boolean, "signs_agree": pl.Boolean,
+    })  # fmt: skip

@@ -1,0 +1,43 @@
+"""The plain model that textbooks start from: least squares of log units on log price.
+
+A yardstick, with nothing against confounding. Weeks without a sale are left out, since they have no
+logarithm.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def log_log(rows: pl.DataFrame, levels: list[str], by: list[str]) -> pl.DataFrame:
+    """Return the slope of log units on log price within levels, one for each group.
+
+    Parameters
+    ----------
+    rows : units, price, and the columns of levels and groups
+    levels : columns of the fixed effects, an intercept for each combination
+    by : columns that share a slope; empty: one for all
+
+    Returns
+    -------
+    DataFrame with `by`, estimate (null where the price never moves) and rows.
+
+    Examples
+    --------
+    >>> sold = pl.DataFrame({"p": ["a"] * 3, "price": [1.0, 2.0, 4.0], "units": [16.0, 4.0, 1.0]})
+    >>> round(log_log(sold, ["p"], [])["estimate"][0], 6)
+    -2.0
+    """
+    y, x = pl.col("units").log(), pl.col("price").log()
+    off = rows.filter((pl.col("units") > 0) & (pl.col("price") > 0)).with_columns(
+        (y - y.mean().over(levels)).alias("y"), (x - x.mean().over(levels)).alias("x")
+    )
+    squares = (pl.col("x") ** 2).sum()
+    slope = [
+        pl
+        .when(squares > 1e-12)
+        .then((pl.col("x") * pl.col("y")).sum() / squares)
+        .alias("estimate"),
+        pl.len().alias("rows"),
+    ]
+    return off.group_by(by).agg(slope).sort(by) if by else off.select(slope)
