@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import fcntl
 import hashlib
 import json
@@ -34,6 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -170,6 +172,8 @@ def pull(
             raise
         except OSError as error:
             trouble = UnavailableError(f"{folder} cannot be written: {error}", "Free some space")
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                _sweep(folder)  # room to say so
             _write_health(folder, known | _trouble(known, name, options.channel, trouble))
             raise trouble from error
         changed = bool(fresh.pop("changed", False))
@@ -526,9 +530,13 @@ def _prune(folder: Path, brought: list[str], keep: int) -> list[str]:
             gone = folder / f".partial-{version}"
             shutil.rmtree(gone, ignore_errors=True)
             (folder / version).rename(gone)
+    _sweep(folder)
+    return list(reversed(kept))
+
+
+def _sweep(folder: Path) -> None:
     for leftover in folder.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    return list(reversed(kept))
 
 
 def _sync(path: Path) -> None:
@@ -747,29 +755,41 @@ class _Folder:
             raise _gone(self.uri(key)) from error
 
 
+@cache
+def _client(settings: tuple[str, ...]) -> Any:
+    """One client for each set of settings: making one takes longer than most pulls."""
+    import boto3
+    from botocore.config import Config
+
+    endpoint, key, secret, token, region, timeout = settings
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint or None,
+        aws_access_key_id=key or None,
+        aws_secret_access_key=secret or None,
+        aws_session_token=token or None,
+        region_name=region or "us-east-1",
+        config=Config(
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            # We try again ourselves, from where an answer broke off.
+            retries={"mode": "standard", "total_max_attempts": 2},
+            connect_timeout=5,
+            read_timeout=float(timeout or 60),
+            max_pool_connections=2 * _DOWNLOADS,
+            # Every byte is verified against the manifest, which is more than a checksum.
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
 class _Bucket:
     def __init__(self, root: str) -> None:
-        import boto3
-        from botocore.config import Config
-
         parts = urlsplit(root)
         self.root, self._bucket = root.rstrip("/"), parts.netloc
         self._prefix = f"{parts.path.strip('/')}/".lstrip("/")
-        endpoint = os.environ.get("ECOM_S3_ENDPOINT") or None
-        self._client: Any = boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=os.environ.get("AWS_REGION", "us-east-1"),
-            config=Config(
-                s3={"addressing_style": "path" if endpoint else "auto"},
-                retries={"mode": "standard", "total_max_attempts": 5},
-                connect_timeout=5,
-                read_timeout=float(os.environ.get("ECOM_S3_TIMEOUT_S", "60")),
-                max_pool_connections=2 * _DOWNLOADS,
-                # Every byte is verified against the manifest, which is more than a checksum.
-                response_checksum_validation="when_required",
-            ),
-        )
+        names = ("ECOM_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+                 "AWS_SESSION_TOKEN", "AWS_REGION", "ECOM_S3_TIMEOUT_S")  # fmt: skip
+        self._client = _client(tuple(os.environ.get(name, "") for name in names))
 
     def uri(self, key: str) -> str:
         return f"{self.root}/{key}"

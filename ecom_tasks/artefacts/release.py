@@ -25,7 +25,7 @@ from ecom_tasks.run import Ref
 
 log = logging.getLogger(__name__)
 PRODUCTION = "production"
-_HISTORY = 50
+_HISTORY = 100
 _TRIES = 30
 
 
@@ -70,7 +70,7 @@ class Pointer(BaseModel):
     moved_at: str
     previous_version: str | None = None
     history: list[Move]
-    """Newest first, this move included; at most 50."""
+    """Newest first, this move included; at most 100."""
     share: float | None = None
     """Of a canary: the share of customers that it serves, see `pull.in_canary`."""
     signature: Signature | None = None

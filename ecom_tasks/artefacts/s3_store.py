@@ -1,7 +1,8 @@
 """An S3-compatible bucket as a store.
 
 Settings come from the environment: `ECOM_S3_ENDPOINT` (absent for AWS), `AWS_ACCESS_KEY_ID`,
-`AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `ECOM_S3_CHECKSUMS` (`when_required` for older stores).
+`AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `ECOM_S3_CHECKSUMS` (`when_required` for older stores),
+`ECOM_S3_TIMEOUT_S` (seconds that an answer may take, 60).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import base64
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +31,12 @@ from ecom_tasks.artefacts.store import CHUNK_BYTES, Blob, ConflictError, KeyMiss
 from ecom_tasks.errors import ConfigError, RetryableError
 
 MAX_THREADS = 16
+_SKEW_S = 120.0
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _CONFLICT = {"409", "412", "PreconditionFailed", "ConditionalRequestConflict"}
 _DENIED = {
-    "401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
+    "401", "403", "AccessDenied", "InvalidAccessKeyId", "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch", "NoSuchBucket",
 }  # fmt: skip
 
 
@@ -57,14 +62,13 @@ class S3Store:
             return Blob(answer["Body"].read(), answer["ETag"])
 
     def read_if_changed(self, key: str, etag: str) -> Blob | None:
-        try:
-            answer = self.client.get_object(**self._place(key), IfNoneMatch=etag)
-        except ClientError as error:
-            if _code(error) == "304":
-                return None
-            with translated(self.uri(key)):
-                raise
         with translated(self.uri(key)):
+            try:
+                answer = self.client.get_object(**self._place(key), IfNoneMatch=etag)
+            except ClientError as error:
+                if _code(error) == "304":
+                    return None
+                raise
             return Blob(answer["Body"].read(), answer["ETag"])
 
     def exists(self, key: str) -> bool:
@@ -149,7 +153,7 @@ def client(endpoint: str) -> Any:
             s3={"addressing_style": "path" if endpoint else "auto"},
             retries={"mode": "standard", "total_max_attempts": 5},
             connect_timeout=5,
-            read_timeout=60,
+            read_timeout=float(os.environ.get("ECOM_S3_TIMEOUT_S", "60")),
             max_pool_connections=2 * MAX_THREADS,
             tcp_keepalive=True,
             request_checksum_calculation=_checksums(),
@@ -188,6 +192,11 @@ def translated(
         if code in _CONFLICT:
             raise ConflictError(uri) from error
         if code in _DENIED:
+            if ahead := _clock_ahead(error):
+                raise ConfigError(
+                    f"The store refuses {uri}: this machine's clock is {ahead:+.0f} s off",
+                    "Set the clock (NTP): a store refuses requests signed at another time",
+                ) from error
             raise ConfigError(
                 f"The store refuses {uri}: {error}",
                 "Check the bucket's name, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and its policy",
@@ -202,6 +211,21 @@ def translated(
             f"The store cannot be reached for {uri}: {error}",
             "Check ECOM_S3_ENDPOINT and that the store runs",
         ) from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _clock_ahead(error: ClientError) -> float:
+    """Seconds that this clock is ahead of the store's; 0 where both are close or it is not said."""
+    headers: Any = error.response.get("ResponseMetadata", {})
+    try:
+        there = parsedate_to_datetime(headers["HTTPHeaders"]["date"])
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+    ahead = (_now() - there).total_seconds()
+    return ahead if abs(ahead) > _SKEW_S else 0.0
 
 
 def _code(error: ClientError) -> str:
