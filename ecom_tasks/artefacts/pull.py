@@ -41,6 +41,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 PRODUCTION, MANIFEST, HEALTH = "production", "_manifest.json", "health.json"
+MEMBERS = "members.json"
 _SCHEMAS = (1, 2)
 _POINTER = {
     "name": str, "channel": str, "version": str, "manifest_sha256": str, "sequence": int,
@@ -186,6 +187,45 @@ def pull(
     return _pulled(folder, health, changed=changed)
 
 
+def pull_set(
+    root: str, name: str, folder: Path, *, version: str = "", options: Options = Options()
+) -> Pulled:
+    """Bring a release set: all of its members or none; `current` links to them, moved at once.
+
+    <folder>/current/<member>       for example current/pricing/prices.parquet
+    <folder>/<member>, <folder>/set what `pull` makes, with a health.json each
+
+    Parameters and errors are those of `pull`; `name` is that of the set, for example `sets/shop`.
+    """
+    bound = pull(root, name, folder / "set", version=version, options=options)
+    try:
+        members = {
+            str(member): (_plain(said["version"]), str(said["manifest_sha256"]))
+            for member, said in json.loads((bound.folder / MEMBERS).read_bytes()).items()
+        }
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RefusedError(f"{name} {bound.version} is no set: {error!r}", "Bind anew") from error
+    place = folder / f"set-{bound.version}"
+    place.mkdir(exist_ok=True)
+    files = size = 0
+    for member, (wanted, sha256) in members.items():
+        short = _plain(member.rpartition("/")[2])
+        each = pull(root, member, folder / short, version=wanted, options=options)
+        if hashlib.sha256((each.folder / MANIFEST).read_bytes()).hexdigest() != sha256:
+            raise RefusedError(f"{member} {wanted} is not what {name} bound", "Bind anew")
+        link = place / short
+        if not link.is_symlink():
+            link.symlink_to(Path("..") / short / wanted)
+        files, size = files + each.files, size + each.bytes
+    changed = _link(folder) != place.name
+    _point(folder, place.name)
+    for old in folder.glob("set-*"):
+        # What a link leads to may be gone by now, as old versions go.
+        if old != place and not all(link.exists() for link in old.iterdir()):
+            shutil.rmtree(old)
+    return Pulled(name, bound.version, place, files, size, changed, bound.age_seconds)
+
+
 def watch(
     every_s: float,
     stop: threading.Event,
@@ -195,6 +235,8 @@ def watch(
 ) -> None:
     """Pull again and again until `stop` is set; an unchanged pointer costs one small request.
 
+    A name that begins with `sets/` is a release set.
+
     Parameters
     ----------
     every_s : seconds between two looks, give or take a tenth, so that consumers do not march.
@@ -203,10 +245,14 @@ def watch(
     """
     while not stop.is_set():
         try:
-            told(pull(*where, **how))
+            told(_puller(str(where[1]))(*where, **how))
         except PullError as error:
             told(error)
         stop.wait(every_s * random.uniform(0.9, 1.1))  # noqa: S311
+
+
+def _puller(name: str) -> Callable[..., Pulled]:
+    return pull_set if name.startswith("sets/") else pull
 
 
 def verify(folder: Path) -> Version:
@@ -305,6 +351,7 @@ class _Wanted:
     sha256: str = ""
     sequence: int | None = None
     etag: str = ""
+    share: float | None = None
 
 
 def _wanted(task: _Task, channel: str, known: dict[str, Any]) -> _Wanted | None:
@@ -328,7 +375,10 @@ def _wanted(task: _Task, channel: str, known: dict[str, Any]) -> _Wanted | None:
     if task.keys:
         verify_pointer(pointer, task.keys, store.uri(key))
     _refuse_replay(pointer, known)
-    return _Wanted(pointer["version"], pointer["manifest_sha256"], pointer["sequence"], etag)
+    return _Wanted(
+        pointer["version"], pointer["manifest_sha256"], pointer["sequence"], etag,
+        pointer.get("share"),
+    )  # fmt: skip
 
 
 def _parse_pointer(data: bytes, where: str) -> dict[str, Any]:
@@ -382,7 +432,7 @@ def _take(task: _Task, channel: str, known: dict[str, Any]) -> dict[str, Any]:
     if wanted.sequence is not None:
         remember |= {
             "sequence": wanted.sequence, "etag": wanted.etag, "pointed": version.version,
-            "pointed_sha256": sha256,
+            "pointed_sha256": sha256, "share": wanted.share,
         }  # fmt: skip
     return remember
 
@@ -897,7 +947,7 @@ def command(root: str, name: str, arguments: argparse.Namespace) -> int:
     )
     pinned = arguments.version
     if not arguments.watch:
-        pulled = pull(root, name, arguments.folder, version=pinned, options=options)
+        pulled = _puller(name)(root, name, arguments.folder, version=pinned, options=options)
         _say(pulled, always=True)
         stale = arguments.max_age is not None and pulled.age_seconds > arguments.max_age * 3600
         return 3 if stale else 0
