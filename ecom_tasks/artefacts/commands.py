@@ -76,6 +76,11 @@ def enter(add: Add, domains: Sequence[str]) -> None:
     retain.add_argument("--grace-hours", type=float, default=24, help="between mark and sweep")
     retain.add_argument("--sweep", action="store_true", help="mark, and remove what an earlier run "
                         "marked; without it nothing is changed")  # fmt: skip
+    policy = rooted("policy", _policy)
+    for role in ("consumer", "publisher", "janitor"):
+        policy.add_argument(f"--{role}", nargs="+", metavar="ARN", help=f"who is a {role}")
+    policy.add_argument("--aws", action="store_true", help="with what only AWS knows: manifests "
+                        "can be written once")  # fmt: skip
     for name, command in (("pin", _pin), ("unpin", _unpin)):
         named(name, command).add_argument("version")
     named("sign", _sign).add_argument("version")
@@ -303,6 +308,20 @@ def _retain(arguments: argparse.Namespace) -> int:
     _out(f"{len(gone)} versions of {sum(each.bytes for each in gone):,} bytes {word}; "
          f"{len(found) - len(gone)} of {sum(e.bytes for e in found if not e.sweepable):,} bytes "
          "wait for a later run")  # fmt: skip
+    return 0
+
+
+def _policy(arguments: argparse.Namespace) -> int:
+    """Print the bucket policy for consumers, publishers and the janitor who runs `retain`.
+
+    For example: policy --consumer arn:aws:iam::1:user/shop > policy.json, then
+    aws s3api put-bucket-policy --bucket BUCKET --policy file://policy.json
+    """
+    from ecom_tasks.artefacts.access import ROLES, policy
+
+    principals = {role: getattr(arguments, role) for role in ROLES if getattr(arguments, role)}
+    made = policy(_root(arguments), principals, aws=arguments.aws)
+    _out(json.dumps(made, indent=2))
     return 0
 
 

@@ -2,7 +2,8 @@
 
 Settings come from the environment: `ECOM_S3_ENDPOINT` (absent for AWS), `AWS_ACCESS_KEY_ID`,
 `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `ECOM_S3_CHECKSUMS` (`when_required` for older stores),
-`ECOM_S3_TIMEOUT_S` (seconds that an answer may take, 60).
+`ECOM_S3_TIMEOUT_S` (seconds that an answer may take, 60), `ECOM_S3_ENCRYPTION` (server-side:
+`AES256`, `aws:kms` or `aws:kms:<key>`; absent for what the bucket does by itself).
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ class S3Store:
     def upload(self, key: str, source: Path, sha256: str) -> None:
         digest = base64.b64encode(bytes.fromhex(sha256)).decode()
         with translated(self.uri(key)), source.open("rb") as file:
-            self.client.put_object(**self._place(key), Body=file, ChecksumSHA256=digest)
+            self.client.put_object(
+                **self._place(key), Body=file, ChecksumSHA256=digest, **_sealed()
+            )
         # Some gateways acknowledge a cut-off body; a manifest must never attest one.
         with translated(self.uri(key)):
             stored = self.client.head_object(**self._place(key))["ContentLength"]
@@ -99,14 +102,22 @@ class S3Store:
                 "Run again; if it persists, check the store's disk",
             )
 
+    def _put(self, key: str, body: Any, **terms: str) -> str:
+        answer = self.client.put_object(**self._place(key), Body=body, **terms, **_sealed())
+        return str(answer["ETag"])
+
     def create(self, key: str, data: bytes) -> str:
         with translated(self.uri(key)):
-            answer = self.client.put_object(**self._place(key), Body=data, IfNoneMatch="*")
+            answer = self.client.put_object(
+                **self._place(key), Body=data, IfNoneMatch="*", **_sealed()
+            )
             return str(answer["ETag"])
 
     def replace(self, key: str, data: bytes, etag: str) -> str:
         with translated(self.uri(key), missing=ConflictError):
-            answer = self.client.put_object(**self._place(key), Body=data, IfMatch=etag)
+            answer = self.client.put_object(
+                **self._place(key), Body=data, IfMatch=etag, **_sealed()
+            )
             return str(answer["ETag"])
 
     def walk(self, prefix: str) -> Iterator[Stat]:
@@ -160,6 +171,19 @@ def client(endpoint: str) -> Any:
             response_checksum_validation=_checksums(),
         ),
     )
+
+
+def _sealed() -> dict[str, str]:
+    """How the store shall encrypt what is written."""
+    wanted = os.environ.get("ECOM_S3_ENCRYPTION", "")
+    if wanted in {"", "AES256", "aws:kms"}:
+        return {"ServerSideEncryption": wanted} if wanted else {}
+    kind, _, key = wanted.partition("aws:kms:")
+    if kind or not key:
+        raise ConfigError(
+            f"ECOM_S3_ENCRYPTION is {wanted!r}", "Give AES256, aws:kms or aws:kms:<key>"
+        )
+    return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
 
 
 def _checksums() -> Any:
