@@ -120,6 +120,14 @@ class S3Store:
             )
             return str(answer["ETag"])
 
+    def clock(self) -> str:
+        """What time the store says it is (an HTTP date); empty where it does not say."""
+        with translated(self.root):
+            answer = self.client.list_objects_v2(
+                Bucket=self.bucket, Prefix=f"{self._prefix}probe/", MaxKeys=1
+            )
+        return str(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
+
     def walk(self, prefix: str) -> Iterator[Stat]:
         # Collected and sorted, since not every store lists bytewise.
         found = []
