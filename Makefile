@@ -7,7 +7,7 @@ DATA ?=
 AS_OF ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop clean test check format lock bench
+.PHONY: help setup setup-dev demo stop clean test check format lock bench faults
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -60,6 +60,9 @@ format: setup-dev ## rewrite the sources in the project's form
 bench: setup ## measure beside peers (some minutes)
 	$(PY) -m benchmarks.publish
 	$(PY) -m benchmarks.features
+
+faults: setup-dev ## 1,000 publishes while everything breaks (under 10 minutes)
+	PYTHONPATH=. $(PY) -m tests.faults.storm
 
 lock: $(VENV)/bin/uv ## resolve the .in files into the pinned ones
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements.txt requirements.in

@@ -166,7 +166,7 @@ def _overrides(settings: list[str]) -> dict[str, dict[str, object]]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         domain, dot, field = name.partition(".")
-        if not (equals and dot) or domain not in DOMAINS:
+        if not (equals and dot) or domain not in {*DOMAINS, "gate"}:
             raise ConfigError(
                 f"--set {setting!r} is not DOMAIN.NAME=VALUE",
                 f"For example --set pricing.largest_step=0.05; domains: {', '.join(DOMAINS)}",

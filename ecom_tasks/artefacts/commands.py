@@ -34,8 +34,13 @@ def enter(add: Add, domains: Sequence[str]) -> None:
 
     def named(name: str, command: Command) -> argparse.ArgumentParser:
         parser = rooted(name, command)
-        parser.add_argument("domain", choices=list(domains))
+        parser.add_argument("domain", type=known, help=f"{', '.join(domains)}, or sets/NAME")
         return parser
+
+    def known(text: str) -> str:
+        if text not in domains and not text.startswith("sets/"):
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(domains)}, sets/NAME")
+        return text
 
     def rooted(name: str, command: Command) -> argparse.ArgumentParser:
         parser = add(name, command)
@@ -49,12 +54,42 @@ def enter(add: Add, domains: Sequence[str]) -> None:
     promote = named("promote", _promote)
     promote.add_argument("version")
     promote.add_argument("--repair", action="store_true", help="replace a mangled pointer")
-    named("rollback", _rollback)
+    all_the_same = "put a version into service that its gate did not let pass"
+    promote.add_argument("--although-rejected", action="store_true", help=all_the_same)
+    promote.add_argument("--share", type=float, help="of customers, for a canary: 0.1 is a tenth")
+    _add_channel(promote)
+    _add_channel(named("rollback", _rollback))
+    _add_channel(named("history", _history))
+    bind = rooted("bind", _bind)
+    bind.add_argument("domain", metavar="sets/NAME", type=known)
+    members = "releases, in service or as DOMAIN=VERSION"
+    bind.add_argument("members", nargs="+", metavar="DOMAIN[=VERSION]", help=members)
+    _add_channel(bind)
+    compared = named("diff", _diff)
+    compared.add_argument("first", help="version")
+    compared.add_argument("second", help="version")
+    retain = rooted("retain", _retain)
+    retain.add_argument("--newest", type=int, default=5, help="versions of each name to keep")
+    retain.add_argument("--days", type=int, default=30, help="younger versions are kept")
+    retain.add_argument("--grace-hours", type=float, default=24, help="between mark and sweep")
+    retain.add_argument("--sweep", action="store_true", help="mark, and remove what an earlier run "
+                        "marked; without it nothing is changed")  # fmt: skip
+    policy = rooted("policy", _policy)
+    for role in ("consumer", "publisher", "janitor"):
+        policy.add_argument(f"--{role}", nargs="+", metavar="ARN", help=f"who is a {role}")
+    policy.add_argument("--aws", action="store_true", help="with what only AWS knows: manifests "
+                        "can be written once")  # fmt: skip
+    for name, command in (("pin", _pin), ("unpin", _unpin)):
+        named(name, command).add_argument("version")
     named("sign", _sign).add_argument("version")
     keys = add("keys", _keys)
     keys.add_argument("action", choices=["make"])
     keys.add_argument("folder", type=Path)
     pull.add_arguments(named("pull", _pull))
+
+
+def _add_channel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--channel", default="production", help="(default: production)")
 
 
 @contextmanager
@@ -77,7 +112,8 @@ def _root(arguments: argparse.Namespace) -> str:
 
 
 def _name(arguments: argparse.Namespace) -> str:
-    return f"artefacts/{arguments.domain}"
+    domain = str(arguments.domain)
+    return domain if "/" in domain else f"artefacts/{domain}"
 
 
 def _person() -> str:
@@ -108,25 +144,34 @@ def _list(arguments: argparse.Namespace) -> int:
     releases = listing(_root(arguments))
     if arguments.json:
         rows = [
-            vars(release) | {"headline": release.headline and release.headline.model_dump()}
+            vars(release)
+            | {"headline": release.headline and release.headline.model_dump()}
+            | {"gate": release.gate and release.gate.model_dump()}
             for release in releases
         ]
         _out(json.dumps(rows, default=str, indent=2))
         return 0
     from rich.table import Table
 
-    table = Table("name", "version", "in service", "headline", "baseline", "rows", "made at")
+    table = Table("name", "version", "channels", "headline", "baseline", "rows", "made at")
     for release in releases:
         table.add_row(
             release.name,
             release.version,
-            "yes" if "production" in release.channels else "",
+            _standing(release),
             *_headline(release.headline),
             f"{release.rows:,}",
             release.created_at,
         )
     _print(table)
     return 0
+
+
+def _standing(release: Any) -> str:
+    named = [channel for channel in release.channels if not channel[0].isdigit()]
+    if named:
+        return ", ".join(named)
+    return "rejected" if release.gate and not release.gate.accepted else ""
 
 
 def _headline(headline: Any) -> tuple[str, str]:
@@ -155,11 +200,14 @@ def _lineage(arguments: argparse.Namespace) -> int:
 
 def _promote(arguments: argparse.Namespace) -> int:
     """Put a published version into service, also an older one."""
-    from ecom_tasks.artefacts.release import PRODUCTION, Terms, promote
+    from ecom_tasks.artefacts.release import Terms, promote
 
-    terms = Terms(reason="promoted", by=_person(), repair=arguments.repair)
-    pointer = promote(_root(arguments), _name(arguments), arguments.version, PRODUCTION, terms)
-    _out(f"{pointer.name} {pointer.version} is in service (move {pointer.sequence})")
+    terms = Terms(
+        reason="promoted", by=_person(), repair=arguments.repair,
+        although_rejected=arguments.although_rejected, share=arguments.share,
+    )  # fmt: skip
+    root, name, channel = _root(arguments), _name(arguments), arguments.channel
+    _tell(promote(root, name, arguments.version, channel, terms))
     return 0
 
 
@@ -167,8 +215,129 @@ def _rollback(arguments: argparse.Namespace) -> int:
     """Put the version back into service that was there before the present one."""
     from ecom_tasks.artefacts.release import rollback
 
-    pointer = rollback(_root(arguments), _name(arguments), by=_person())
-    _out(f"{pointer.name} {pointer.version} is in service again (move {pointer.sequence})")
+    _tell(rollback(_root(arguments), _name(arguments), arguments.channel, by=_person()))
+    return 0
+
+
+def _tell(pointer: Any) -> None:
+    share = f" for {pointer.share:.0%} of the customers" if pointer.share is not None else ""
+    _out(f"{pointer.name} {pointer.version} is in {pointer.channel}{share} "
+         f"(move {pointer.sequence})")  # fmt: skip
+
+
+def _bind(arguments: argparse.Namespace) -> int:
+    """Bind versions that belong together to a set, and put them into service at once.
+
+    Versions of one run belong together: what both were made from must be the same version.
+    """
+    from ecom_tasks.artefacts.release import Terms
+    from ecom_tasks.artefacts.sets import bind
+
+    pairs = (member.partition("=") for member in arguments.members)
+    wanted = {f"artefacts/{domain}": version for domain, _, version in pairs}
+    terms = Terms(reason="bound", by=_person())
+    _tell(bind(_root(arguments), arguments.domain, wanted, arguments.channel, terms))
+    return 0
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    """List what a channel pointed to, newest first: champions, challengers, and who moved it."""
+    from ecom_tasks.artefacts.release import listing, read_pointer
+    from ecom_tasks.artefacts.store import open_store
+
+    root, name = _root(arguments), _name(arguments)
+    pointer = read_pointer(open_store(root), name, arguments.channel)
+    if pointer is None:
+        raise ConfigError(f"{name} has no channel {arguments.channel}", "See `list`")
+    from rich.table import Table
+
+    known = {
+        each.version: each for each in listing(root, name.partition("/")[0]) if each.name == name
+    }
+    table = Table("move", "version", "moved at", "why", "by", "headline", "baseline")
+    for move in pointer.history:
+        release = known.get(move.version)
+        headline = _headline(release.headline) if release else ("removed", "")
+        table.add_row(
+            str(move.sequence), move.version, move.moved_at, move.reason, move.by, *headline
+        )
+    _print(table)
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    """Show what differs between two versions: data, code, settings, tables, metrics, files."""
+    from rich.table import Table
+
+    from ecom_tasks.artefacts.compare import diff
+
+    table = Table("part", "what", arguments.first, arguments.second)
+    for each in diff(_root(arguments), _name(arguments), arguments.first, arguments.second):
+        values = ("-" if value is None else str(value) for value in (each.first, each.second))
+        table.add_row(each.part, each.what, *values)
+    _print(table)
+    return 0
+
+
+def _retain(arguments: argparse.Namespace) -> int:
+    """Show what nobody refers to any more, with its bytes; remove it in two runs with --sweep.
+
+    Kept are what channels, pins and rollbacks need, the newest, the young, and all that these
+    were made from.
+    """
+    from datetime import timedelta
+
+    from rich.table import Table
+
+    from ecom_tasks.artefacts.retention import Policy, collect
+
+    grace = timedelta(hours=arguments.grace_hours)
+    policy = Policy(arguments.newest, arguments.days, grace)
+    found = collect(_root(arguments), policy, dry=not arguments.sweep)
+    table = Table("name", "version", "bytes", "finished", "marked at", "")
+    for each in found:
+        done = ("removed" if arguments.sweep else "would go") if each.sweepable else "marked"
+        done = done if arguments.sweep or each.sweepable else "would be marked"
+        table.add_row(each.name, each.version, f"{each.bytes:,}", "yes" if each.finished else "no",
+                      each.marked_at, done)  # fmt: skip
+    _print(table)
+    gone = [each for each in found if each.sweepable]
+    word = "removed" if arguments.sweep else "would be removed"
+    _out(f"{len(gone)} versions of {sum(each.bytes for each in gone):,} bytes {word}; "
+         f"{len(found) - len(gone)} of {sum(e.bytes for e in found if not e.sweepable):,} bytes "
+         "wait for a later run")  # fmt: skip
+    return 0
+
+
+def _policy(arguments: argparse.Namespace) -> int:
+    """Print the bucket policy for consumers, publishers and the janitor who runs `retain`.
+
+    For example: policy --consumer arn:aws:iam::1:user/shop > policy.json, then
+    aws s3api put-bucket-policy --bucket BUCKET --policy file://policy.json
+    """
+    from ecom_tasks.artefacts.access import ROLES, policy
+
+    principals = {role: getattr(arguments, role) for role in ROLES if getattr(arguments, role)}
+    made = policy(_root(arguments), principals, aws=arguments.aws)
+    _out(json.dumps(made, indent=2))
+    return 0
+
+
+def _pin(arguments: argparse.Namespace) -> int:
+    """Keep a version, and all that it was made from, whatever its age."""
+    from ecom_tasks.artefacts.retention import pin
+
+    pin(_root(arguments), _name(arguments), arguments.version, f"pinned by {_person()}")
+    _out(f"{_name(arguments)} {arguments.version} is pinned")
+    return 0
+
+
+def _unpin(arguments: argparse.Namespace) -> int:
+    """Let a pinned version go when nothing else keeps it."""
+    from ecom_tasks.artefacts.retention import unpin
+
+    unpin(_root(arguments), _name(arguments), arguments.version)
+    _out(f"{_name(arguments)} {arguments.version} is no longer pinned")
     return 0
 
 

@@ -8,8 +8,9 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -19,9 +20,17 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
+from ecom_tasks.artefacts import gate, signing
 from ecom_tasks.artefacts import release as channels
-from ecom_tasks.artefacts import signing
-from ecom_tasks.artefacts.manifest import MANIFEST, FileEntry, Headline, Manifest, Provenance
+from ecom_tasks.artefacts.manifest import (
+    MANIFEST,
+    Check,
+    FileEntry,
+    Headline,
+    Manifest,
+    Provenance,
+    Verdict,
+)
 from ecom_tasks.artefacts.store import (
     ConflictError,
     KeyMissingError,
@@ -30,7 +39,7 @@ from ecom_tasks.artefacts.store import (
     sha256_of,
 )
 from ecom_tasks.artefacts.version import code_of, version_of
-from ecom_tasks.errors import ConfigError, DataContractError
+from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.run import Ref, Run
 
 log = logging.getLogger(__name__)
@@ -45,15 +54,21 @@ class Draft:
     ----------
     folder : scratch folder; every file in it is published under its relative path.
     destination : URI for `write_part`, for Dask workers that publish their part themselves.
+    limits : settings of the gate, among them the limits that `limit` is given.
     metrics : anything JSON can say.
     assumptions : plain sentences on what was assumed because the data did not say.
+    content_version : raised when a table or column that consumers know goes or changes.
     """
 
     folder: Path
     destination: str
+    limits: gate.GateConfig = field(default_factory=gate.GateConfig)
     metrics: dict[str, Any] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
+    content_version: int = 1
     _headline: Headline | None = None
+    _evidence: pl.DataFrame | None = None
+    _checks: list[Check] = field(default_factory=list)
     _entries: dict[str, FileEntry] = field(default_factory=dict)
 
     def write_frame(self, path: str, frame: pl.DataFrame) -> None:
@@ -75,6 +90,23 @@ class Draft:
     def headline(self, **facts: Any) -> None:
         """Say the one figure that counts; see `Headline` for the fields."""
         self._headline = Headline(**facts)
+
+    @contextmanager
+    def gating(self) -> Iterator[None]:
+        """A `ModelRejectedError` in the block goes into the manifest; the version is kept."""
+        try:
+            yield
+        except ModelRejectedError as error:
+            self._checks.append(Check(question="fit for use", holds=False, said=str(error)))
+
+    def limit(self, question: str, value: float | None, bounds: gate.Bounds) -> None:
+        """Ask that a figure lies within bounds; see `gate.within`."""
+        self._checks.append(gate.within(question, value, bounds))
+
+    def evidence(self, losses: pl.DataFrame) -> None:
+        """Hand in held-out losses, which the gate judges; see `gate.EVIDENCE`."""
+        self._evidence = losses
+        self.write_frame(gate.EVIDENCE, losses)
 
     def finish(self, store: Store, folder: str) -> list[FileEntry]:
         """Upload what lies in the scratch folder; return all entries, sorted by path."""
@@ -128,13 +160,14 @@ def produce(
     ref = Ref(store.uri(f"{folder}/{MANIFEST}"))
     if store.exists(f"{folder}/{MANIFEST}"):
         log.info("unchanged: %s %s was found finished", name, version)
-        channels.move(store, run.as_of.isoformat(), manifest(ref))
+        _enter_day(store, run, manifest(ref))
         return ref
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
-        draft = Draft(Path(scratch), store.uri(folder))
+        draft = Draft(Path(scratch), store.uri(folder), gate.GateConfig.of(run))
         build(draft)
         files = draft.finish(store, folder)
+        verdict = _judge(store, name, draft, files)
     made = Manifest(
         name=name,
         version=version,
@@ -145,6 +178,8 @@ def produce(
         metrics=draft.metrics,
         headline=draft._headline,
         assumptions=draft.assumptions,
+        content_version=draft.content_version,
+        gate=verdict,
         code=code,
         provenance=Provenance(
             run_id=run.run_id,
@@ -160,8 +195,35 @@ def produce(
         "made %s %s: %s rows in %s files, %.1f s",
         name, version, made.rows, len(files), made.provenance.seconds,
     )  # fmt: skip
-    channels.move(store, run.as_of.isoformat(), made)
+    _enter_day(store, run, made)
     return ref
+
+
+def _enter_day(store: Store, run: Run, made: Manifest) -> None:
+    """Let later steps of the day find the version, unless its gate did not let it pass."""
+    if made.gate is None or made.gate.accepted:
+        channels.move(store, run.as_of.isoformat(), made)
+
+
+def _judge(store: Store, name: str, draft: Draft, files: list[FileEntry]) -> Verdict | None:
+    """Hold a release against its baseline, the version in service and its limits."""
+    if not name.startswith("artefacts/"):
+        return None
+    config, checks = draft.limits, list(draft._checks)
+    if draft._evidence is not None:
+        baseline = draft._headline.baseline_name if draft._headline else "the plain baseline"
+        checks.append(gate.beats_baseline(draft._evidence, baseline, config))
+    pointer = channels.read_pointer(store, name, channels.PRODUCTION)
+    if pointer is None:
+        return gate.verdict(checks, "")
+    champion = manifest(Ref(store.uri(pointer.manifest)))
+    bumped = draft.content_version > champion.content_version
+    checks.append(gate.same_schema(files, champion.files, bumped=bumped, version=champion.version))
+    theirs = f"{pointer.manifest.removesuffix(MANIFEST)}{gate.EVIDENCE}"
+    if draft._evidence is not None and any(f.path == gate.EVIDENCE for f in champion.files):
+        losses = pl.read_parquet(store.read(theirs).data)
+        checks.append(gate.no_worse(draft._evidence, losses, champion.version, config))
+    return gate.verdict(checks, champion.version)
 
 
 def _peak_memory() -> int:
@@ -224,11 +286,7 @@ def find(run: Run, name: str) -> Ref:
 
 def manifest(ref: Ref) -> Manifest:
     """Read a manifest; raise `DataContractError` when it is missing or mangled."""
-    store = _store_of(ref)
-    try:
-        return Manifest.from_bytes(store.read(MANIFEST).data, ref)
-    except KeyMissingError as error:
-        raise DataContractError(f"There is no {ref}", "Run the flow again") from error
+    return channels.manifest_of(ref)
 
 
 def input_named(ref: Ref, name: str) -> Ref:
@@ -317,17 +375,33 @@ def read_json(ref: Ref, path: str) -> Any:
 
 
 def release(run: Run, ref: Ref) -> Ref:
-    """Put a version into service: move its `production` channel, unless a newer day is there."""
+    """Put a version into service: move the channel, unless a newer day is there.
+
+    The channel is `production`, or what `gate.channel` says: `shadow` publishes without serving.
+
+    Raises
+    ------
+    ModelRejectedError
+        Its gate did not let it pass; the version is kept with the reasons in its manifest.
+    """
     store = open_store(run.root)
     made = manifest(ref)
+    if made.gate and not made.gate.accepted:
+        raise ModelRejectedError(
+            f"{made.name} {made.version} is kept but not in service: "
+            f"{'; '.join(made.gate.reasons)}",
+            "The version in service stays. Look at its report; `promote --although-rejected` puts "
+            "it into service all the same",
+        )
     channels.check_signed(store, made)
     terms = channels.Terms(newer_only=True, reason="released")
-    pointer = channels.move(store, channels.PRODUCTION, made, terms)
+    channel = gate.GateConfig.of(run).channel
+    pointer = channels.move(store, channel, made, terms)
     if pointer.version != made.version:
         log.warning(
-            "%s %s is published but not in service: production has the newer %s. "
+            "%s %s is published but not in service: %s has the newer %s. "
             "`promote` puts it into service",
-            made.name, made.version, pointer.version,
+            made.name, made.version, channel, pointer.version,
         )  # fmt: skip
     return ref
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ecom_tasks.artefacts.dataset import manifest
 from ecom_tasks.artefacts.manifest import Manifest
+from ecom_tasks.artefacts.release import manifest_of
 from ecom_tasks.run import Ref
 
 
@@ -25,7 +25,7 @@ def lineage(ref: Ref) -> Iterator[Node]:
     seen: set[str] = set()
 
     def walk(ref: Ref, depth: int) -> Iterator[Node]:
-        made = manifest(ref)
+        made = manifest_of(ref)
         repeated = ref in seen
         seen.add(ref)
         yield Node(depth, ref, made, repeated)

@@ -58,6 +58,26 @@ class Headline(_Frozen):
         return self.value < self.baseline
 
 
+class Check(_Frozen):
+    """One question of the gate, and its answer."""
+
+    question: str
+    holds: bool
+    said: str = Field(description="the figures")
+
+
+class Verdict(_Frozen):
+    """What the gate said when the version was made. A rejected version is kept, not promoted."""
+
+    accepted: bool
+    champion: str = Field(description="version in service it was compared with; may be empty")
+    checks: list[Check]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [f"not {each.question}: {each.said}" for each in self.checks if not each.holds]
+
+
 class Code(_Frozen):
     """Which code made the version."""
 
@@ -78,9 +98,12 @@ class Provenance(_Frozen):
 
 
 class Manifest(_Frozen):
-    """See the module's docstring. The JSON schema of this class is the format's definition."""
+    """See the module's docstring. The JSON schema of this class is the format's definition.
 
-    schema_version: Literal[1] = 1
+    Schema version 1 had neither `content_version` nor `gate`.
+    """
+
+    schema_version: Literal[1, 2] = 2
     name: str = Field(description="for example artefacts/recommendation")
     version: str
     as_of: date = Field(description="last day that the content knows about, inclusive")
@@ -92,6 +115,10 @@ class Manifest(_Frozen):
     assumptions: list[str] = Field(
         default=[], description="what was assumed because the data did not say"
     )
+    content_version: int = Field(
+        default=1, description="raised when a column or table that consumers know goes or changes"
+    )
+    gate: Verdict | None = None
     code: Code
     provenance: Provenance
 
@@ -109,6 +136,6 @@ class Manifest(_Frozen):
             return Manifest.model_validate_json(data)
         except ValidationError as error:
             raise DataContractError(
-                f"{uri} is no manifest of schema version 1: {error.errors()[0]['msg']}",
+                f"{uri} is no manifest of schema version 1 or 2: {error.errors()[0]['msg']}",
                 "Restore the file, or promote another version",
             ) from error

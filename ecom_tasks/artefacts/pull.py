@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import fcntl
 import hashlib
 import json
@@ -34,11 +35,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 PRODUCTION, MANIFEST, HEALTH = "production", "_manifest.json", "health.json"
+MEMBERS = "members.json"
 _SCHEMAS = (1, 2)
 _POINTER = {
     "name": str, "channel": str, "version": str, "manifest_sha256": str, "sequence": int,
@@ -170,6 +173,8 @@ def pull(
             raise
         except OSError as error:
             trouble = UnavailableError(f"{folder} cannot be written: {error}", "Free some space")
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                _sweep(folder)  # room to say so
             _write_health(folder, known | _trouble(known, name, options.channel, trouble))
             raise trouble from error
         changed = bool(fresh.pop("changed", False))
@@ -182,6 +187,45 @@ def pull(
     return _pulled(folder, health, changed=changed)
 
 
+def pull_set(
+    root: str, name: str, folder: Path, *, version: str = "", options: Options = Options()
+) -> Pulled:
+    """Bring a release set: all of its members or none; `current` links to them, moved at once.
+
+    <folder>/current/<member>       for example current/pricing/prices.parquet
+    <folder>/<member>, <folder>/set what `pull` makes, with a health.json each
+
+    Parameters and errors are those of `pull`; `name` is that of the set, for example `sets/shop`.
+    """
+    bound = pull(root, name, folder / "set", version=version, options=options)
+    try:
+        members = {
+            str(member): (_plain(said["version"]), str(said["manifest_sha256"]))
+            for member, said in json.loads((bound.folder / MEMBERS).read_bytes()).items()
+        }
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RefusedError(f"{name} {bound.version} is no set: {error!r}", "Bind anew") from error
+    place = folder / f"set-{bound.version}"
+    place.mkdir(exist_ok=True)
+    files = size = 0
+    for member, (wanted, sha256) in members.items():
+        short = _plain(member.rpartition("/")[2])
+        each = pull(root, member, folder / short, version=wanted, options=options)
+        if hashlib.sha256((each.folder / MANIFEST).read_bytes()).hexdigest() != sha256:
+            raise RefusedError(f"{member} {wanted} is not what {name} bound", "Bind anew")
+        link = place / short
+        if not link.is_symlink():
+            link.symlink_to(Path("..") / short / wanted)
+        files, size = files + each.files, size + each.bytes
+    changed = _link(folder) != place.name
+    _point(folder, place.name)
+    for old in folder.glob("set-*"):
+        # What a link leads to may be gone by now, as old versions go.
+        if old != place and not all(link.exists() for link in old.iterdir()):
+            shutil.rmtree(old)
+    return Pulled(name, bound.version, place, files, size, changed, bound.age_seconds)
+
+
 def watch(
     every_s: float,
     stop: threading.Event,
@@ -191,6 +235,8 @@ def watch(
 ) -> None:
     """Pull again and again until `stop` is set; an unchanged pointer costs one small request.
 
+    A name that begins with `sets/` is a release set.
+
     Parameters
     ----------
     every_s : seconds between two looks, give or take a tenth, so that consumers do not march.
@@ -199,10 +245,14 @@ def watch(
     """
     while not stop.is_set():
         try:
-            told(pull(*where, **how))
+            told(_puller(str(where[1]))(*where, **how))
         except PullError as error:
             told(error)
         stop.wait(every_s * random.uniform(0.9, 1.1))  # noqa: S311
+
+
+def _puller(name: str) -> Callable[..., Pulled]:
+    return pull_set if name.startswith("sets/") else pull
 
 
 def verify(folder: Path) -> Version:
@@ -301,6 +351,7 @@ class _Wanted:
     sha256: str = ""
     sequence: int | None = None
     etag: str = ""
+    share: float | None = None
 
 
 def _wanted(task: _Task, channel: str, known: dict[str, Any]) -> _Wanted | None:
@@ -324,7 +375,10 @@ def _wanted(task: _Task, channel: str, known: dict[str, Any]) -> _Wanted | None:
     if task.keys:
         verify_pointer(pointer, task.keys, store.uri(key))
     _refuse_replay(pointer, known)
-    return _Wanted(pointer["version"], pointer["manifest_sha256"], pointer["sequence"], etag)
+    return _Wanted(
+        pointer["version"], pointer["manifest_sha256"], pointer["sequence"], etag,
+        pointer.get("share"),
+    )  # fmt: skip
 
 
 def _parse_pointer(data: bytes, where: str) -> dict[str, Any]:
@@ -378,7 +432,7 @@ def _take(task: _Task, channel: str, known: dict[str, Any]) -> dict[str, Any]:
     if wanted.sequence is not None:
         remember |= {
             "sequence": wanted.sequence, "etag": wanted.etag, "pointed": version.version,
-            "pointed_sha256": sha256,
+            "pointed_sha256": sha256, "share": wanted.share,
         }  # fmt: skip
     return remember
 
@@ -526,9 +580,13 @@ def _prune(folder: Path, brought: list[str], keep: int) -> list[str]:
             gone = folder / f".partial-{version}"
             shutil.rmtree(gone, ignore_errors=True)
             (folder / version).rename(gone)
+    _sweep(folder)
+    return list(reversed(kept))
+
+
+def _sweep(folder: Path) -> None:
     for leftover in folder.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    return list(reversed(kept))
 
 
 def _sync(path: Path) -> None:
@@ -747,29 +805,41 @@ class _Folder:
             raise _gone(self.uri(key)) from error
 
 
+@cache
+def _client(settings: tuple[str, ...]) -> Any:
+    """One client for each set of settings: making one takes longer than most pulls."""
+    import boto3
+    from botocore.config import Config
+
+    endpoint, key, secret, token, region, timeout = settings
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint or None,
+        aws_access_key_id=key or None,
+        aws_secret_access_key=secret or None,
+        aws_session_token=token or None,
+        region_name=region or "us-east-1",
+        config=Config(
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            # We try again ourselves, from where an answer broke off.
+            retries={"mode": "standard", "total_max_attempts": 2},
+            connect_timeout=5,
+            read_timeout=float(timeout or 60),
+            max_pool_connections=2 * _DOWNLOADS,
+            # Every byte is verified against the manifest, which is more than a checksum.
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
 class _Bucket:
     def __init__(self, root: str) -> None:
-        import boto3
-        from botocore.config import Config
-
         parts = urlsplit(root)
         self.root, self._bucket = root.rstrip("/"), parts.netloc
         self._prefix = f"{parts.path.strip('/')}/".lstrip("/")
-        endpoint = os.environ.get("ECOM_S3_ENDPOINT") or None
-        self._client: Any = boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=os.environ.get("AWS_REGION", "us-east-1"),
-            config=Config(
-                s3={"addressing_style": "path" if endpoint else "auto"},
-                retries={"mode": "standard", "total_max_attempts": 5},
-                connect_timeout=5,
-                read_timeout=float(os.environ.get("ECOM_S3_TIMEOUT_S", "60")),
-                max_pool_connections=2 * _DOWNLOADS,
-                # Every byte is verified against the manifest, which is more than a checksum.
-                response_checksum_validation="when_required",
-            ),
-        )
+        names = ("ECOM_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+                 "AWS_SESSION_TOKEN", "AWS_REGION", "ECOM_S3_TIMEOUT_S")  # fmt: skip
+        self._client = _client(tuple(os.environ.get(name, "") for name in names))
 
     def uri(self, key: str) -> str:
         return f"{self.root}/{key}"
@@ -877,7 +947,7 @@ def command(root: str, name: str, arguments: argparse.Namespace) -> int:
     )
     pinned = arguments.version
     if not arguments.watch:
-        pulled = pull(root, name, arguments.folder, version=pinned, options=options)
+        pulled = _puller(name)(root, name, arguments.folder, version=pinned, options=options)
         _say(pulled, always=True)
         stale = arguments.max_age is not None and pulled.age_seconds > arguments.max_age * 3600
         return 3 if stale else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -18,14 +19,21 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecom_tasks.artefacts import pull, signing
-from ecom_tasks.artefacts.manifest import MANIFEST, Headline, Manifest
+from ecom_tasks.artefacts.manifest import MANIFEST, Headline, Manifest, Verdict
 from ecom_tasks.artefacts.store import Blob, ConflictError, KeyMissingError, Store, open_store
-from ecom_tasks.errors import ConfigError, DataContractError, RetryableError
+from ecom_tasks.errors import (
+    ConfigError,
+    DataContractError,
+    ModelRejectedError,
+    RetryableError,
+)
 from ecom_tasks.run import Ref
 
 log = logging.getLogger(__name__)
 PRODUCTION = "production"
-_HISTORY = 50
+CHANNEL = r"^[a-z][a-z0-9_-]*$"
+"""Names that a person may give; channels of days begin with a digit and belong to the flows."""
+_HISTORY = 100
 _TRIES = 30
 
 
@@ -70,7 +78,7 @@ class Pointer(BaseModel):
     moved_at: str
     previous_version: str | None = None
     history: list[Move]
-    """Newest first, this move included; at most 50."""
+    """Newest first, this move included; at most 100."""
     share: float | None = None
     """Of a canary: the share of customers that it serves, see `pull.in_canary`."""
     signature: Signature | None = None
@@ -122,6 +130,7 @@ class Terms:
     share : of customers, for a canary.
     repair : replace a pointer that is mangled. Its moves are lost; the new one is numbered by the
         clock, which is ahead of any count, so that consumers do not take it for an old one.
+    although_rejected : promote a version that its gate did not let pass.
     """
 
     newer_only: bool = False
@@ -129,6 +138,7 @@ class Terms:
     by: str = ""
     share: float | None = None
     repair: bool = False
+    although_rejected: bool = False
 
 
 def move(store: Store, channel: str, made: Manifest, terms: Terms = Terms()) -> Pointer:
@@ -252,13 +262,31 @@ def promote(
 
     Raises
     ------
+    ModelRejectedError
+        Its gate did not let it pass, and the terms do not say `although_rejected`.
     ConfigError
-        There is no such version, or it lacks the signature that consumers will ask for.
+        There is no such version, the channel has no name to be moved by hand, its share is none,
+        or the version lacks the signature that consumers will ask for.
     """
+    terms = terms or Terms(reason="promoted")
+    if not re.match(CHANNEL, channel):
+        raise ConfigError(
+            f"{channel!r} is no channel", "Say production, canary, shadow or the like"
+        )
+    if (terms.share is not None) and not (channel != PRODUCTION and 0 < terms.share <= 1):
+        raise ConfigError(
+            f"{channel} cannot serve a share of {terms.share}",
+            "A canary serves more than 0 and at most 1, production serves all",
+        )
     store = open_store(root)
     made = read_manifest(store, name, version)
     check_signed(store, made)
-    return move(store, channel, made, terms or Terms(reason="promoted"))
+    if made.gate and not made.gate.accepted and not terms.although_rejected:
+        raise ModelRejectedError(
+            f"{name} {version} was rejected: {'; '.join(made.gate.reasons)}",
+            "Promote another version, or say --although-rejected",
+        )
+    return move(store, channel, made, terms)
 
 
 def check_signed(store: Store, made: Manifest) -> None:
@@ -312,6 +340,15 @@ def read_manifest(store: Store, name: str, version: str) -> Manifest:
         ) from error
 
 
+def manifest_of(ref: Ref) -> Manifest:
+    """Read a manifest by its reference; `DataContractError` when it is missing or mangled."""
+    folder, _, key = ref.rpartition("/")
+    try:
+        return Manifest.from_bytes(open_store(folder).read(key).data, ref)
+    except KeyMissingError as error:
+        raise DataContractError(f"There is no {ref}", "Run the flow again") from error
+
+
 def rollback(root: str, name: str, channel: str = PRODUCTION, by: str = "") -> Pointer:
     """Put the version back into service that the channel had before this one.
 
@@ -324,7 +361,8 @@ def rollback(root: str, name: str, channel: str = PRODUCTION, by: str = "") -> P
     earlier = [move.version for move in pointer.history] if pointer else []
     for version in earlier:
         if pointer and version != pointer.version:
-            terms = Terms(reason="rolled back", by=by, share=pointer.share)
+            # It was in service before: whatever its gate said, somebody has let it pass.
+            terms = Terms(reason="rolled back", by=by, share=pointer.share, although_rejected=True)
             return promote(root, name, version, channel, terms)
     raise ConfigError(
         f"{name} channel {channel} has no earlier version to go back to", "See `list`"
@@ -364,6 +402,7 @@ class Release:
     as_of: date
     channels: tuple[str, ...]
     headline: Headline | None
+    gate: Verdict | None
     rows: int
     bytes: int
     created_at: str
@@ -388,6 +427,7 @@ def listing(root: str, prefix: str = "artefacts") -> list[Release]:
                     as_of=made.as_of,
                     channels=tuple(sorted(pointing.get(version, ()))),
                     headline=made.headline,
+                    gate=made.gate,
                     rows=made.headline.rows if made.headline else made.rows,
                     bytes=sum(entry.bytes for entry in made.files),
                     created_at=made.provenance.created_at,
@@ -398,10 +438,15 @@ def listing(root: str, prefix: str = "artefacts") -> list[Release]:
     return sorted(found, key=lambda r: (r.name, r.created_at, r.version), reverse=True)
 
 
+def listed_channels(store: Store, name: str) -> list[str]:
+    """Names of all channels that a name has, those of days included."""
+    keys = (stat.key for stat in store.walk(f"{name}/channels/"))
+    return [key.rpartition("/")[2].removesuffix(".json") for key in keys if key.endswith(".json")]
+
+
 def _channels(store: Store, name: str) -> dict[str, list[str]]:
     pointing: dict[str, list[str]] = {}
-    for stat in store.walk(f"{name}/channels/"):
-        channel = stat.key.rsplit("/", 1)[1].removesuffix(".json")
+    for channel in listed_channels(store, name):
         if pointer := read_pointer(store, name, channel):
             pointing.setdefault(pointer.version, []).append(channel)
     return pointing

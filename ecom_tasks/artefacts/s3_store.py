@@ -1,7 +1,9 @@
 """An S3-compatible bucket as a store.
 
 Settings come from the environment: `ECOM_S3_ENDPOINT` (absent for AWS), `AWS_ACCESS_KEY_ID`,
-`AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `ECOM_S3_CHECKSUMS` (`when_required` for older stores).
+`AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `ECOM_S3_CHECKSUMS` (`when_required` for older stores),
+`ECOM_S3_TIMEOUT_S` (seconds that an answer may take, 60), `ECOM_S3_ENCRYPTION` (server-side:
+`AES256`, `aws:kms` or `aws:kms:<key>`; absent for what the bucket does by itself).
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import base64
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +32,12 @@ from ecom_tasks.artefacts.store import CHUNK_BYTES, Blob, ConflictError, KeyMiss
 from ecom_tasks.errors import ConfigError, RetryableError
 
 MAX_THREADS = 16
+_SKEW_S = 120.0
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _CONFLICT = {"409", "412", "PreconditionFailed", "ConditionalRequestConflict"}
 _DENIED = {
-    "401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
+    "401", "403", "AccessDenied", "InvalidAccessKeyId", "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch", "NoSuchBucket",
 }  # fmt: skip
 
 
@@ -57,14 +63,13 @@ class S3Store:
             return Blob(answer["Body"].read(), answer["ETag"])
 
     def read_if_changed(self, key: str, etag: str) -> Blob | None:
-        try:
-            answer = self.client.get_object(**self._place(key), IfNoneMatch=etag)
-        except ClientError as error:
-            if _code(error) == "304":
-                return None
-            with translated(self.uri(key)):
-                raise
         with translated(self.uri(key)):
+            try:
+                answer = self.client.get_object(**self._place(key), IfNoneMatch=etag)
+            except ClientError as error:
+                if _code(error) == "304":
+                    return None
+                raise
             return Blob(answer["Body"].read(), answer["ETag"])
 
     def exists(self, key: str) -> bool:
@@ -85,7 +90,9 @@ class S3Store:
     def upload(self, key: str, source: Path, sha256: str) -> None:
         digest = base64.b64encode(bytes.fromhex(sha256)).decode()
         with translated(self.uri(key)), source.open("rb") as file:
-            self.client.put_object(**self._place(key), Body=file, ChecksumSHA256=digest)
+            self.client.put_object(
+                **self._place(key), Body=file, ChecksumSHA256=digest, **_sealed()
+            )
         # Some gateways acknowledge a cut-off body; a manifest must never attest one.
         with translated(self.uri(key)):
             stored = self.client.head_object(**self._place(key))["ContentLength"]
@@ -95,15 +102,31 @@ class S3Store:
                 "Run again; if it persists, check the store's disk",
             )
 
+    def _put(self, key: str, body: Any, **terms: str) -> str:
+        answer = self.client.put_object(**self._place(key), Body=body, **terms, **_sealed())
+        return str(answer["ETag"])
+
     def create(self, key: str, data: bytes) -> str:
         with translated(self.uri(key)):
-            answer = self.client.put_object(**self._place(key), Body=data, IfNoneMatch="*")
+            answer = self.client.put_object(
+                **self._place(key), Body=data, IfNoneMatch="*", **_sealed()
+            )
             return str(answer["ETag"])
 
     def replace(self, key: str, data: bytes, etag: str) -> str:
         with translated(self.uri(key), missing=ConflictError):
-            answer = self.client.put_object(**self._place(key), Body=data, IfMatch=etag)
+            answer = self.client.put_object(
+                **self._place(key), Body=data, IfMatch=etag, **_sealed()
+            )
             return str(answer["ETag"])
+
+    def clock(self) -> str:
+        """What time the store says it is (an HTTP date); empty where it does not say."""
+        with translated(self.root):
+            answer = self.client.list_objects_v2(
+                Bucket=self.bucket, Prefix=f"{self._prefix}probe/", MaxKeys=1
+            )
+        return str(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
 
     def walk(self, prefix: str) -> Iterator[Stat]:
         # Collected and sorted, since not every store lists bytewise.
@@ -149,13 +172,26 @@ def client(endpoint: str) -> Any:
             s3={"addressing_style": "path" if endpoint else "auto"},
             retries={"mode": "standard", "total_max_attempts": 5},
             connect_timeout=5,
-            read_timeout=60,
+            read_timeout=float(os.environ.get("ECOM_S3_TIMEOUT_S", "60")),
             max_pool_connections=2 * MAX_THREADS,
             tcp_keepalive=True,
             request_checksum_calculation=_checksums(),
             response_checksum_validation=_checksums(),
         ),
     )
+
+
+def _sealed() -> dict[str, str]:
+    """How the store shall encrypt what is written."""
+    wanted = os.environ.get("ECOM_S3_ENCRYPTION", "")
+    if wanted in {"", "AES256", "aws:kms"}:
+        return {"ServerSideEncryption": wanted} if wanted else {}
+    kind, _, key = wanted.partition("aws:kms:")
+    if kind or not key:
+        raise ConfigError(
+            f"ECOM_S3_ENCRYPTION is {wanted!r}", "Give AES256, aws:kms or aws:kms:<key>"
+        )
+    return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
 
 
 def _checksums() -> Any:
@@ -188,6 +224,11 @@ def translated(
         if code in _CONFLICT:
             raise ConflictError(uri) from error
         if code in _DENIED:
+            if ahead := _clock_ahead(error):
+                raise ConfigError(
+                    f"The store refuses {uri}: this machine's clock is {ahead:+.0f} s off",
+                    "Set the clock (NTP): a store refuses requests signed at another time",
+                ) from error
             raise ConfigError(
                 f"The store refuses {uri}: {error}",
                 "Check the bucket's name, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and its policy",
@@ -202,6 +243,21 @@ def translated(
             f"The store cannot be reached for {uri}: {error}",
             "Check ECOM_S3_ENDPOINT and that the store runs",
         ) from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _clock_ahead(error: ClientError) -> float:
+    """Seconds that this clock is ahead of the store's; 0 where both are close or it is not said."""
+    headers: Any = error.response.get("ResponseMetadata", {})
+    try:
+        there = parsedate_to_datetime(headers["HTTPHeaders"]["date"])
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+    ahead = (_now() - there).total_seconds()
+    return ahead if abs(ahead) > _SKEW_S else 0.0
 
 
 def _code(error: ClientError) -> str:

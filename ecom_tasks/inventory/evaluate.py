@@ -180,6 +180,40 @@ def best_baseline(scores: dict[str, Any]) -> tuple[str, float]:
     return name, known[name]
 
 
+def evidence(panel: Panel, tests: Sequence[Window], plain: str, config: InventoryConfig) -> Any:
+    """Return what the release's gate is told: RMSSE of each series, weighted by its sales value.
+
+    Parameters
+    ----------
+    plain : name of the best baseline
+
+    Returns
+    -------
+    DataFrame: window (Monday), unit (product and place), weight, model, baseline; series that
+    have no scale or no weight are left out.
+    """
+    import polars as pl
+
+    parts = []
+    for window in tests:
+        assert window.mean is not None
+        sold = actual(panel, window.origin, config).astype(np.float64)
+        train = panel.units[:, : window.origin].astype(np.float64)
+        recent = panel.sales[:, window.origin - WEIGHT_WEEKS : window.origin]
+        value = recent.sum(axis=1, dtype=np.float64)
+        other = baselines.forecast(panel, window.origin, config)[plain]
+        parts.append(panel.keys.select(
+            pl.lit(panel.monday(window.origin).isoformat()).alias("window"),
+            pl.concat_str(pl.col("product_id"), pl.col("location_id").fill_null(""), separator="@")
+            .alias("unit"),
+            pl.Series("weight", value / value.sum() if value.sum() > 0 else value),
+            pl.Series("model", metrics.rmsse(sold, window.mean.astype(np.float64), train)),
+            pl.Series("baseline", metrics.rmsse(sold, other.astype(np.float64), train)),
+        ))  # fmt: skip
+    found = pl.concat(parts).filter(pl.col("model").is_not_nan(), pl.col("weight") > 0)
+    return found.with_columns(pl.col(pl.Float64).round(6))
+
+
 def gate(scores: dict[str, Any]) -> None:
     """Let a model pass that beats every plain method on the test windows.
 

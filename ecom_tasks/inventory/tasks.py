@@ -200,17 +200,21 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
 
     config = _config(run, series)
     scores: dict[str, Any] = dataset.read_json(backtest, "scores.json")
-    evaluate.gate(scores)
+    name, plain = evaluate.best_baseline(scores)
+    if name == "none" or scores["model"][evaluate.HEADLINE] is None:
+        evaluate.gate(scores)  # raises: nothing could be judged, so there is nothing to keep
 
     def build(draft: Draft) -> None:
+        with draft.gating():
+            evaluate.gate(scores)
         panel, judged = _panel(series), _backtest(series, backtest, config)
         proposed = dataset.manifest(orders)
         tables = {
             name: dataset.scan(orders, f"{name}.parquet").collect()
             for name in ("forecasts", "policy", "orders", "hierarchy", "classes")
         }
-        for name, table in tables.items():
-            draft.write_frame(f"{name}.parquet", table)
+        for table_name, table in tables.items():
+            draft.write_frame(f"{table_name}.parquet", table)
         draft.write_text("orders.csv", replenish.buyers_csv(tables["orders"]))
         draft.write_frame("whatif.parquet", dataset.scan(forecaster, "whatif.parquet").collect())
         dataset.fetch(forecaster, draft.folder / "model", "*.ubj")
@@ -231,7 +235,11 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         draft.write_text(
             "report.html", report.render(panel, [*judged.tests, ahead], tables, facts, config)
         )
-        name, plain = evaluate.best_baseline(scores)
+        draft.evidence(evaluate.evidence(panel, judged.tests, name, config))
+        covered = "share of actual sales within the central 80% interval"
+        draft.limit(covered, scores["coverage"].get("0.8"), draft.limits.interval_coverage)
+        spent = float(tables["orders"]["value"].sum())
+        draft.limit("value of all orders", spent, (None, draft.limits.order_budget))
         draft.headline(
             metric=evaluate.HEADLINE,
             value=scores["model"][evaluate.HEADLINE],

@@ -165,6 +165,32 @@ def _deviances(rows: pl.DataFrame) -> dict[str, float]:
     }
 
 
+def evidence(predicted: pl.DataFrame) -> pl.DataFrame:
+    """Return what the release's gate is told: the deviance of each held-out row of a moved price.
+
+    Returns
+    -------
+    window, unit (product_id), weight, model, baseline (no price response)
+    """
+    moved = predicted.filter("moved")
+
+    def deviance(name: str) -> pl.Expr:
+        ratio = pl.when(pl.col("units") > 0).then(pl.col("units") / pl.col(name)).otherwise(1.0)
+        return 2 * (pl.col("units") * ratio.log() - (pl.col("units") - pl.col(name)))
+
+    return moved.select(
+        pl.col("window").cast(pl.String),
+        pl.col("product_id").alias("unit"),
+        (1 / (1 + pl.col("usual_units") / 4)).alias("weight"),
+        deviance(ELASTICITIES).alias("model"),
+        deviance(NO_RESPONSE).alias("baseline"),
+    ).group_by("window", "unit").agg(
+        pl.col("weight").sum(),
+        *((pl.col(each) * pl.col("weight")).sum() / pl.col("weight").sum()
+          for each in ("model", "baseline")),
+    ).sort("window", "unit")  # fmt: skip
+
+
 def calibration(predicted: pl.DataFrame, bins: int) -> pl.DataFrame:
     """Compare told and seen change of units over equal parts of the price changes.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.run import Ref, Run, Step
@@ -125,8 +125,14 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
     def build(draft: Draft) -> None:
         scores = dataset.read_json(evaluation, "scores.json")
         proposals = dataset.scan(prices, "prices.parquet").collect()
-        evaluate.gate(scores)
-        rules.check(proposals, config)
+        with draft.gating():
+            evaluate.gate(scores)
+        with draft.gating():
+            rules.check(proposals, config)
+        held_out = dataset.scan(evaluation, "held_out.parquet").collect()
+        draft.evidence(_rounded(evaluate.evidence(held_out)))
+        moved = float(cast(float, proposals["change"].abs().max() or 0.0))
+        draft.limit("largest price move", moved, (None, draft.limits.price_move))
         found = report.Findings(
             products=dataset.scan(elasticities, "products.parquet").collect(),
             categories=dataset.scan(elasticities, "categories.parquet").collect(),
@@ -141,12 +147,12 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
         found.metrics["proposals"] = dataset.read_json(prices, "total.json")
         draft.metrics.update(found.metrics)
         draft.assumptions.extend(_assumptions(proposals, config))
-        moved = scores["moved_prices"]
+        held = scores["moved_prices"]
         draft.headline(
             metric="deviance of units in held-out weeks with a moved price",
-            value=moved[evaluate.ELASTICITIES],
+            value=held[evaluate.ELASTICITIES],
             baseline_name=evaluate.NO_RESPONSE,
-            baseline=moved[evaluate.NO_RESPONSE],
+            baseline=held[evaluate.NO_RESPONSE],
             higher_is_better=False,
             rows=proposals.height,
             unit="prices",

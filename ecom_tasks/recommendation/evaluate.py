@@ -101,6 +101,30 @@ def judge(
     return found
 
 
+def evidence(
+    scored: pl.DataFrame, interactions: pl.DataFrame, bought: pl.DataFrame, window: str
+) -> pl.DataFrame:
+    """Return what the release's gate is told: 1 - NDCG@10 of each customer, all products ranked.
+
+    Returns
+    -------
+    window, unit (customer_id), weight (1), model, baseline (own purchase frequency)
+    """
+    known = interactions["customer_id"].unique()
+    right = bought.select("customer_id", "product_id")
+    contenders = rankings(scored, interactions)["all"]
+    hits = {
+        name: ranking.hits(contenders[name], right, known, DEPTH) for name in (RANKER, FREQUENCY)
+    }
+    losses = {
+        name: 1 - ranking.ndcg_at_k(each.at_rank, each.positives, 10) for name, each in hits.items()
+    }
+    return pl.DataFrame({
+        "window": window, "unit": hits[RANKER].customers, "weight": 1.0,
+        "model": losses[RANKER], "baseline": losses[FREQUENCY],
+    })  # fmt: skip
+
+
 def _metrics(hits: ranking.Hits, config: RecommendationConfig) -> dict[str, float]:
     ndcg = ranking.ndcg_at_k(hits.at_rank, hits.positives, 10)
     low, high = _interval(ndcg, config)

@@ -268,14 +268,18 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
     plan = _plan(features, config)
 
     def build(draft: Draft) -> None:
+        import polars as pl
+
         windows: dict[str, Any] = {}
+        losses = []
         for window in plan.test:
             scored = _scored(ranker, window.cutoff)
             known = _snapshot(features, window.cutoff).interactions(config.min_customers)
-            windows[str(window)] = evaluate.judge(
-                scored, known, _bought(features, window, config), config
-            )
+            bought = _bought(features, window, config)
+            windows[str(window)] = evaluate.judge(scored, known, bought, config)
+            losses.append(evaluate.evidence(scored, known, bought, str(window)))
         draft.write_json("windows.json", windows)
+        draft.write_frame("evidence.parquet", pl.concat(losses))
 
     return dataset.produce(
         run,
@@ -300,13 +304,17 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
     proposed, ranker, towers, _, follows = learnt
-    windows = dataset.read_json(evaluation, "windows.json")
-    evaluate.gate(windows, config)
 
     def build(draft: Draft) -> None:
+        windows = dataset.read_json(evaluation, "windows.json")
+        with draft.gating():
+            evaluate.gate(windows, config)
+        draft.evidence(_rows(evaluation, "evidence"))
         snapshot = _snapshot(features, plan.serve)
         lists, tables = _lists(config, features, rules, learnt)
         lists = reasons.explain(lists, snapshot, config)
+        shown = lists["product_id"].n_unique() / max(_catalogue(features).height, 1)
+        draft.limit("share of the catalogue in lists", shown, (draft.limits.catalogue_share, None))
         _write_lists(draft, lists.drop("title"), config.list_buckets)
         for name, table in tables.items():
             draft.write_frame(f"{name}.parquet", table)

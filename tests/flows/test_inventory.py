@@ -74,7 +74,7 @@ def test_a_release_holds_all_that_a_consumer_needs(
     assert {entry.path for entry in made.files} == {
         "forecasts.parquet", "orders.parquet", "orders.csv", "policy.parquet", "metrics.json",
         "hierarchy.parquet", "classes.parquet", "whatif.parquet", "report.html",
-        "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json",
+        "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json", "evidence.parquet",
     }  # fmt: skip
     forecasts = table(release, "forecasts")
     assert forecasts.height == PRODUCTS * 2

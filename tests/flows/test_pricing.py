@@ -24,7 +24,7 @@ WEEKS = 60
 AS_OF = simulated.START + timedelta(days=7 * WEEKS - 1)
 RELEASE = {
     "elasticities.parquet", "category_elasticities.parquet", "prices.parquet", "prices.csv",
-    "metrics.json", "report.html",
+    "metrics.json", "report.html", "evidence.parquet",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ecom_tasks import services
+from ecom_tasks import doctor, services
 from ecom_tasks.artefacts import dataset, pull
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.artefacts.probe import probe
@@ -109,6 +109,16 @@ def test_a_bucket_is_pulled_from_where_the_last_pull_stopped(
     sent.clear()
     assert not pull.pull(bucket, "artefacts/pricing", tmp_path / "here").changed
     assert sent == []  # 304: the pointer was asked for and had not changed
+
+
+def test_the_doctor_finds_a_wrong_clock(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._clock(bucket).holds
+    assert doctor._credentials().holds
+    late = "Thu, 01 Jan 2026 00:00:00 GMT"
+    monkeypatch.setattr(S3Store, "clock", lambda _: late)
+    finding = doctor._clock(bucket)
+    assert not finding.holds
+    assert "set its clock" in finding.remedy
 
 
 @pytest.mark.parametrize("wrong", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])

@@ -16,7 +16,9 @@ from ecom_tasks.errors import RetryableError
 from ecom_tasks.run import Ref, Run, Step
 
 COMMANDS = ["run", "step", "check-source", "list", "lineage", "promote", "rollback", "pull",
-            "sign", "keys", "doctor", "services", "demo", "backtest", "tune"]  # fmt: skip
+            "sign", "keys", "retain", "pin", "unpin", "policy", "history", "diff", "bind",
+            "doctor", "services", "demo", "backtest",
+            "tune"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

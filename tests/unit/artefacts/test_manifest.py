@@ -25,9 +25,18 @@ def test_the_schema_is_the_golden_one() -> None:
 
 
 def test_a_manifest_of_version_1_still_reads() -> None:
+    data = (GOLDEN / "manifest-1.json").read_bytes()
+    manifest = Manifest.from_bytes(data, "golden")
+    assert manifest.schema_version == 1
+    assert manifest.rows == 3 + 2
+    assert manifest.gate is None
+
+
+def test_a_manifest_is_written_as_it_was_read() -> None:
     data = (GOLDEN / "manifest.json").read_bytes()
     manifest = Manifest.from_bytes(data, "golden")
-    assert manifest.rows == 3 + 2
+    assert manifest.gate is not None
+    assert manifest.gate.reasons == ["not largest price move: 0.7, at most 0.5"]
     assert manifest.headline is not None
     assert manifest.headline.beats_baseline
     assert manifest.to_bytes() == data
