@@ -203,7 +203,7 @@ def evidence(panel: Panel, tests: Sequence[Window], plain: str, config: Inventor
         value = recent.sum(axis=1, dtype=np.float64)
         other = baselines.forecast(panel, window.origin, config)[plain]
         parts.append(panel.keys.select(
-            pl.lit(panel.monday(window.origin).isoformat()).alias("window"),
+            pl.lit(panel.day(window.origin).isoformat()).alias("window"),
             pl.concat_str(pl.col("product_id"), pl.col("location_id").fill_null(""), separator="@")
             .alias("unit"),
             pl.Series("weight", value / value.sum() if value.sum() > 0 else value),

@@ -82,7 +82,7 @@ def load(file: Path) -> Progress | None:
     try:
         with np.load(file, allow_pickle=False) as held:
             facts = json.loads(str(held["facts"]))
-            lists = {
+            lists: dict[str, Any] = {
                 name: [held[f"{name}_{at}"] for at in range(facts.pop(name))]
                 for name in ("state", "kept")
             }
