@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import polars as pl
@@ -158,9 +157,8 @@ def rank(ranker: Ranker, known: pl.DataFrame, lists: Lists, customers: pl.Series
 
 def importance(ranker: Ranker) -> dict[str, float]:
     """Return each feature's share of the gain of all splits, the largest first."""
-    found = ranker.model.get_score(importance_type="total_gain")
-    # A list only for linear models.
-    gains = {name: float(cast(float, gain)) for name, gain in found.items()}
+    told = ranker.model.get_score(importance_type="total_gain")
+    gains = {name: float(np.sum(gain)) for name, gain in told.items()}
     total = sum(gains.values()) or 1.0
     order = sorted(gains, key=lambda name: (-gains[name], name))
     return {name: round(gains[name] / total, 4) for name in order}

@@ -81,18 +81,16 @@ def load(file: Path) -> Progress | None:
         return None
     try:
         with np.load(file, allow_pickle=False) as held:
-            facts = json.loads(str(held["facts"]))
-            lists: dict[str, Any] = {
-                name: [held[f"{name}_{at}"] for at in range(facts.pop(name))]
-                for name in ("state", "kept")
-            }
+            facts: dict[str, Any] = json.loads(str(held["facts"]))
+            for name in ("state", "kept"):
+                facts[name] = [held[f"{name}_{at}"] for at in range(facts[name])]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ConfigError(
             f"{file} holds no progress of a training, or is damaged: {error}",
             "Remove it to begin anew",
         ) from error
     log.info("%s: going on after %s epochs", file, facts["epoch"])
-    return Progress(**facts, **lists)
+    return Progress(**facts)
 
 
 def save(file: Path, progress: Progress) -> None:
