@@ -96,7 +96,8 @@ SPACES: dict[str, tuple[Dial, ...]] = {
     ease.NAME: (Dial("ease_l2", 1, 10_000, log=True),),
     graph_filter.NAME: (
         Dial("graph_dimensions", 16, 1024, log=True),
-        Dial("graph_sharpening", 0, 5),
+        Dial("graph_smooth_weight", 0, 2),
+        Dial("graph_sharpening", 0, 3),
         Dial("graph_popularity", 0, 1),
         Dial("graph_customer_power", 0, 1),
         Dial("graph_product_power", 0, 1),
