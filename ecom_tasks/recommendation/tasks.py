@@ -108,11 +108,11 @@ def train_two_tower(run: Run, features: Ref) -> Ref:
 
     def build(draft: Draft) -> None:
         # Ten seconds of import, which a run that finds its work done does not need.
-        from ecom_tasks.recommendation import cold, evaluate
+        from ecom_tasks.recommendation import cold, evaluate, snapshots
         from ecom_tasks.training import two_tower
 
         judged = {}
-        for window in plan.windows[-2:]:
+        for window in snapshots.apart(plan.windows)[-2:]:
             before = _snapshot(features, window.cutoff)
             _, _, offers = _fit_towers(features, before, config)
             fresh = cold.cold_products(before, _catalogue(features), config)
@@ -196,7 +196,7 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     Where there is too little to learn from, the generators are blended by rank instead.
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import ranker
+    from ecom_tasks.recommendation import ranker, snapshots
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
@@ -215,12 +215,13 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
             _blend(draft, features, proposed, cutoffs)
             return
         draft.metrics["model"] = "ranker"
-        # The number of trees is chosen once, before the first test window; a single window to
-        # learn from is split by time no further, and then the most trees are taken.
+        # The number of trees is chosen once, before the first test window; where no window ended
+        # before another one began, the most trees are taken.
         rounds = ranker.Rounds(config.count_rounds, config.rank_rounds)
         curves: dict[str, list[float]] = {}
-        if len(early) > 1:
-            rounds, curves = ranker.choose_rounds(learnt(early[:-1]), all_of(early[-1]), config)
+        before, newest = snapshots.learn_and_validate(early)
+        if before:
+            rounds, curves = ranker.choose_rounds(learnt(before), all_of(newest), config)
         draft.metrics["trees"] = {"expected orders": rounds.count, "LambdaMART": rounds.rank}
         draft.write_json("curves.json", curves)
         for cutoff in cutoffs:
@@ -363,19 +364,23 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
         There was no such run, or its history has no two windows before the first test window.
     """
     from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import snapshots
 
     config = RecommendationConfig.of(run)
     proposed = dataset.find(run, "work/recommendation/candidates")
     features = dataset.find(run, "features/all")
     plan = _plan(features, config)
     early = plan.train_before(plan.test[0].cutoff, config.train_windows)
-    if len(early) < 2:
+    before, newest = snapshots.learn_and_validate(early) if early else ([], None)
+    if newest is None or not before:
         raise DataContractError(
             f"There is {len(early)} window before the first test window, and two are needed: one "
             "to learn from and one to judge on",
             "Load a longer history, or raise features.snapshots or recommendation.train_windows",
         )
-    *learn, validate = [_examples(features, proposed, window, config) for window in early]
+    *learn, validate = [
+        _examples(features, proposed, window, config) for window in [*before, newest]
+    ]
     return learn, validate
 
 
