@@ -257,22 +257,33 @@ def _blend(draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date]) -> N
 
 
 def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
-    """Judge the lists of the test windows beside popularity and own purchase frequency."""
+    """Judge the lists of the test windows beside popularity and own purchase frequency.
+
+    Customers who were not known yet are judged apart, by the list that such a customer gets.
+    """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import evaluate
+    from ecom_tasks.recommendation import evaluate, popular_in
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
 
     def build(draft: Draft) -> None:
         windows: dict[str, Any] = {}
+        newcomers: dict[str, Any] = {}
         for window in plan.test:
             scored = _scored(ranker, window.cutoff)
-            known = _snapshot(features, window.cutoff).interactions(config.min_customers)
-            windows[str(window)] = evaluate.judge(
-                scored, known, _bought(features, window, config), config
+            before = _snapshot(features, window.cutoff)
+            known = before.interactions(config.min_customers)
+            bought = _bought(features, window, config)
+            windows[str(window)] = evaluate.judge(scored, known, bought, config)
+            offers = popular_in.for_newcomers(
+                known, before.customers, config.top_k, config.popular_half_life_days
+            )
+            newcomers[str(window)] = evaluate.judge_newcomers(
+                offers, before.customers["customer_id"], bought, config.top_k
             )
         draft.write_json("windows.json", windows)
+        draft.write_json("newcomers.json", newcomers)
 
     return dataset.produce(
         run,
@@ -323,6 +334,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         draft.write_text("scoring_example.py", scoring.example())
         metrics = {
             "windows": windows,
+            "newcomers": dataset.read_json(evaluation, "newcomers.json"),
             "cold": dataset.manifest(towers).metrics,
             "ranker": dataset.manifest(ranker).metrics,
             "rules": dataset.manifest(rules).metrics,

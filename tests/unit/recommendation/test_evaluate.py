@@ -110,3 +110,20 @@ def test_cold_products_are_judged_by_new_purchases_of_them_only() -> None:
 )  # fmt: skip
 def test_the_best_way_for_cold_products_is_taken(judged: dict[str, float], best: str) -> None:
     assert evaluate.best_cold(judged) == best
+
+
+def test_newcomers_are_those_who_had_not_ordered_and_all_get_the_same_list() -> None:
+    offers = {
+        "good": pl.DataFrame({"product_id": ["milk", "tea"], "rank": [1, 2]}),
+        "poor": pl.DataFrame({"product_id": ["oil", "milk"], "rank": [1, 2]}),
+    }
+    known = pl.Series("customer_id", ["ann", "bob", "eve"])
+    found = evaluate.judge_newcomers(offers, known, BOUGHT, 10)
+    assert found["customers"] == 1  # `new` alone, who bought milk
+    second = round(1 / math.log2(3), 6)
+    assert found["contenders"] == {
+        "good": {"ndcg_at_10": 1.0, "hit_rate_at_10": 1.0},
+        "poor": {"ndcg_at_10": second, "hit_rate_at_10": 1.0},
+    }
+    everybody = pl.Series("customer_id", ["ann", "bob", "eve", "new"])
+    assert evaluate.judge_newcomers(offers, everybody, BOUGHT, 10) == {"customers": 0}
