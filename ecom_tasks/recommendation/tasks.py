@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LISTS = "recommendations"
 RANKER, RULES = "models/ranker.ubj", "rules.json"
+FINGERPRINTS = "scoring/fingerprints"
 
 
 def pin_features(run: Run) -> Ref:
@@ -313,7 +314,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
 
     def build(draft: Draft) -> None:
         snapshot = _snapshot(features, plan.serve)
-        lists, tables = _lists(config, features, rules, learnt)
+        lists, tables = _lists(config, features, rules, learnt, _former(run))
         lists = reasons.explain(lists, snapshot, config)
         _write_lists(draft, lists.drop("title"), config.list_buckets)
         for name, table in tables.items():
@@ -546,9 +547,16 @@ def _fit_towers(
 
 
 def _lists(
-    config: RecommendationConfig, features: Ref, rules: Ref, learnt: tuple[Ref, ...]
+    config: RecommendationConfig,
+    features: Ref,
+    rules: Ref,
+    learnt: tuple[Ref, ...],
+    former: tuple[pl.DataFrame, pl.DataFrame] | None,
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Return the lists, with titles, and the other tables that show products of the shelf."""
+    """Return the lists, with titles, and the other tables that show products of the shelf.
+
+    Lists of `former` whose customers' inputs are the same are taken over.
+    """
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
@@ -556,6 +564,7 @@ def _lists(
         eligibility,
         popular_in,
         reasons,
+        rescore,
         segments,
         selection,
     )
@@ -597,12 +606,17 @@ def _lists(
         popular=popular_in.filling(liked),
         fresh=cold,
     )
-    best = selection.top_k(offer, ruled, config.top_k, str(snapshot.cutoff))
+    how = (ruled, config.top_k, str(snapshot.cutoff))
+    # The code that makes lists is part of what they follow from.
+    code = dataset.manifest(ranker).code
+    marks = rescore.fingerprints(offer, *how[:2], f"{how[2]} {code}")
+    best = rescore.top_k(offer, how, marks, former)
     titles = _catalogue(features).select("product_id", "title")
     lists = best.with_columns(pl.col("score").round(6)).join(
         titles, on="product_id", how="left", maintain_order="left"
     )
     return lists, {
+        FINGERPRINTS: marks,
         "similar_products": reasons.similar_products(snapshot, free, config),
         "popular": liked,
         "segments": named,
@@ -616,6 +630,22 @@ def _lists(
             "product_id",
         ),
     }
+
+
+def _former(run: Run) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """Return the lists and fingerprints that were last made for this day, if any were.
+
+    Another day knows other orders, so that no fingerprint would be the same.
+    """
+    from ecom_tasks.artefacts import dataset
+
+    try:
+        last = dataset.find(run, "artefacts/recommendation")
+    except DataContractError:
+        return None
+    if not dataset.paths(last, f"{FINGERPRINTS}.parquet"):
+        return None
+    return dataset.scan(last, f"{LISTS}/*.parquet").collect(), _rows(last, FINGERPRINTS)
 
 
 def _write_lists(draft: Draft, lists: pl.DataFrame, buckets: int) -> None:

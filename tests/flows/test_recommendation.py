@@ -18,7 +18,7 @@ from ecom_tasks import cli, tables
 from ecom_tasks.artefacts import dataset
 from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
-from ecom_tasks.recommendation import tasks
+from ecom_tasks.recommendation import selection, tasks
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import NAMES
 from ecom_tasks.recommendation.snapshots import Window
@@ -241,6 +241,37 @@ def test_stock_people_and_exclusions_change_lists_and_retrain_nothing(
     assert lists.filter(customer_id="b1-c01", product_id="b1-p01").is_empty()
     visitor = lists.filter(customer_id="visitor")
     assert (visitor.height, set(visitor["reason"])) == (8, {"popular now"})
+
+
+def test_only_customers_whose_inputs_changed_get_new_lists(
+    released: tuple[Run, Ref], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, first = released
+    shutil.copytree(run.root.removeprefix("file://"), tmp_path / "store")
+    run = replace(run, root=(tmp_path / "store").as_uri())
+    excluded = {"customer_id": "b1-c01", "product_id": "b1-p01"}
+    builders.publish_lake(
+        run, TABLES | {"exclusions": builders.table(tables.EXCLUSIONS, [excluded])}
+    )
+    run_locally(features_flow, run)
+    made: list[str] = []
+    top_k = selection.top_k
+
+    def watched(offer: selection.Offer, *how: Any) -> pl.DataFrame:
+        made.extend(offer.people["customer_id"])
+        return top_k(offer, *how)
+
+    monkeypatch.setattr(selection, "top_k", watched)
+    second = run_locally(flow, run)
+    assert second != first
+    assert made == ["b1-c01"]
+    # The same day where nothing was made before: every list is made, with the same bytes.
+    monkeypatch.setattr(tasks, "_former", lambda _run: None)
+    entries = {entry.path: entry.sha256 for entry in dataset.manifest(second).files}
+    shutil.rmtree(tmp_path / "store/artefacts")
+    whole = run_locally(flow, run)
+    assert len(made) == 1 + 3 * 8
+    assert {entry.path: entry.sha256 for entry in dataset.manifest(whole).files} == entries
 
 
 def test_without_enough_to_learn_from_the_generators_are_blended(
