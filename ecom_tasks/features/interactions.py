@@ -10,6 +10,25 @@ from ecom_tasks.features import tables
 from ecom_tasks.features.lines import conform, days_before, goods, mean_interval, within
 
 
+def _gaps(orders: pl.LazyFrame) -> pl.LazyFrame:
+    """Say how the days from one order to the next are spread, where there is a next one."""
+    pair = ["customer_id", "product_id"]
+    days = orders.select(*pair, "day").unique().sort(*pair, "day")
+    same = pl.all_horizontal((pl.col(pair) == pl.col(pair).shift()).fill_null(value=False))
+    gap = pl.when(same).then(pl.col("day").diff().dt.total_days()).alias("gap")
+    return (
+        days
+        .select(*pair, gap)
+        .drop_nulls()
+        .group_by(pair)
+        .agg(
+            pl.col("gap").median().alias("median_days_between_orders"),
+            pl.col("gap").max().alias("longest_days_between_orders"),
+            pl.col("gap").std().alias("std_days_between_orders"),
+        )
+    )
+
+
 def build(
     lines: pl.LazyFrame, products: pl.LazyFrame, cutoff: date, half_life_days: float
 ) -> pl.LazyFrame:
@@ -33,10 +52,15 @@ def build(
         pl.col("units").sum(),
         pl.col("spend").sum(),
         pl.col("bought").any(),
+        (pl.col("discount") > 0).any().alias("discounted"),
         pl.col("day").min(),
     )
     bought = pl.col("bought")
     age = days_before(cutoff, pl.col("day"))
+
+    def weighted(half_life: float) -> pl.Expr:
+        return (0.5 ** (age / half_life)).filter(bought).sum()
+
     return conform(
         orders
         .group_by(pair)
@@ -49,9 +73,13 @@ def build(
             pl.col("day").filter(bought).n_unique().alias("order_days"),
             (bought & within(28, cutoff)).sum().alias("orders_28d"),
             (bought & within(84, cutoff)).sum().alias("orders_84d"),
-            (0.5 ** (age / half_life_days)).filter(bought).sum().alias("recency_weighted_orders"),
+            weighted(half_life_days).alias("recency_weighted_orders"),
+            weighted(half_life_days / 3).alias("fast_weighted_orders"),
+            weighted(half_life_days * 2).alias("slow_weighted_orders"),
+            pl.col("discounted").filter(bought).mean().alias("discounted_share"),
         )
         .filter(pl.col("orders") > 0)
+        .join(_gaps(orders.filter(bought)), on=pair, how="left")
         .with_columns(
             pl.lit(cutoff).alias("cutoff"),
             days_before(cutoff, pl.col("first")).alias("days_since_first_order"),

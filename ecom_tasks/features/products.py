@@ -10,8 +10,10 @@ from ecom_tasks.features import tables
 from ecom_tasks.features.lines import conform, days_before, goods, within
 
 
-def _repeats(known: pl.LazyFrame) -> pl.LazyFrame:
+def _repeats(known: pl.LazyFrame, cutoff: date) -> pl.LazyFrame:
     """How regularly the same customer comes back for it; guests cannot be recognised."""
+    recent = within(28, cutoff)
+    before = within(84, cutoff) & ~recent
     pairs = (
         known
         .filter(pl.col("bought") & pl.col("customer_id").is_not_null())
@@ -20,6 +22,8 @@ def _repeats(known: pl.LazyFrame) -> pl.LazyFrame:
             pl.col("order_id").n_unique().alias("pair_orders"),
             (pl.col("day").max() - pl.col("day").min()).dt.total_days().alias("span"),
             (pl.col("day").n_unique().cast(pl.Int64) - 1).alias("gaps"),
+            before.any().alias("before"),
+            recent.any().alias("recent"),
         )
     )
     gaps = pl.col("gaps").sum()
@@ -27,6 +31,9 @@ def _repeats(known: pl.LazyFrame) -> pl.LazyFrame:
         pl.len().alias("customers"),
         (pl.col("pair_orders") >= 2).mean().alias("repeat_customer_share"),
         pl.when(gaps > 0).then(pl.col("span").sum() / gaps).alias("mean_days_between_purchases"),
+        ((pl.col("before") & pl.col("recent")).sum() / (pl.col("before").sum() + 5)).alias(
+            "again_share"
+        ),
     )
 
 
@@ -66,6 +73,7 @@ def build(lines: pl.LazyFrame, products: pl.LazyFrame, cutoff: date) -> pl.LazyF
             .drop_nulls()
             .n_unique()
             .alias("customers_28d"),
+            (pl.col("discount") > 0).filter(bought).mean().alias("discounted_share"),
             price(bought).alias("mean_price"),
             price(in_last_week).alias("last_price"),
             pl.col("regular_price").filter(in_last_28d).median(),
@@ -77,11 +85,11 @@ def build(lines: pl.LazyFrame, products: pl.LazyFrame, cutoff: date) -> pl.LazyF
     catalogue = products.select("product_id", "title", "category", "brand")
     return conform(
         totals
-        .join(_repeats(known), on="product_id", how="left")
+        .join(_repeats(known, cutoff), on="product_id", how="left")
         .join(catalogue, on="product_id", how="left")
         .with_columns(
             pl.lit(cutoff).alias("cutoff"),
-            pl.col("customers", "repeat_customer_share").fill_null(0),
+            pl.col("customers", "repeat_customer_share", "again_share").fill_null(0),
             days_before(cutoff, pl.col("first")).alias("days_since_first_sale"),
             days_before(cutoff, pl.col("last")).alias("days_since_last_sale"),
         ),

@@ -49,6 +49,12 @@ PRODUCTS = Table(
         _measure("units_28d", "units in the 28 days up to cutoff"),
         _measure("customers_28d", "distinct customers in the 28 days up to cutoff"),
         _measure("repeat_customer_share", "share of its customers with at least two orders of it"),
+        _measure(
+            "again_share",
+            "of who bought it in the 56 days before the last 28 that did again in these; "
+            "five who did not are added",
+        ),
+        _measure("discounted_share", "share of its order lines with a discount"),
         _measure("mean_price", "price paid per unit over everything sold; returns do not count"),
         _measure("last_price", "price paid per unit in the last week sold"),
         _measure("regular_price", "median shelf price in the last 28 days sold", nullable=True),
@@ -75,6 +81,12 @@ CUSTOMER_PRODUCTS = Table(
         _measure("orders_28d", "distinct orders in the 28 days up to cutoff"),
         _measure("orders_84d", "distinct orders in the 84 days up to cutoff"),
         _measure("recency_weighted_orders", "orders, halved for every 84 days of age (a setting)"),
+        _measure("fast_weighted_orders", "the same with a third of that half-life"),
+        _measure("slow_weighted_orders", "the same with twice that half-life"),
+        _measure("median_days_between_orders", "null with one order day", nullable=True),
+        _measure("longest_days_between_orders", "null with one order day", nullable=True),
+        _measure("std_days_between_orders", "null with fewer than three order days", nullable=True),
+        _measure("discounted_share", "share of its orders with a discount on it"),
     ),
 )
 DEMAND = Table(

@@ -16,7 +16,10 @@ class RecommendationConfig(DomainConfig):
 
     seed: int = Field(default=7, description="of every random choice")
 
-    # Time: windows lie between consecutive cutoffs of the feature tables.
+    # Time: windows lie between cutoffs of the feature tables.
+    window_cutoffs: int = Field(
+        default=1, ge=1, description="cutoffs that a window is long; above 1, windows overlap"
+    )
     test_windows: int = Field(default=2, ge=1, description="held-out windows, newest last")
     train_windows: int = Field(default=2, ge=1, description="label windows that a ranker learns")
 

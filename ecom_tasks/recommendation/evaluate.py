@@ -157,6 +157,42 @@ def _interval(values: ranking.FloatArray, config: RecommendationConfig) -> tuple
     )
 
 
+def judge_newcomers(
+    offers: dict[str, pl.DataFrame], known: pl.Series, bought: pl.DataFrame, k: int
+) -> dict[str, Any]:
+    """Judge the one list that customers get of whom nothing is known yet.
+
+    Parameters
+    ----------
+    offers : by name, product_id and rank: a list that is the same for all of them
+    known : ids of the customers who had ordered by the window's start
+    bought : `snapshots.bought` of the window, of products with enough customers
+
+    Returns
+    -------
+    `customers` (whose first order lies in the window) and `contenders`: for each list ndcg_at_10
+    and hit_rate_at_10; without such customers only their number, 0
+    """
+    right = bought.filter(~pl.col("customer_id").is_in(known.implode()))
+    right = right.select("customer_id", "product_id")
+    newcomers = right["customer_id"].unique().sort()
+    if newcomers.is_empty():
+        return {"customers": 0}
+    contenders = {}
+    for name, products in offers.items():
+        lists = newcomers.to_frame().join(
+            products.filter(pl.col("rank") <= k).select("product_id", "rank"), how="cross"
+        )
+        hits = ranking.hits(lists, right, newcomers, k)
+        contenders[name] = {
+            "ndcg_at_10": round(
+                float(ranking.ndcg_at_k(hits.at_rank, hits.positives, 10).mean()), 6
+            ),
+            "hit_rate_at_10": round(float(ranking.hit_rate_at_k(hits.at_rank, 10).mean()), 6),
+        }
+    return {"customers": len(newcomers), "contenders": contenders}
+
+
 def judge_cold(
     offers: dict[str, pl.DataFrame], cold: pl.Series, bought: pl.DataFrame, k: int
 ) -> dict[str, float]:

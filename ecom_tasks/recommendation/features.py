@@ -33,7 +33,8 @@ NAMES: tuple[str, ...] = (
     "is_new",
     *SCORES,
     *_measures(tables.CUSTOMER_PRODUCTS, ""),
-    "overdue", "overdue_for_product", "order_share",
+    "overdue", "overdue_for_product", "overdue_for_median", "overdue_deviation", "order_share",
+    "price_change",
     *_measures(tables.CUSTOMERS, "customer_"),
     *_measures(tables.PRODUCTS, "product_"),
     "product_trend", "product_last_discount",
@@ -163,7 +164,17 @@ def _ratios() -> list[pl.Expr]:
         _ratio("days_since_last_order", "mean_days_between_orders").alias("overdue"),
         _ratio("days_since_last_order", "product_mean_days_between_purchases")
         .alias("overdue_for_product"),
+        _ratio("days_since_last_order", "median_days_between_orders").alias("overdue_for_median"),
+        # Three days of slack: gaps that happen to be equal are not that certain.
+        (
+            (pl.col("days_since_last_order") - pl.col("mean_days_between_orders"))
+            / (pl.col("std_days_between_orders") + 3)
+        ).alias("overdue_deviation"),
         _ratio("orders", "customer_orders").alias("order_share"),
+        pl
+        .when((pl.col("spend") > 0) & (pl.col("units") > 0))
+        .then(pl.col("product_last_price") * pl.col("units") / pl.col("spend"))
+        .alias("price_change"),
         pl.when(usual > 0).then(pl.col("product_units_28d") / usual).alias("product_trend"),
         _ratio("product_last_price", "product_regular_price").alias("product_last_discount"),
         *(

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import polars as pl
 
+from ecom_tasks.recommendation import segments
+
 ALL = "all"
 CATEGORY = "category"
 SEGMENT = "segment"
 PAIR = ("customer_id", "product_id")
+SEGMENT_LIST = "popular with new customers"
+ALL_LIST = "popular with all"
+EVER_LIST = "most customers ever"
+"""Ways to serve a customer of whom nothing is known."""
 
 
 def popular_in(
@@ -93,14 +99,14 @@ def categories(products: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def of_segments(segments: pl.DataFrame) -> pl.DataFrame:
+def of_segments(named: pl.DataFrame) -> pl.DataFrame:
     """Return scope, name and customer_id of each segment.
 
     Parameters
     ----------
-    segments : customer_id, segment
+    named : customer_id, segment
     """
-    return segments.select(
+    return named.select(
         pl.lit(SEGMENT).alias("scope"), pl.col("segment").alias("name"), "customer_id"
     )
 
@@ -108,7 +114,7 @@ def of_segments(segments: pl.DataFrame) -> pl.DataFrame:
 def popular(
     interactions: pl.DataFrame,
     products: pl.DataFrame,
-    segments: pl.DataFrame,
+    named: pl.DataFrame,
     k: int,
     *,
     half_life_days: float = 28.0,
@@ -123,14 +129,50 @@ def popular(
     ----------
     interactions : customer_id, product_id, days_since_last_order, of what may be shown
     products : product_id, category
-    segments : customer_id, segment
+    named : customer_id, segment
     """
     return pl.concat([
         popular_in(
             interactions, groups, k, half_life_days=half_life_days, min_customers=min_customers
         )
-        for groups in (everyone(interactions), categories(products), of_segments(segments))
+        for groups in (everyone(interactions), categories(products), of_segments(named))
     ])
+
+
+def for_newcomers(
+    interactions: pl.DataFrame, customers: pl.DataFrame, k: int, half_life_days: float
+) -> dict[str, pl.DataFrame]:
+    """Return what may be shown to a customer of whom nothing is known, by name of the way.
+
+    Parameters
+    ----------
+    interactions : customer_id, product_id, days_since_last_order, of products that may be ranked
+    customers : the feature table, for the segment of new customers
+
+    Returns
+    -------
+    product_id, rank of: what new customers buy, then what all buy (as is published); what all buy;
+    and as the plain baseline what most customers ever bought
+    """
+    young = segments.segments(customers).filter(pl.col("segment") == segments.NEW)
+    ways = {"new customers": of_segments(young), "all": everyone(interactions)}
+    lists = {
+        name: popular_in(interactions, groups, k, half_life_days=half_life_days)
+        for name, groups in ways.items()
+    }
+    served = pl.concat([each.select("product_id") for each in lists.values()])
+    ever = interactions.group_by("product_id").len().sort(
+        ["len", "product_id"], descending=[True, False]
+    )  # fmt: skip
+    in_order = {
+        SEGMENT_LIST: served.unique(maintain_order=True),
+        ALL_LIST: lists["all"],
+        EVER_LIST: ever,
+    }
+    return {
+        name: each.select("product_id", (pl.int_range(pl.len()) + 1).alias("rank")).head(k)
+        for name, each in in_order.items()
+    }
 
 
 def filling(lists: pl.DataFrame) -> pl.DataFrame:

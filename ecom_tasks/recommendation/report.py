@@ -48,6 +48,8 @@ def render(
         for question, found in both.items()
     ]
     sections.insert(0, Section("NDCG@10 beside the baselines", figure=_bars(windows)))
+    if any(found["customers"] for found in metrics["newcomers"].values()):
+        sections.append(_newcomers(metrics["newcomers"]))
     if (
         len(metrics["cold"]["windows"]) > 1
         and len(list(metrics["cold"]["windows"].values())[-1]) > 1
@@ -111,6 +113,19 @@ def _sources(lists: pl.DataFrame) -> Figure:
     axes.barh(counts["generator"].to_list(), counts["count"].to_list(), color=BLUE)
     axes.set_xlabel("places in lists")
     return figure
+
+
+def _newcomers(newcomers: dict[str, Any]) -> Section:
+    rows = [
+        {"window": window, "customers": found["customers"], "list": name} | values
+        for window, found in newcomers.items()
+        for name, values in found.get("contenders", {}).items()
+    ]
+    text = (
+        "Customers whose first order lies in the window. The first list is what such a customer "
+        "gets: what new customers buy, filled up with what all buy."
+    )
+    return Section("Customers of whom nothing is known", text, table=pl.DataFrame(rows))
 
 
 def _cold(cold: dict[str, Any]) -> Section:

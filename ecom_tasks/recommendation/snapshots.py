@@ -1,14 +1,13 @@
 """What was known at each cutoff, and what customers did until the next one.
 
-Two consecutive snapshots of the feature tables are one window: features come from the first,
-labels from what the second has and the first has not. No feature can therefore see its label.
+Two snapshots of the feature tables are one window: features come from the first, labels from what
+the second has and the first has not. No feature can therefore see its label.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
 
 import polars as pl
 
@@ -76,7 +75,7 @@ class Plan:
     ----------
     serve : the cutoff whose lists are published
     test : held-out windows
-    windows : all windows, the test windows last
+    windows : all windows; the newest is a test window
     """
 
     serve: date
@@ -91,24 +90,41 @@ class Plan:
 def plan(cutoffs: list[date], config: RecommendationConfig) -> Plan:
     """Lay out training, validation and test windows over the cutoffs there are.
 
-    With a short history there are fewer test windows, and of a single window nothing is left to
-    train on.
+    With cutoffs closer than windows are long (`window_cutoffs`), windows overlap: a ranker then
+    learns from more of them over the same time. Test windows never overlap. With a short history
+    there are fewer of them, and of a single window nothing is left to train on.
 
     Raises
     ------
     DataContractError
         There is no window at all.
     """
-    known = sorted(cutoffs)
-    windows = [Window(*both) for both in pairwise(known)]
+    known, length = sorted(cutoffs), config.window_cutoffs
+    windows = [Window(*both) for both in zip(known, known[length:], strict=False)]
     if not windows:
         raise DataContractError(
-            f"Customers are known at {len(known)} cutoffs, and two are needed: one to start from "
-            "and one to judge by",
+            f"Customers are known at {len(known)} cutoffs, and {length + 1} are needed: one to "
+            "start from and one to judge by",
             "Load a longer history, raise features.snapshots, or lower features.snapshot_days",
         )
-    tested = min(config.test_windows, max(1, len(windows) - 1))
-    return Plan(serve=known[-1], test=windows[-tested:], windows=windows)
+    separate = apart(windows)
+    tested = min(config.test_windows, max(1, len(separate) - 1))
+    return Plan(serve=known[-1], test=separate[-tested:], windows=windows)
+
+
+def apart(windows: list[Window]) -> list[Window]:
+    """Return the newest window, the newest that ended before it began, and so on; oldest first."""
+    found: list[Window] = []
+    for window in reversed(windows):
+        if not found or window.until <= found[-1].cutoff:
+            found.append(window)
+    return found[::-1]
+
+
+def learn_and_validate(early: list[Window]) -> tuple[list[Window], Window]:
+    """Return the windows that ended before the newest one began, and the newest one."""
+    newest = early[-1]
+    return [window for window in early if window.until <= newest.cutoff], newest
 
 
 def bought(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LISTS = "recommendations"
 RANKER, RULES = "models/ranker.ubj", "rules.json"
+FINGERPRINTS = "scoring/fingerprints"
 
 
 def pin_features(run: Run) -> Ref:
@@ -112,11 +113,11 @@ def train_two_tower(run: Run, features: Ref) -> Ref:
 
     def build(draft: Draft) -> None:
         # Ten seconds of import, which a run that finds its work done does not need.
-        from ecom_tasks.recommendation import cold, evaluate
+        from ecom_tasks.recommendation import cold, evaluate, snapshots
         from ecom_tasks.training import two_tower
 
         judged = {}
-        for window in plan.windows[-2:]:
+        for window in snapshots.apart(plan.windows)[-2:]:
             before = _snapshot(features, window.cutoff)
             _, _, offers = _fit_towers(features, before, config)
             fresh = cold.cold_products(before, _catalogue(features), config)
@@ -200,7 +201,7 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     Where there is too little to learn from, the generators are blended by rank instead.
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import ranker
+    from ecom_tasks.recommendation import ranker, snapshots
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
@@ -219,12 +220,13 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
             _blend(draft, features, proposed, cutoffs)
             return
         draft.metrics["model"] = "ranker"
-        # The number of trees is chosen once, before the first test window; a single window to
-        # learn from is split by time no further, and then the most trees are taken.
+        # The number of trees is chosen once, before the first test window; where no window ended
+        # before another one began, the most trees are taken.
         rounds = ranker.Rounds(config.count_rounds, config.rank_rounds)
         curves: dict[str, list[float]] = {}
-        if len(early) > 1:
-            rounds, curves = ranker.choose_rounds(learnt(early[:-1]), all_of(early[-1]), config)
+        before, newest = snapshots.learn_and_validate(early)
+        if before:
+            rounds, curves = ranker.choose_rounds(learnt(before), all_of(newest), config)
         draft.metrics["trees"] = {"expected orders": rounds.count, "LambdaMART": rounds.rank}
         draft.write_json("curves.json", curves)
         for cutoff in cutoffs:
@@ -260,9 +262,12 @@ def _blend(draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date]) -> N
 
 
 def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
-    """Judge the lists of the test windows beside popularity and own purchase frequency."""
+    """Judge the lists of the test windows beside popularity and own purchase frequency.
+
+    Customers who were not known yet are judged apart, by the list that such a customer gets.
+    """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import evaluate
+    from ecom_tasks.recommendation import evaluate, popular_in
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
@@ -271,14 +276,23 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
         import polars as pl
 
         windows: dict[str, Any] = {}
+        newcomers: dict[str, Any] = {}
         losses = []
         for window in plan.test:
             scored = _scored(ranker, window.cutoff)
-            known = _snapshot(features, window.cutoff).interactions(config.min_customers)
+            before = _snapshot(features, window.cutoff)
+            known = before.interactions(config.min_customers)
             bought = _bought(features, window, config)
             windows[str(window)] = evaluate.judge(scored, known, bought, config)
             losses.append(evaluate.evidence(scored, known, bought, str(window)))
+            offers = popular_in.for_newcomers(
+                known, before.customers, config.top_k, config.popular_half_life_days
+            )
+            newcomers[str(window)] = evaluate.judge_newcomers(
+                offers, before.customers["customer_id"], bought, config.top_k
+            )
         draft.write_json("windows.json", windows)
+        draft.write_json("newcomers.json", newcomers)
         draft.write_frame("evidence.parquet", pl.concat(losses))
 
     return dataset.produce(
@@ -311,7 +325,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
             evaluate.gate(windows, config)
         draft.evidence(_rows(evaluation, "evidence"))
         snapshot = _snapshot(features, plan.serve)
-        lists, tables = _lists(config, features, rules, learnt)
+        lists, tables = _lists(config, features, rules, learnt, _former(run))
         lists = reasons.explain(lists, snapshot, config)
         shown = lists["product_id"].n_unique() / max(_catalogue(features).height, 1)
         draft.limit("share of the catalogue in lists", shown, (draft.limits.catalogue_share, None))
@@ -334,6 +348,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         draft.write_text("scoring_example.py", scoring.example())
         metrics = {
             "windows": windows,
+            "newcomers": dataset.read_json(evaluation, "newcomers.json"),
             "cold": dataset.manifest(towers).metrics,
             "ranker": dataset.manifest(ranker).metrics,
             "rules": dataset.manifest(rules).metrics,
@@ -375,19 +390,23 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
         There was no such run, or its history has no two windows before the first test window.
     """
     from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import snapshots
 
     config = RecommendationConfig.of(run)
     proposed = dataset.find(run, "work/recommendation/candidates")
     features = dataset.find(run, "features/all")
     plan = _plan(features, config)
     early = plan.train_before(plan.test[0].cutoff, config.train_windows)
-    if len(early) < 2:
+    before, newest = snapshots.learn_and_validate(early) if early else ([], None)
+    if newest is None or not before:
         raise DataContractError(
             f"There is {len(early)} window before the first test window, and two are needed: one "
             "to learn from and one to judge on",
             "Load a longer history, or raise features.snapshots or recommendation.train_windows",
         )
-    *learn, validate = [_examples(features, proposed, window, config) for window in early]
+    *learn, validate = [
+        _examples(features, proposed, window, config) for window in [*before, newest]
+    ]
     return learn, validate
 
 
@@ -554,9 +573,16 @@ def _fit_towers(
 
 
 def _lists(
-    config: RecommendationConfig, features: Ref, rules: Ref, learnt: tuple[Ref, ...]
+    config: RecommendationConfig,
+    features: Ref,
+    rules: Ref,
+    learnt: tuple[Ref, ...],
+    former: tuple[pl.DataFrame, pl.DataFrame] | None,
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Return the lists, with titles, and the other tables that show products of the shelf."""
+    """Return the lists, with titles, and the other tables that show products of the shelf.
+
+    Lists of `former` whose customers' inputs are the same are taken over.
+    """
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
@@ -564,6 +590,7 @@ def _lists(
         eligibility,
         popular_in,
         reasons,
+        rescore,
         segments,
         selection,
     )
@@ -605,12 +632,17 @@ def _lists(
         popular=popular_in.filling(liked),
         fresh=cold,
     )
-    best = selection.top_k(offer, ruled, config.top_k, str(snapshot.cutoff))
+    how = (ruled, config.top_k, str(snapshot.cutoff))
+    # The code that makes lists is part of what they follow from.
+    code = dataset.manifest(ranker).code
+    marks = rescore.fingerprints(offer, *how[:2], f"{how[2]} {code}")
+    best = rescore.top_k(offer, how, marks, former)
     titles = _catalogue(features).select("product_id", "title")
     lists = best.with_columns(pl.col("score").round(6)).join(
         titles, on="product_id", how="left", maintain_order="left"
     )
     return lists, {
+        FINGERPRINTS: marks,
         "similar_products": reasons.similar_products(snapshot, free, config),
         "popular": liked,
         "segments": named,
@@ -624,6 +656,22 @@ def _lists(
             "product_id",
         ),
     }
+
+
+def _former(run: Run) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """Return the lists and fingerprints that were last made for this day, if any were.
+
+    Another day knows other orders, so that no fingerprint would be the same.
+    """
+    from ecom_tasks.artefacts import dataset
+
+    try:
+        last = dataset.find(run, "artefacts/recommendation")
+    except DataContractError:
+        return None
+    if not dataset.paths(last, f"{FINGERPRINTS}.parquet"):
+        return None
+    return dataset.scan(last, f"{LISTS}/*.parquet").collect(), _rows(last, FINGERPRINTS)
 
 
 def _write_lists(draft: Draft, lists: pl.DataFrame, buckets: int) -> None:

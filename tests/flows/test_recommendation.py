@@ -20,7 +20,7 @@ from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
-from ecom_tasks.recommendation import tasks
+from ecom_tasks.recommendation import selection, tasks
 from ecom_tasks.recommendation.candidates import VIEWED
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import NAMES
@@ -323,6 +323,37 @@ def test_one_customer_of_one_product_is_an_error_or_a_list_of_one(
     assert lists.select("customer_id", "product_id", "rank").rows() == [(buyer, "b0-p00", 1)]
     for windows in dataset.manifest(ref).metrics["windows"].values():
         assert list(windows) == ["all"]
+
+
+def test_only_customers_whose_inputs_changed_get_new_lists(
+    released: tuple[Run, Ref], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, first = released
+    shutil.copytree(run.root.removeprefix("file://"), tmp_path / "store")
+    run = replace(run, root=(tmp_path / "store").as_uri())
+    excluded = {"customer_id": "b1-c01", "product_id": "b1-p01"}
+    builders.publish_lake(
+        run, TABLES | {"exclusions": builders.table(tables.EXCLUSIONS, [excluded])}
+    )
+    run_locally(features_flow, run)
+    made: list[str] = []
+    top_k = selection.top_k
+
+    def watched(offer: selection.Offer, *how: Any) -> pl.DataFrame:
+        made.extend(offer.people["customer_id"])
+        return top_k(offer, *how)
+
+    monkeypatch.setattr(selection, "top_k", watched)
+    second = run_locally(flow, run)
+    assert second != first
+    assert made == ["b1-c01"]
+    # The same day where nothing was made before: every list is made, with the same bytes.
+    monkeypatch.setattr(tasks, "_former", lambda _run: None)
+    entries = {entry.path: entry.sha256 for entry in dataset.manifest(second).files}
+    shutil.rmtree(tmp_path / "store/artefacts")
+    whole = run_locally(flow, run)
+    assert len(made) == 1 + 3 * 8
+    assert {entry.path: entry.sha256 for entry in dataset.manifest(whole).files} == entries
 
 
 def test_without_enough_to_learn_from_the_generators_are_blended(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Callable
 from datetime import date, datetime
 
@@ -99,6 +100,8 @@ def test_product_by_hand() -> None:
         "days_since_first_sale": 12,
         "days_since_last_sale": 0,
         "mean_days_between_purchases": 10,  # of ann alone
+        "again_share": 0,
+        "discounted_share": 1 / 4,
     }
 
 
@@ -118,7 +121,29 @@ def test_customer_product_by_hand() -> None:
         "orders_28d": 0,  # 28 days up to and with day 38 begin on day 11
         "orders_84d": 2,
         "recency_weighted_orders": round(0.5 ** (38 / 42) + 0.5 ** (28 / 42), 6),
+        "fast_weighted_orders": round(0.5 ** (38 / 14) + 0.5 ** (28 / 14), 6),
+        "slow_weighted_orders": round(0.5 ** (38 / 84) + 0.5 ** (28 / 84), 6),
+        "median_days_between_orders": 10,  # the return ends no gap
+        "longest_days_between_orders": 10,
+        "std_days_between_orders": None,
+        "discounted_share": 1 / 2,
     }
+
+
+def test_gaps_and_returning_customers_by_hand() -> None:
+    days = {"ann": (0, 10, 14, 40), "bob": (1,), "cat": (59,)}
+    lines = builders.order_lines([
+        line(who, what, day(on)) for who, on_days in days.items() for on in on_days
+        for what in ("tea", "milk")
+    ])  # fmt: skip
+    row = one(built(tables.CUSTOMER_PRODUCTS, lines, day(60)), customer_id="ann", product_id="milk")
+    gaps = [10, 4, 26]
+    assert row["median_days_between_orders"] == 10
+    assert row["longest_days_between_orders"] == 26
+    assert row["std_days_between_orders"] == pytest.approx(statistics.stdev(gaps), abs=1e-6)
+    milk = one(built(tables.PRODUCTS, lines, day(60)), product_id="milk")
+    # Of ann and bob only ann came back in the last 28 days, which began on day 33.
+    assert milk["again_share"] == pytest.approx(1 / (2 + 5), abs=1e-6)
 
 
 def test_two_lines_of_one_order_are_one_order() -> None:

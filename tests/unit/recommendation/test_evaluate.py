@@ -122,3 +122,20 @@ def test_where_nobody_bought_anything_new_there_is_nothing_to_say_of_it() -> Non
     stranger = BOUGHT.filter(pl.col("customer_id") == "new")
     with pytest.raises(DataContractError, match="nothing to judge by"):
         evaluate.judge(model, KNOWN, stranger, CONFIG)
+
+
+def test_newcomers_are_those_who_had_not_ordered_and_all_get_the_same_list() -> None:
+    offers = {
+        "good": pl.DataFrame({"product_id": ["milk", "tea"], "rank": [1, 2]}),
+        "poor": pl.DataFrame({"product_id": ["oil", "milk"], "rank": [1, 2]}),
+    }
+    known = pl.Series("customer_id", ["ann", "bob", "eve"])
+    found = evaluate.judge_newcomers(offers, known, BOUGHT, 10)
+    assert found["customers"] == 1  # `new` alone, who bought milk
+    second = round(1 / math.log2(3), 6)
+    assert found["contenders"] == {
+        "good": {"ndcg_at_10": 1.0, "hit_rate_at_10": 1.0},
+        "poor": {"ndcg_at_10": second, "hit_rate_at_10": 1.0},
+    }
+    everybody = pl.Series("customer_id", ["ann", "bob", "eve", "new"])
+    assert evaluate.judge_newcomers(offers, everybody, BOUGHT, 10) == {"customers": 0}

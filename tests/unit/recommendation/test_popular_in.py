@@ -147,3 +147,29 @@ def test_everyone_is_in_one_segment_and_at_most_a_third_is_lapsing_or_loyal(
     assert old == frame.filter(pl.col("days_since_first_order") >= 28).height
     for name in ("lapsing", "loyal"):
         assert 3 * found.filter(segment=name).height <= old
+
+
+def test_newcomers_see_what_new_customers_buy_then_what_all_buy() -> None:
+    new = [f"n{number}" for number in range(3)]
+    old = [f"o{number}" for number in range(6)]
+    bought = pl.DataFrame(
+        [(who, "ale", 0.0) for who in new]
+        + [(who, "milk", 0.0) for who in old]
+        + [(who, "jam", 280.0) for who in [*old, *new]],
+        schema=["customer_id", "product_id", "days_since_last_order"],
+        orient="row",
+    )
+    customers = pl.DataFrame({
+        "customer_id": [*new, *old],
+        "orders": [1.0] * 9,
+        "spend": [1.0] * 9,
+        "days_since_first_order": [5.0] * 3 + [300.0] * 6,
+        "days_since_last_order": [0.0] * 9,
+    })
+    found = lists.for_newcomers(bought, customers, 2, 28.0)
+    ranked = {name: each.sort("rank")["product_id"].to_list() for name, each in found.items()}
+    assert ranked == {
+        lists.SEGMENT_LIST: ["ale", "jam"],  # of the new ones; milk would be third
+        lists.ALL_LIST: ["milk", "ale"],
+        lists.EVER_LIST: ["jam", "milk"],
+    }

@@ -6,7 +6,13 @@ import pytest
 
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.recommendation.config import RecommendationConfig
-from ecom_tasks.recommendation.snapshots import Window, bought, plan
+from ecom_tasks.recommendation.snapshots import (
+    Window,
+    apart,
+    bought,
+    learn_and_validate,
+    plan,
+)
 from tests import builders
 from tests.builders import Shop, day, line
 from tests.unit.recommendation.shops import snapshot
@@ -29,6 +35,18 @@ def test_no_label_of_a_training_window_is_later_than_the_tests_cutoff() -> None:
     assert laid.train_before(laid.serve, 2) == laid.test
 
 
+def test_overlapping_windows_give_more_to_learn_from_and_none_to_test_twice() -> None:
+    two = CONFIG.model_copy(update={"window_cutoffs": 2})
+    laid = plan([day(14 * n) for n in range(9)], two)
+    assert laid.windows == [Window(day(14 * n), day(14 * n + 28)) for n in range(7)]
+    assert laid.test == [Window(day(56), day(84)), Window(day(84), day(112))]
+    assert apart(laid.windows)[-2:] == laid.test
+    early = laid.train_before(laid.test[0].cutoff, 9)
+    assert early == [Window(day(0), day(28)), Window(day(14), day(42)), Window(day(28), day(56))]
+    # Of the two windows before the newest, one still runs when it begins.
+    assert learn_and_validate(early) == (early[:1], early[2])
+
+
 def test_a_short_history_has_fewer_tests_and_at_last_none_to_train_on() -> None:
     laid = plan([day(0), day(28), day(56)], CONFIG)
     assert laid.test == [Window(day(28), day(56))]
@@ -39,7 +57,7 @@ def test_a_short_history_has_fewer_tests_and_at_last_none_to_train_on() -> None:
 
 
 def test_a_history_without_a_window_says_what_is_needed() -> None:
-    with pytest.raises(DataContractError, match="known at 1 cutoffs, and two are needed"):
+    with pytest.raises(DataContractError, match="known at 1 cutoffs, and 2 are needed"):
         plan([day(0)], CONFIG)
 
 
