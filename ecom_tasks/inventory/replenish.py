@@ -198,7 +198,8 @@ def _lot(weekly: Array, terms: pl.DataFrame, config: InventoryConfig) -> Array:
 def _level(demand: Array, lot: Array, terms: pl.DataFrame, config: InventoryConfig) -> Array:
     """Return the level that the service target asks for, given demand over its interval."""
     if config.service_target == "fill_rate":
-        return levels_of.for_fill_rate(demand, lot, config.service_level)
+        # Sales are lost: a cycle's demand is what is ordered and what is missed.
+        return levels_of.for_fill_rate(demand, lot / config.service_level, config.service_level)
     if config.service_target == "cycle_service":
         return levels_of.for_cycle_service(demand, config.service_level)
     cost = terms["unit_cost"].fill_null(0.0).to_numpy()

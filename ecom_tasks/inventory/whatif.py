@@ -1,4 +1,7 @@
-"""What if it were promoted? The forecast with a planned promotion beside the one without."""
+"""What if it were promoted? The forecast with a planned promotion beside the one without.
+
+One product at a time: that the rest of its category is not promoted is part of the question.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import polars as pl
 
 from ecom_tasks.inventory import forecast
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.features import plans_reach
-from ecom_tasks.inventory.forecast import Models, Quantiles
+from ecom_tasks.inventory.features import groups, plans_reach
+from ecom_tasks.inventory.forecast import Models, Quantiles, Rows
 from ecom_tasks.inventory.panel import Floats, Panel
 from ecom_tasks.inventory.series import KEY
 
@@ -62,9 +65,11 @@ def table(panel: Panel, models: Models, config: InventoryConfig) -> pl.DataFrame
     that they caused it.
     """
     frames = []
-    without, _ = _first_week(planned(panel, None, 1), models, config)
+    bare = forecast.rows_ahead(planned(panel, None, 1), panel.periods, config)
+    without, _ = _first_week(bare, models, config)
     for name, places in panel.plans.items():
-        mean, quantiles = _first_week(planned(panel, name, 1), models, config)
+        rows = forecast.rows_ahead(planned(panel, name, 1), panel.periods, config)
+        mean, quantiles = _first_week(_alone(panel, name, rows, bare), models, config)
         low, high = (quantiles[:, config.quantiles.index(level)] for level in (_LOW, _HIGH))
         frames.append(
             panel.keys.select(KEY).with_columns(
@@ -82,10 +87,20 @@ def table(panel: Panel, models: Models, config: InventoryConfig) -> pl.DataFrame
     return pl.concat(frames)
 
 
-def _first_week(panel: Panel, models: Models, config: InventoryConfig) -> tuple[Floats, Quantiles]:
-    ahead = forecast.rows_ahead(panel, panel.periods, config)
-    mean = forecast.predict_mean(models.mean, ahead, config.horizon)
-    quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon)
+def _alone(panel: Panel, name: str, rows: Rows, bare: Rows) -> Rows:
+    """Return the rows as if only one series of its category were promoted, each for itself."""
+    features = rows.features.copy()
+    own, of_category = rows.names.index(name), rows.names.index(f"{name}_of_category")
+    codes = groups(panel)["category"]
+    size = np.tile(np.bincount(codes)[codes], len(features) // panel.series)
+    more = features[:, own] - bare.features[:, own]
+    features[:, of_category] = bare.features[:, of_category] + more / size
+    return replace(rows, features=features)
+
+
+def _first_week(rows: Rows, models: Models, config: InventoryConfig) -> tuple[Floats, Quantiles]:
+    mean = forecast.predict_mean(models.mean, rows, config.horizon)
+    quantiles = forecast.predict_quantiles(models.quantiles, rows, config.horizon)
     return mean[:, 0], quantiles[:, 0]
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from benchmarks import recommendation
+from benchmarks import forecasts, recommendation
 
 TINY = ["--k", "5", "--factors", "4", "--iterations", "1"]
 
@@ -62,3 +62,15 @@ def test_growth_is_drawn(tmp_path: Path) -> None:
     assert [each["customers"] for each in growth["growth"]] == [200, 400]
     assert set(growth["power"]) == {"seconds", "peak_bytes"}
     assert "<svg" in figure.read_text()
+
+
+def test_forecasts_of_generated_series_are_judged_alike(tmp_path: Path) -> None:
+    path = tmp_path / "series.parquet"
+    forecasts.generate(path, 40)
+    units = pl.read_parquet(path)["y"].to_numpy().reshape(40, forecasts.WEEKS)
+    actual = units[:, -forecasts.HORIZON :]
+    assert forecasts.judge(path, actual) == {"wrmsse": 0, "wape": 0}
+    last = np.repeat(units[:, [-forecasts.HORIZON - 1]], forecasts.HORIZON, axis=1)
+    made = forecasts.ours(path)
+    assert made.shape == actual.shape
+    assert forecasts.judge(path, made)["wape"] < forecasts.judge(path, last)["wape"]
