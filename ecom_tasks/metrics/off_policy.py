@@ -83,8 +83,7 @@ def doubly_robust(
     reward: Array,
     logged: Array,
     proposed: Array,
-    expected: Array,
-    expected_logged: Array,
+    model: tuple[Array, Array],
     cluster: Array,
     confidence: float = 0.95,
 ) -> Estimate:  # fmt: skip
@@ -94,10 +93,11 @@ def doubly_robust(
 
     Parameters
     ----------
-    expected : as in `direct`
-    expected_logged : model's expected reward of the logged action, shape (n,)
+    model : its expected reward averaged over the new policy's actions, as in `direct`, and of the
+        logged action, shape (n,) each
     """
     weight = _weights(logged, proposed)
+    expected, expected_logged = model
     value = expected + weight * (reward - expected_logged)
     return _mean(value, np.ones(len(reward)), cluster, confidence, weight)
 

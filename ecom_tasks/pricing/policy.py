@@ -16,6 +16,9 @@ from ecom_tasks.errors import ConfigError
 from ecom_tasks.pricing.optimise import demand_factor
 
 Array = NDArray[np.float64]
+_DRAWS = 1001
+# Demand may grow or shrink by this factor at most, as in the optimiser's default.
+_LARGEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,6 @@ def propensities(
     cost: float,
     *,
     explore: float = 0.05,
-    largest: float = 3.0,
-    draws: int = 1001,
 ) -> Array:
     """Return the probability of each allowed price, shape (prices,), sum 1.
 
@@ -68,10 +69,10 @@ def propensities(
         raise ConfigError("No price is allowed", "Loosen the guardrails that leave none")
     if not 0 < explore <= 1:
         raise ConfigError(f"explore {explore} is no share above 0", "Give 0.05, for example")
-    scores = stats.norm.ppf((np.arange(draws) + 0.5) / draws)
-    factor = demand_factor(prices / current, belief.mean + belief.error * scores, largest)
+    scores = stats.norm.ppf((np.arange(_DRAWS) + 0.5) / _DRAWS)
+    factor = demand_factor(prices / current, belief.mean + belief.error * scores, _LARGEST)
     best = np.argmax(belief.units * factor * (prices - cost)[:, None], axis=0)
-    odds = np.bincount(best, minlength=len(prices)) / draws
+    odds = np.bincount(best, minlength=len(prices)) / _DRAWS
     return np.asarray((1 - explore) * odds + explore / len(prices))
 
 

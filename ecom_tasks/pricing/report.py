@@ -33,6 +33,7 @@ class Findings:
     cross: pl.DataFrame
     tests: pl.DataFrame
     promotions: pl.DataFrame
+    groups: pl.DataFrame
     metrics: dict[str, Any]
     assumptions: list[str]
 
@@ -52,6 +53,7 @@ def render(title: str, found: Findings, config: PricingConfig) -> str:
             _promotions(found),
             _unknown(found),
             _tests(found),
+            _groups(found),
             _method(found, config),
         ],
     )
@@ -252,6 +254,16 @@ def _promotions(found: Findings) -> Section:
         "Dip: the week after. Incremental units are those of all its weeks, dip counted; others of "
         "the category: what their units lose (cannibalisation) or gain (halo) while it runs.",
         table=found.promotions,
+    )
+
+
+def _groups(found: Findings) -> Section:
+    return Section(
+        "What groups of customers paid",
+        "Prices do not know who buys. Discount: share off regular prices, which differs with what "
+        "is bought and when. Beside others: paid over what all paid for the same product, place "
+        "and week, less 1; what is left there are coupons and quantity discounts.",
+        table=found.groups,
     )
 
 

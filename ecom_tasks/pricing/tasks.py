@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ecom_tasks.artefacts.manifest import FileEntry
 
 PANEL, CATALOGUE, GUARDRAILS = "panel", "catalogue.parquet", "guardrails.json"
+GROUPS = "customer_groups.parquet"
 _SEED = 7
 
 
@@ -145,7 +146,26 @@ def propose_prices(run: Run, panel: Ref, elasticities: Ref, rules: Ref) -> Ref:
     )
 
 
-def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -> Ref:
+def compare_groups(run: Run, features: Ref) -> Ref:
+    """What groups of customers paid for the same goods: for the report, never for a price."""
+    from ecom_tasks import compute
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import fairness
+
+    lines, customers = (
+        dataset.input_named(features, f"lake/{name}") for name in ("order_lines", "customers")
+    )
+
+    def build(draft: Draft) -> None:
+        work = partial(_group_sums, lines, customers, run.as_of)
+        buckets = dataset.paths(lines, "by_product/*.parquet")
+        parts = [part for _, part in compute.map_buckets(work, buckets, "what groups paid")]
+        draft.write_frame(GROUPS, fairness.compare(parts))
+
+    return dataset.produce(run, "work/pricing/groups", build, inputs=[lines, customers])
+
+
+def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, groups: Ref) -> Ref:
     """Refuse what holds no better than a plain baseline or breaks a rule; publish the rest."""
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import evaluate, report, rules
@@ -165,6 +185,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
             cross=dataset.scan(elasticities, "cross.parquet").collect(),
             tests=dataset.scan(elasticities, "price_tests.parquet").collect(),
             promotions=dataset.scan(elasticities, "promotions.parquet").collect(),
+            groups=dataset.scan(groups, GROUPS).collect(),
             metrics={},
             assumptions=draft.assumptions,
         )
@@ -191,7 +212,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
         run,
         "artefacts/pricing",
         build,
-        inputs=[elasticities, evaluation, prices],
+        inputs=[elasticities, evaluation, prices, groups],
         config=config,
     )
     return dataset.release(run, ref)
@@ -199,11 +220,13 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
 
 def flow(step: Step) -> Ref:
     """Features -> panel -> elasticities and their judgement -> prices -> release."""
-    panel = step(build_panel, step(pin_features))
+    features = step(pin_features)
+    panel = step(build_panel, features)
     elasticities = step(estimate_elasticities, panel)
     evaluation = step(evaluate_elasticities, panel)
     prices = step(propose_prices, panel, elasticities, step(pin_guardrails))
-    return step(publish_release, elasticities, evaluation, prices)
+    groups = step(compare_groups, features)
+    return step(publish_release, elasticities, evaluation, prices, groups)
 
 
 def _panel_bucket(
@@ -217,6 +240,15 @@ def _panel_bucket(
     weekly = panel.weekly(rows, level, weights_before)
     entry = dataset.write_part(destination, f"{PANEL}/{path.rsplit('/', 1)[-1]}", weekly)
     return entry, panel.broken(rows)
+
+
+def _group_sums(lines: Ref, customers: Ref, as_of: date, path: str) -> tuple[str, pl.DataFrame]:
+    """Add up what groups paid for the products of one bucket; runs on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import fairness
+
+    known = dataset.scan(customers) if dataset.has_rows(customers) else None
+    return path, fairness.sums(dataset.scan(lines, path), known, as_of)
 
 
 def _catalogue(products: Ref, supply: Ref) -> pl.DataFrame:
@@ -303,6 +335,7 @@ def _write_release(draft: Draft, found: Any) -> None:
     draft.write_frame("cross_elasticities.parquet", found.cross.filter("found"))
     draft.write_frame("price_tests.parquet", found.tests)
     draft.write_frame("promotions.parquet", found.promotions)
+    draft.write_frame("discounts_by_segment.parquet", found.groups)
     draft.write_text("upload.csv", _upload(found.prices))
     draft.write_frame("prices.parquet", found.prices)
     draft.write_text("prices.csv", found.prices.write_csv())

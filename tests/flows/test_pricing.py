@@ -25,7 +25,7 @@ AS_OF = simulated.START + timedelta(days=7 * WEEKS - 1)
 RELEASE = {
     "elasticities.parquet", "category_elasticities.parquet", "prices.parquet", "prices.csv",
     "metrics.json", "report.html", "cross_elasticities.parquet", "price_tests.parquet",
-    "promotions.parquet", "upload.csv",
+    "promotions.parquet", "upload.csv", "discounts_by_segment.parquet",
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def test_values_are_unbiased_and_intervals_cover(name: str) -> None:
         else:
             expected = np.full(len(reward), NEW @ model)
             found.append(
-                off_policy.doubly_robust(reward, logged, proposed, expected, model[action], store)
+                off_policy.doubly_robust(reward, logged, proposed, (expected, model[action]), store)
             )
     assert np.mean([each.value for each in found]) == pytest.approx(TRUE, abs=0.06)
     covered = np.mean([each.lower <= TRUE <= each.upper for each in found])
@@ -44,7 +44,7 @@ def test_a_good_model_narrows_the_interval_and_a_wrong_one_alone_is_wrong() -> N
     logged, proposed = LOGGING[action], NEW[action]
     plain = off_policy.ips(reward, logged, proposed, store)
     expected = np.full(len(reward), NEW @ MEAN)
-    doubly = off_policy.doubly_robust(reward, logged, proposed, expected, MEAN[action], store)
+    doubly = off_policy.doubly_robust(reward, logged, proposed, (expected, MEAN[action]), store)
     assert doubly.upper - doubly.lower < (plain.upper - plain.lower) / 1.5
     wrong = off_policy.direct(np.full(len(reward), 1.0) + 0.01 * (store % 2), store)
     assert wrong.upper < TRUE
