@@ -33,7 +33,7 @@ with DAG(
     flow(
         airflow_steps(
             "pricing",
-            pools={"pin_features": "default_pool"},
+            pools={"pin_features": "default_pool", "pin_guardrails": "default_pool"},
             outlets={"publish_release": released("pricing")},
         )
     )

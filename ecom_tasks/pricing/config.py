@@ -15,9 +15,10 @@ class PricingConfig(DomainConfig):
     domain: ClassVar[str] = "pricing"
 
     # Panel
-    panel_level: Literal["product", "product_location"] = Field(
-        default="product",
-        description="one series a product (all locations together), or one a product and location",
+    panel_level: Literal["auto", "product", "product_location"] = Field(
+        default="auto",
+        description="one series a product (all locations together), or one a product and location; "
+        "auto: the latter where at least five locations sell most of their goods in most weeks",
     )
     min_weeks: int = Field(
         default=26, ge=8, description="weeks with a known price that a product needs"
@@ -159,7 +160,10 @@ class PricingConfig(DomainConfig):
         description="probability of more profit that a change needs to be proposed",
     )
     guardrails: str = Field(
-        default="", description="TOML file of rules that products keep together; empty: none"
+        default="",
+        exclude=True,
+        description="path or URI of the TOML file of rules that products keep together; empty: "
+        "none",
     )
     elasticity_draws: int = Field(
         default=50, ge=1, le=1000, description="draws of elasticities over which prices are judged"

@@ -5,9 +5,10 @@ Limits of a single price (margin, floor, ceiling, step, endings) stand in `rules
 
 from __future__ import annotations
 
+import tomllib
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ecom_tasks.errors import ConfigError
 
@@ -122,32 +123,23 @@ class Guardrails(_Strict):
                     raise ValueError(f"{ladder.name} and same_price {sorted(group)} collide")
 
 
-def load(path: str) -> Guardrails:
-    """Read a TOML file; an empty path has no rules beyond those of `PricingConfig`.
+def parse(text: str, where: str) -> Guardrails:
+    """Read rules from TOML; empty text has none beyond those of `PricingConfig`.
 
     Raises
     ------
     ConfigError
-        There is no such file, it is no TOML, or rules contradict each other; the two are named.
+        It is no TOML, or rules contradict each other; the two are named.
     """
-    import tomllib
-    from pathlib import Path
-
-    from pydantic import ValidationError
-
-    if not path:
-        return Guardrails()
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"pricing.guardrails {path}: {error.strerror}", "Name a file") from error
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML: {error}", "Correct this line") from error
+        raise ConfigError(f"{where} is no TOML: {error}", "Correct this line") from error
     try:
         return Guardrails.model_validate(content)
     except ValidationError as error:
         said = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in error.errors())
-        raise ConfigError(f"{path}: {said}", "Loosen or remove one of them") from error
+        raise ConfigError(f"{where}: {said}", "Loosen or remove one of them") from error
 
 
 def _cycle(ladders: tuple[Ladder, ...]) -> list[str]:

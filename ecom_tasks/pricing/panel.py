@@ -24,8 +24,40 @@ PROMOTION = "promotion: "
 """Start of the names of further promotion columns, which a panel from a file may have."""
 ALL_LOCATIONS = "all"
 _DECIMALS = 6
+_STEADY, _FEW_WEEKS, _DENSE_SHARE, _LEAST_LOCATIONS = 0.75, 8, 0.5, 5
 _SAME_PRICE = 0.01
 _MIXED = 0.05
+
+
+def level_of(demand: pl.LazyFrame) -> str:
+    """Decide whether locations sell enough to be series of their own.
+
+    Parameters
+    ----------
+    demand : `features.tables.DEMAND`, all products
+
+    Returns
+    -------
+    str
+        `product_location` if half of all units are sold by products and locations that sell in at
+        least three quarters of their weeks, at five locations or more; else `product`.
+    """
+    sold = demand.filter(pl.col("units") > 0)
+    span = (pl.col(WEEK).max() - pl.col(WEEK).min()).dt.total_days() / 7 + 1
+    series = (
+        sold
+        .group_by(SERIES)
+        .agg(pl.len().alias("weeks"), span.alias("span"), pl.col("units").sum())
+        .with_columns((pl.col("weeks") / pl.col("span") >= _STEADY).alias("steady"))
+        .filter(pl.col("weeks") >= _FEW_WEEKS)
+    )
+    counted = series.select(
+        (pl.col("units").filter("steady").sum() / pl.col("units").sum()).alias("share"),
+        pl.col("location_id").filter("steady").n_unique().alias("locations"),
+    ).collect()
+    share, locations = counted.row(0)
+    dense = (share or 0.0) >= _DENSE_SHARE and locations >= _LEAST_LOCATIONS
+    return "product_location" if dense else "product"
 
 
 def weekly(demand: pl.LazyFrame, level: str, weights_before: date) -> pl.DataFrame:

@@ -30,6 +30,10 @@ class Findings:
     categories: pl.DataFrame
     prices: pl.DataFrame
     calibration: pl.DataFrame
+    cross: pl.DataFrame
+    tests: pl.DataFrame
+    promotions: pl.DataFrame
+    groups: pl.DataFrame
     metrics: dict[str, Any]
     assumptions: list[str]
 
@@ -45,7 +49,11 @@ def render(title: str, found: Findings, config: PricingConfig) -> str:
             _curves(found, config),
             _changes(found),
             _guardrails(found),
+            _neighbours(found),
+            _promotions(found),
             _unknown(found),
+            _tests(found),
+            _groups(found),
             _method(found, config),
         ],
     )
@@ -222,6 +230,55 @@ def _robustness(prices: pl.DataFrame) -> str:
     )
 
 
+def _neighbours(found: Findings) -> Section:
+    told = found.cross.filter("found").sort(pl.col("estimate").abs(), "product_id", descending=True)
+    if told.is_empty():
+        return Section("Whose price moves whose units", "No cross effect was found beyond chance.")
+    risen = told.filter(pl.col("estimate") > 0).height
+    return Section(
+        "Whose price moves whose units",
+        f"{told.height} effects were found, {risen} of them between substitutes (above zero: units "
+        "of the first rise when the other gets dearer). Prices of their categories are chosen "
+        "together.",
+        table=told.select("product_id", pl.col("other_id").alias("price of"), "category",
+                          "estimate", "lower", "upper", "signs_agree"),
+    )  # fmt: skip
+
+
+def _promotions(found: Findings) -> Section:
+    if found.promotions.is_empty():
+        return Section("What promotions brought", "No promotion ran often enough to be judged.")
+    return Section(
+        "What promotions brought",
+        "Lift: units of a week under the mechanic over the same week without, the price taken off. "
+        "Dip: the week after. Incremental units are those of all its weeks, dip counted; others of "
+        "the category: what their units lose (cannibalisation) or gain (halo) while it runs.",
+        table=found.promotions,
+    )
+
+
+def _groups(found: Findings) -> Section:
+    return Section(
+        "What groups of customers paid",
+        "Prices do not know who buys. Discount: share off regular prices, which differs with what "
+        "is bought and when. Beside others: paid over what all paid for the same product, place "
+        "and week, less 1; what is left there are coupons and quantity discounts.",
+        table=found.groups,
+    )
+
+
+def _tests(found: Findings) -> Section:
+    if found.tests.is_empty():
+        return Section("Price tests that would tell", "None is needed.")
+    return Section(
+        "Price tests that would tell",
+        "For the best sellers of which history cannot tell. Locations change between the two "
+        "prices in turn (with one location, the price itself does).",
+        table=found.tests.select("product_id", "low", "high", "locations", "weeks", "design",
+                                 "power", "enough"),
+    )  # fmt: skip
+
+
 def _unknown(found: Findings) -> Section:
     on_sale = found.products.join(found.prices, on="product_id", how="semi")
     table = (
@@ -256,6 +313,6 @@ def _method(found: Findings, config: PricingConfig) -> Section:
         "trees took out season, trend, promotion, last week's price and how the category ran "
         "(double machine learning, cross-fitted). Thin products borrow from their category. They "
         f"describe short price moves of the past; steps stay within {config.largest_step:.0%} for "
-        "that reason. Not considered: rivals' prices, stock, and what neighbours in the category "
-        "gain or lose. " + " ".join(found.assumptions),
+        "that reason. Not considered: rivals' prices. Prices depend on product, place and week "
+        "only, never on a customer. " + " ".join(found.assumptions),
     )

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ecom_tasks.artefacts.dataset import Draft
     from ecom_tasks.artefacts.manifest import FileEntry
 
-PANEL, CATALOGUE = "panel", "catalogue.parquet"
+PANEL, CATALOGUE, GUARDRAILS = "panel", "catalogue.parquet", "guardrails.json"
+GROUPS = "customer_groups.parquet"
 _SEED = 7
 
 
@@ -45,7 +46,11 @@ def build_panel(run: Run, features: Ref) -> Ref:
     first_window = panel.cutoffs(last, config.test_windows, config.test_weeks)[0]
 
     def build(draft: Draft) -> None:
-        work = partial(_panel_bucket, demand, draft.destination, config.panel_level, first_window)
+        level: str = config.panel_level
+        if level == "auto":
+            level = panel.level_of(dataset.scan(demand))
+        draft.metrics["level of the panel"] = level
+        work = partial(_panel_bucket, demand, draft.destination, level, first_window)
         unusable: dict[str, int] = {}
         for entry, counts in compute.map_buckets(work, dataset.paths(demand), "pricing panel"):
             draft.add([entry])
@@ -62,7 +67,7 @@ def build_panel(run: Run, features: Ref) -> Ref:
 def estimate_elasticities(run: Run, panel: Ref) -> Ref:
     """Own-price elasticity of each product and category, with interval and grade of evidence."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import model
+    from ecom_tasks.pricing import model, promotions, trials
     from ecom_tasks.pricing.panel import last_week
 
     config = PricingConfig.of(run)
@@ -72,6 +77,11 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
         fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
         draft.write_frame("products.parquet", _rounded(fitted.products))
         draft.write_frame("categories.parquet", _rounded(fitted.categories))
+        draft.write_frame("cross.parquet", _rounded(fitted.cross))
+        tests = trials.propose(fitted.products, weeks, config)
+        draft.write_frame("price_tests.parquet", _rounded(trials.table(tests)))
+        scores = promotions.scorecard(fitted.rows, weeks, config)
+        draft.write_frame("promotions.parquet", _rounded(scores))
         draft.write_json("shop.json", fitted.shop)
 
     return dataset.produce(run, "work/pricing/elasticities", build, inputs=[panel], config=config)
@@ -93,29 +103,69 @@ def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
     return dataset.produce(run, "work/pricing/evaluation", build, inputs=[panel], config=config)
 
 
-def propose_prices(run: Run, panel: Ref, elasticities: Ref) -> Ref:
+def pin_guardrails(run: Run) -> Ref:
+    """Read the rules that products keep together; their content names the version."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import guardrails
+
+    path = PricingConfig.of(run).guardrails
+    read = guardrails.parse(dataset.read_text(path) if path else "", path or "the defaults")
+
+    def build(draft: Draft) -> None:
+        draft.write_json(GUARDRAILS, read.model_dump(mode="json"))
+
+    return dataset.produce(run, "work/pricing/guardrails", build, config=read)
+
+
+def propose_prices(run: Run, panel: Ref, elasticities: Ref, rules: Ref) -> Ref:
     """For each product on sale, the price within the rules that is expected to earn most."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import optimise, today
+    from ecom_tasks.pricing import joint, optimise, today
+    from ecom_tasks.pricing.guardrails import Guardrails
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
+        ruled = Guardrails.model_validate(dataset.read_json(rules, GUARDRAILS))
         positions = today.positions(
             _read_panel(panel), dataset.scan(panel, CATALOGUE).collect(), config
         )
         answers = dataset.scan(elasticities, "products.parquet").collect()
         columns = ["product_id", "estimate", "error", "lower", "upper", "grade", "why"]
-        prices = optimise.propose_all(positions, answers.select(columns), config)
+        shared = optimise.at_current_prices(
+            positions, answers.select(*columns, "shared_error"), config
+        )
+        pairs = dataset.scan(elasticities, "cross.parquet").collect()
+        chosen = joint.choose(shared, pairs, ruled, config, _SEED)
+        prices = optimise.propose_all(positions, answers.select(columns), config, chosen.prices)
         draft.write_frame("prices.parquet", prices)
         draft.write_json("total.json", optimise.total(prices, answers, config, _SEED))
 
     return dataset.produce(
-        run, "work/pricing/prices", build, inputs=[panel, elasticities], config=config
+        run, "work/pricing/prices", build, inputs=[panel, elasticities, rules], config=config
     )
 
 
-def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -> Ref:
+def compare_groups(run: Run, features: Ref) -> Ref:
+    """What groups of customers paid for the same goods: for the report, never for a price."""
+    from ecom_tasks import compute
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import fairness
+
+    lines, customers = (
+        dataset.input_named(features, f"lake/{name}") for name in ("order_lines", "customers")
+    )
+
+    def build(draft: Draft) -> None:
+        work = partial(_group_sums, lines, customers, run.as_of)
+        buckets = dataset.paths(lines, "by_product/*.parquet")
+        parts = [part for _, part in compute.map_buckets(work, buckets, "what groups paid")]
+        draft.write_frame(GROUPS, fairness.compare(parts))
+
+    return dataset.produce(run, "work/pricing/groups", build, inputs=[lines, customers])
+
+
+def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, groups: Ref) -> Ref:
     """Refuse what holds no better than a plain baseline or breaks a rule; publish the rest."""
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import evaluate, report, rules
@@ -138,6 +188,10 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
             categories=dataset.scan(elasticities, "categories.parquet").collect(),
             prices=proposals,
             calibration=dataset.scan(evaluation, "calibration.parquet").collect(),
+            cross=dataset.scan(elasticities, "cross.parquet").collect(),
+            tests=dataset.scan(elasticities, "price_tests.parquet").collect(),
+            promotions=dataset.scan(elasticities, "promotions.parquet").collect(),
+            groups=dataset.scan(groups, GROUPS).collect(),
             metrics={},
             assumptions=draft.assumptions,
         )
@@ -164,7 +218,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
         run,
         "artefacts/pricing",
         build,
-        inputs=[elasticities, evaluation, prices],
+        inputs=[elasticities, evaluation, prices, groups],
         config=config,
     )
     return dataset.release(run, ref)
@@ -172,11 +226,13 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref) -
 
 def flow(step: Step) -> Ref:
     """Features -> panel -> elasticities and their judgement -> prices -> release."""
-    panel = step(build_panel, step(pin_features))
+    features = step(pin_features)
+    panel = step(build_panel, features)
     elasticities = step(estimate_elasticities, panel)
     evaluation = step(evaluate_elasticities, panel)
-    prices = step(propose_prices, panel, elasticities)
-    return step(publish_release, elasticities, evaluation, prices)
+    prices = step(propose_prices, panel, elasticities, step(pin_guardrails))
+    groups = step(compare_groups, features)
+    return step(publish_release, elasticities, evaluation, prices, groups)
 
 
 def _panel_bucket(
@@ -190,6 +246,15 @@ def _panel_bucket(
     weekly = panel.weekly(rows, level, weights_before)
     entry = dataset.write_part(destination, f"{PANEL}/{path.rsplit('/', 1)[-1]}", weekly)
     return entry, panel.broken(rows)
+
+
+def _group_sums(lines: Ref, customers: Ref, as_of: date, path: str) -> tuple[str, pl.DataFrame]:
+    """Add up what groups paid for the products of one bucket; runs on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import fairness
+
+    known = dataset.scan(customers) if dataset.has_rows(customers) else None
+    return path, fairness.sums(dataset.scan(lines, path), known, as_of)
 
 
 def _catalogue(products: Ref, supply: Ref) -> pl.DataFrame:
@@ -258,11 +323,26 @@ def _assumptions(prices: pl.DataFrame, config: PricingConfig) -> list[str]:
     ]
 
 
+def _upload(prices: pl.DataFrame) -> str:
+    """Return changed prices as a shop system reads them: product, price, two decimals."""
+    import polars as pl
+
+    changed = prices.filter(pl.col("change") != 0)
+    return changed.select("product_id", pl.col("proposed_price").round(2).alias("price")).write_csv(
+        float_precision=2
+    )
+
+
 def _write_release(draft: Draft, found: Any) -> None:
     first = ["product_id", "category", "estimate", "lower", "upper", "weight_borrowed", "grade"]
     more = ["why", "own_estimate", "own_error", "weeks", "moved_weeks", "reliability"]
     draft.write_frame("elasticities.parquet", found.products.select(*first, *more))
     draft.write_frame("category_elasticities.parquet", found.categories)
+    draft.write_frame("cross_elasticities.parquet", found.cross.filter("found"))
+    draft.write_frame("price_tests.parquet", found.tests)
+    draft.write_frame("promotions.parquet", found.promotions)
+    draft.write_frame("discounts_by_segment.parquet", found.groups)
+    draft.write_text("upload.csv", _upload(found.prices))
     draft.write_frame("prices.parquet", found.prices)
     draft.write_text("prices.csv", found.prices.write_csv())
     draft.write_json("metrics.json", found.metrics)

@@ -190,6 +190,13 @@ def propose(products: pl.DataFrame, weeks: pl.DataFrame, config: PricingConfig) 
     ]
 
 
+def table(tests: list[PriceTest]) -> pl.DataFrame:
+    """Return the tests as a table; the same columns where there is none."""
+    kinds = {"str": pl.String, "float": pl.Float64, "int": pl.Int64, "bool": pl.Boolean}
+    schema = {name: kinds[str(kind)] for name, kind in PriceTest.__annotations__.items()}
+    return pl.DataFrame([asdict(test) for test in tests], schema=schema)
+
+
 def assign(test: PriceTest, locations: list[str], seed: int) -> pl.DataFrame:
     """Say which location sells at which price in which week.
 

@@ -24,7 +24,8 @@ WEEKS = 60
 AS_OF = simulated.START + timedelta(days=7 * WEEKS - 1)
 RELEASE = {
     "elasticities.parquet", "category_elasticities.parquet", "prices.parquet", "prices.csv",
-    "metrics.json", "report.html", "evidence.parquet",
+    "metrics.json", "report.html", "cross_elasticities.parquet", "price_tests.parquet",
+    "promotions.parquet", "upload.csv", "discounts_by_segment.parquet", "evidence.parquet",
 }  # fmt: skip
 
 
@@ -197,7 +198,8 @@ def test_the_next_weeks_change_nothing(
 def test_a_known_cost_is_used_and_not_marked(run: Run) -> None:
     day = publish(run, shop(cost=1.25))
     panel = tasks.build_panel(day, tasks.pin_features(day))
-    ref = tasks.propose_prices(day, panel, tasks.estimate_elasticities(day, panel))
+    elasticities = tasks.estimate_elasticities(day, panel)
+    ref = tasks.propose_prices(day, panel, elasticities, tasks.pin_guardrails(day))
     prices = frame(ref, "prices.parquet")
     assert prices["unit_cost"].to_list() == [1.25] * 16
     assert not prices["assumed"].any()
@@ -229,8 +231,10 @@ def test_a_price_that_breaks_a_rule_stops_the_release(
     run, ref = published
     honest = optimise.propose
 
-    def reckless(product: optimise.Product, config: PricingConfig) -> dict[str, object]:
-        return honest(product, config) | {"proposed_price": product.current * 2}
+    def reckless(
+        product: optimise.Product, config: PricingConfig, chosen: float | None = None
+    ) -> dict[str, object]:
+        return honest(product, config, chosen) | {"proposed_price": product.current * 2}
 
     monkeypatch.setattr(optimise, "propose", reckless)
     stepped = replace(run, overrides={"pricing": {"largest_step": 0.09}})
