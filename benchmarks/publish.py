@@ -1,6 +1,6 @@
 """Publishing beside a plain parallel upload of the same bytes, against the embedded store.
 
-    python -m benchmarks.publish            # about a minute
+    python -m benchmarks.publish            # some minutes
 
 What publishing adds: hashing, a check of each stored size, the manifest, the pointer.
 """
@@ -22,8 +22,8 @@ from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.artefacts.s3_store import client
 from ecom_tasks.run import Run
 
-ROUNDS = 5
-SHAPES = {"5 files, 1 MiB in all": (5, 1 << 20), "200 files, 256 MiB in all": (200, 256 << 20)}
+ROUNDS = 3
+SHAPES = {"5 files, 1 MiB in all": (5, 1 << 20), "200 files, 1 GiB in all": (200, 1 << 30)}
 
 
 def publish(folder: Path, round_: int, shape: str) -> float:

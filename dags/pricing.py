@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, released
+from ecom_approval import approval_steps
 
 from ecom_tasks.pricing.tasks import flow
 
@@ -30,10 +31,11 @@ with DAG(
     default_args={"owner": "pricing"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},
 ) as dag:
-    flow(
+    made = flow(
         airflow_steps(
             "pricing",
             pools={"pin_features": "default_pool", "pin_guardrails": "default_pool"},
             outlets={"publish_release": released("pricing")},
         )
     )
+    approval_steps("pricing", made)

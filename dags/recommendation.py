@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, released
+from ecom_approval import approval_steps
 
 from ecom_tasks.recommendation.tasks import flow
 
@@ -31,7 +32,7 @@ with DAG(
     default_args={"owner": "personalisation"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},
 ) as dag:
-    flow(
+    made = flow(
         airflow_steps(
             "recommendation",
             pools={"pin_features": "default_pool"},
@@ -40,3 +41,4 @@ with DAG(
             urgency=10,
         )
     )
+    approval_steps("recommendation", made)

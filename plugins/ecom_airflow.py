@@ -129,7 +129,7 @@ class StepOperator(BaseOperator):
         log.info("%s.%s as of %s", self.domain, self.task_id, run.as_of)
         self._step = launch(
             command(self.domain, self.task_id, run, inputs),
-            environment(_connections(self.domain, self.task_id, run)),
+            environment(connections(self.domain, self.task_id, run)),
         )
         try:
             outcome = self._step.wait()
@@ -204,7 +204,7 @@ def _root() -> str:
     return root
 
 
-def _connections(domain: str, task: str, run: Run) -> dict[str, str]:
+def connections(domain: str, task: str, run: Run) -> dict[str, str]:
     """URIs of the Airflow connections that a step needs: each step is given no others."""
     names: set[str] = set()
     if domain == "ingestion":

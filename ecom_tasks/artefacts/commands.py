@@ -56,6 +56,7 @@ def enter(add: Add, domains: Sequence[str]) -> None:
     promote.add_argument("--repair", action="store_true", help="replace a mangled pointer")
     all_the_same = "put a version into service that its gate did not let pass"
     promote.add_argument("--although-rejected", action="store_true", help=all_the_same)
+    promote.add_argument("--by", default="", help="who approved it, for the history")
     promote.add_argument("--share", type=float, help="of customers, for a canary: 0.1 is a tenth")
     _add_channel(promote)
     _add_channel(named("rollback", _rollback))
@@ -203,7 +204,8 @@ def _promote(arguments: argparse.Namespace) -> int:
     from ecom_tasks.artefacts.release import Terms, promote
 
     terms = Terms(
-        reason="promoted", by=_person(), repair=arguments.repair,
+        reason="approved" if arguments.by else "promoted",
+        by=arguments.by or _person(), repair=arguments.repair,
         although_rejected=arguments.although_rejected, share=arguments.share,
     )  # fmt: skip
     root, name, channel = _root(arguments), _name(arguments), arguments.channel

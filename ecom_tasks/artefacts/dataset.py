@@ -69,6 +69,7 @@ class Draft:
     _headline: Headline | None = None
     _evidence: pl.DataFrame | None = None
     _checks: list[Check] = field(default_factory=list)
+    _approval: list[str] = field(default_factory=list)
     _entries: dict[str, FileEntry] = field(default_factory=dict)
 
     def write_frame(self, path: str, frame: pl.DataFrame) -> None:
@@ -102,6 +103,11 @@ class Draft:
     def limit(self, question: str, value: float | None, bounds: gate.Bounds) -> None:
         """Ask that a figure lies within bounds; see `gate.within`."""
         self._checks.append(gate.within(question, value, bounds))
+
+    def ask(self, question: str, value: float, limit: float | None) -> None:
+        """Let a person approve the release where a figure exceeds its limit."""
+        if limit is not None and value > limit:
+            self._approval.append(f"{question}: {value:.4g}, above {limit:g}")
 
     def evidence(self, losses: pl.DataFrame) -> None:
         """Hand in held-out losses, which the gate judges; see `gate.EVIDENCE`."""
@@ -215,7 +221,7 @@ def _judge(store: Store, name: str, draft: Draft, files: list[FileEntry]) -> Ver
         checks.append(gate.beats_baseline(draft._evidence, baseline, config))
     pointer = channels.read_pointer(store, name, channels.PRODUCTION)
     if pointer is None:
-        return gate.verdict(checks, "")
+        return gate.verdict(checks, "", draft._approval)
     champion = manifest(Ref(store.uri(pointer.manifest)))
     bumped = draft.content_version > champion.content_version
     checks.append(gate.same_schema(files, champion.files, bumped=bumped, version=champion.version))
@@ -223,7 +229,7 @@ def _judge(store: Store, name: str, draft: Draft, files: list[FileEntry]) -> Ver
     if draft._evidence is not None and any(f.path == gate.EVIDENCE for f in champion.files):
         losses = pl.read_parquet(store.read(theirs).data)
         checks.append(gate.no_worse(draft._evidence, losses, champion.version, config))
-    return gate.verdict(checks, champion.version)
+    return gate.verdict(checks, champion.version, draft._approval)
 
 
 def _peak_memory() -> int:
@@ -378,6 +384,7 @@ def release(run: Run, ref: Ref) -> Ref:
     """Put a version into service: move the channel, unless a newer day is there.
 
     The channel is `production`, or what `gate.channel` says: `shadow` publishes without serving.
+    What a person must approve goes to `pending` and waits there.
 
     Raises
     ------
@@ -396,6 +403,12 @@ def release(run: Run, ref: Ref) -> Ref:
     channels.check_signed(store, made)
     terms = channels.Terms(newer_only=True, reason="released")
     channel = gate.GateConfig.of(run).channel
+    if channel == channels.PRODUCTION and channels.awaits_approval(store, made):
+        log.warning(
+            "%s %s waits for a person, since %s. `promote` puts it into service",
+            made.name, made.version, "; ".join(made.gate.approval if made.gate else []),
+        )  # fmt: skip
+        channel = channels.PENDING
     pointer = channels.move(store, channel, made, terms)
     if pointer.version != made.version:
         log.warning(

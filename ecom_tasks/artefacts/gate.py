@@ -57,6 +57,12 @@ class GateConfig(DomainConfig):
     interval_coverage: Bounds = Field(
         default=(0.6, 0.95), description="of the central 80% interval of demand forecasts"
     )
+    approve_price_move: float | None = Field(
+        default=0.25, gt=0, description="a larger one needs a person's approval"
+    )
+    approve_order_value: float | None = Field(
+        default=None, gt=0, description="a larger one needs a person's approval, store currency"
+    )
     order_budget: float | None = Field(
         default=None, gt=0, description="value of all proposed orders, store currency"
     )
@@ -167,6 +173,7 @@ def within(question: str, value: float | None, bounds: Bounds) -> Check:
     return Check(question=question, holds=holds, said=said)
 
 
-def verdict(checks: list[Check], champion: str) -> Verdict:
-    """Gather the answers; one that does not hold is enough."""
-    return Verdict(accepted=all(check.holds for check in checks), champion=champion, checks=checks)
+def verdict(checks: list[Check], champion: str, approval: list[str]) -> Verdict:
+    """Gather the answers; one that does not hold is enough to reject."""
+    accepted = all(check.holds for check in checks)
+    return Verdict(accepted=accepted, champion=champion, checks=checks, approval=approval)

@@ -72,6 +72,9 @@ class Verdict(_Frozen):
     accepted: bool
     champion: str = Field(description="version in service it was compared with; may be empty")
     checks: list[Check]
+    approval: list[str] = Field(
+        default=[], description="why a person must approve it; empty where nobody need"
+    )
 
     @property
     def reasons(self) -> list[str]:

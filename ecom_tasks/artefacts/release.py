@@ -30,7 +30,7 @@ from ecom_tasks.errors import (
 from ecom_tasks.run import Ref
 
 log = logging.getLogger(__name__)
-PRODUCTION = "production"
+PRODUCTION, PENDING = "production", "pending"
 CHANNEL = r"^[a-z][a-z0-9_-]*$"
 """Names that a person may give; channels of days begin with a digit and belong to the flows."""
 _HISTORY = 100
@@ -287,6 +287,14 @@ def promote(
             "Promote another version, or say --although-rejected",
         )
     return move(store, channel, made, terms)
+
+
+def awaits_approval(store: Store, made: Manifest) -> bool:
+    """Whether a person must approve the version, and nobody has put it into service yet."""
+    if not (made.gate and made.gate.approval):
+        return False
+    pointer = read_pointer(store, made.name, PRODUCTION)
+    return pointer is None or pointer.version != made.version
 
 
 def check_signed(store: Store, made: Manifest) -> None:

@@ -77,8 +77,10 @@ def render(
 def _verdict(scores: dict[str, Any], orders: pl.DataFrame) -> str:
     name, plain = best_baseline(scores)
     own = scores["model"][HEADLINE]
+    # A rejected model has a report too; where a plain method never errs there is no share.
+    by = f"{abs(1 - own / plain):.0%} " if plain else ""
     return (
-        f"The forecasts miss {1 - own / plain:.0%} less than the best plain method "
+        f"The forecasts miss {by}{'less' if own < plain else 'more'} than the best plain method "
         f"(WRMSSE {own:.3f}, {name} {plain:.3f}). {orders.height:,} order proposals."
     )
 

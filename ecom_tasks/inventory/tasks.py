@@ -240,6 +240,7 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         draft.limit(covered, scores["coverage"].get("0.8"), draft.limits.interval_coverage)
         spent = float(tables["orders"]["value"].sum())
         draft.limit("value of all orders", spent, (None, draft.limits.order_budget))
+        draft.ask("value of all orders", spent, draft.limits.approve_order_value)
         draft.headline(
             metric=evaluate.HEADLINE,
             value=scores["model"][evaluate.HEADLINE],

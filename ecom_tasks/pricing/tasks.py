@@ -183,6 +183,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, g
         draft.evidence(_rounded(evaluate.evidence(held_out)))
         moved = float(cast(float, proposals["change"].abs().max() or 0.0))
         draft.limit("largest price move", moved, (None, draft.limits.price_move))
+        draft.ask("largest price move", moved, draft.limits.approve_price_move)
         found = report.Findings(
             products=dataset.scan(elasticities, "products.parquet").collect(),
             categories=dataset.scan(elasticities, "categories.parquet").collect(),

@@ -211,8 +211,8 @@ def test_only_the_publishing_step_is_given_the_signing_key(monkeypatch: pytest.M
 
     monkeypatch.setattr(ecom_airflow, "Connection", Stored)
     run = Run("r", date(2024, 1, 1), "s3://ecom")
-    assert ecom_airflow._connections("pricing", "publish_release", run) == {}
+    assert ecom_airflow.connections("pricing", "publish_release", run) == {}
     monkeypatch.setenv("ECOM_SIGNING_CONNECTION", "release_key")
-    given = ecom_airflow._connections("pricing", "publish_release", run)
+    given = ecom_airflow.connections("pricing", "publish_release", run)
     assert given == {"release_key": "generic://:release_key@"}
-    assert ecom_airflow._connections("pricing", "propose_prices", run) == {}
+    assert ecom_airflow.connections("pricing", "propose_prices", run) == {}

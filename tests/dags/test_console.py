@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
+from ecom_tasks.errors import ModelRejectedError
 from ecom_tasks.run import Run
 
 NASTY = "<script>alert(1)</script>"
@@ -71,6 +72,23 @@ def test_list_shows_what_was_published(client: TestClient, run: Run, another_day
 def test_worse_than_the_baseline_is_marked(client: TestClient, run: Run) -> None:
     publish(run, 0.7)
     assert re.search(r'class="number bad">\s*0\.7\s*<', client.get("/releases").text)
+
+
+def test_a_rejected_version_is_listed_with_its_reason(client: TestClient, run: Run) -> None:
+    def build(draft: Draft) -> None:
+        draft.write_text("prices.csv", "1")
+        draft.limit(f"largest price move {NASTY}", 0.7, (None, 0.5))
+
+    build.__module__ = "ecom_tasks.pricing.tasks"
+    ref = dataset.produce(run, "artefacts/pricing", build)
+    with pytest.raises(ModelRejectedError):
+        dataset.release(run, ref)
+    page = client.get("/releases").text
+    assert dataset.manifest(ref).version in page
+    assert ">rejected<" in page
+    assert "0.7, at most 0.5" in page
+    assert "in service</span>" not in page
+    assert NASTY not in page
 
 
 def test_nothing_published_says_how_to_begin(client: TestClient) -> None:
