@@ -43,6 +43,7 @@ from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.run import Ref, Run
 
 log = logging.getLogger(__name__)
+_RELEASED = "artefacts/"
 _UPLOADS = 8
 
 
@@ -158,6 +159,10 @@ def produce(
     store = open_store(run.root)
     read = [manifest(ref) for ref in inputs]
     settings = config.model_dump(mode="json") if config else {}
+    limits = gate.GateConfig.of(run)
+    if name.startswith(_RELEASED):
+        # Other limits are another judgement; to which channel it goes is not part of it.
+        settings |= {"gate": limits.model_dump(mode="json", exclude={"channel"})}
     code = code_of(build.__module__.split(".")[1])
     # By version, not by URI: the same data in another bucket is the same version.
     made_from = {each.name: each.version for each in read}
@@ -170,7 +175,7 @@ def produce(
         return ref
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
-        draft = Draft(Path(scratch), store.uri(folder), gate.GateConfig.of(run))
+        draft = Draft(Path(scratch), store.uri(folder), limits)
         build(draft)
         files = draft.finish(store, folder)
         verdict = _judge(store, name, draft, files)
@@ -213,7 +218,7 @@ def _enter_day(store: Store, run: Run, made: Manifest) -> None:
 
 def _judge(store: Store, name: str, draft: Draft, files: list[FileEntry]) -> Verdict | None:
     """Hold a release against its baseline, the version in service and its limits."""
-    if not name.startswith("artefacts/"):
+    if not name.startswith(_RELEASED):
         return None
     config, checks = draft.limits, list(draft._checks)
     if draft._evidence is not None:

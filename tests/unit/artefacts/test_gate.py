@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -165,6 +167,19 @@ def test_trying_again_does_not_slip_past_the_gate(run: Run) -> None:
         with pytest.raises(ModelRejectedError, match="better than the plain baseline"):
             publish(run, 1.5)
     assert in_service(run) == ""
+
+
+def test_other_limits_are_another_judgement(run: Run) -> None:
+    with pytest.raises(ModelRejectedError):
+        publish(run, 1.5)
+    # One unit more than there are: the mean alone decides, and it is as bad.
+    few = replace(run, overrides={"gate": {"least_units": 10**6}})
+    with pytest.raises(ModelRejectedError, match="so few units"):
+        publish(few, 1.5)
+    elsewhere = replace(few, overrides={"gate": {"least_units": 10**6, "channel": "shadow"}})
+    with pytest.raises(ModelRejectedError, match="so few units"):
+        publish(elsewhere, 1.5)
+    assert len(release.listing(run.root)) == 2
 
 
 def test_a_lost_column_needs_a_new_content_version(run: Run, another_day: Run) -> None:
