@@ -91,15 +91,11 @@ def test_any_change_gives_what_making_all_anew_gives(data: st.DataObject) -> Non
     people, goods = st.sampled_from(sorted(PEOPLE)), st.sampled_from(sorted(PLAIN))
     pairs = st.dictionaries(st.tuples(people, goods), st.integers(0, 3).map(float), max_size=8)
 
-    def drawn() -> Offer:
-        return changed(
-            ranked=data.draw(pairs),
-            fresh=data.draw(pairs),
-            barred=set(data.draw(pairs)),
-            people={name: data.draw(st.sampled_from(["new", "loyal"])) for name in PEOPLE},
-        )
-
-    before, after = drawn(), drawn()
+    segments = st.fixed_dictionaries(dict.fromkeys(PEOPLE, st.sampled_from(["new", "loyal"])))
+    parts = {"ranked": pairs, "fresh": pairs, "barred": pairs.map(set), "people": segments}
+    before = {name: data.draw(part) for name, part in parts.items()}
+    other = data.draw(st.sampled_from(sorted(parts)))
+    first, after = changed(**before), changed(**before | {other: data.draw(parts[other])})
     marks = rescore.fingerprints(after, *HOW)
-    found = rescore.top_k(after, HOW, marks, released(before))
+    found = rescore.top_k(after, HOW, marks, released(first))
     assert found.equals(selection.top_k(after, *HOW))
