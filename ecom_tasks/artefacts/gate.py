@@ -3,7 +3,8 @@
 A domain hands in *evidence*: for each held-out unit (customer, series, product) its loss under the
 model and under the plain baseline. Two questions are asked of it by a paired bootstrap over units:
 
-* better than the baseline: the lower end of the gain's one-sided interval lies above 0;
+* better than the baseline: the lower end of the gain's one-sided interval lies above
+  `smallest_gain`, 0 by default;
 * no worse than production: its upper end does not lie below 0, on the windows and units that both
   versions have judged. Without a common window, gains over the same baseline are compared, each
   resampled by itself, which notices less.
@@ -47,6 +48,9 @@ class GateConfig(DomainConfig):
     level: float = Field(default=0.95, gt=0.5, lt=1, description="of each one-sided interval")
     resamples: int = Field(default=2000, ge=100)
     seed: int = Field(default=7, ge=0)
+    smallest_gain: float = Field(
+        default=0.0, description="loss saved over the plain baseline that is not enough"
+    )
     least_units: int = Field(
         default=30, ge=2, description="below which a gain of the mean is enough"
     )
@@ -111,9 +115,9 @@ def beats_baseline(evidence: pl.DataFrame, name: str, config: GateConfig) -> Che
     found, question = gain(evidence, config), f"better than {name}"
     if found.units < config.least_units:
         said = f"loss saved {found}; so few units cannot tell chance apart, the mean decides"
-        return Check(question=question, holds=found.mean > 0, said=said)
+        return Check(question=question, holds=found.mean > config.smallest_gain, said=said)
     said = f"loss saved {found}, one-sided {config.level:.0%} by paired bootstrap"
-    return Check(question=question, holds=found.low > 0, said=said)
+    return Check(question=question, holds=found.low > config.smallest_gain, said=said)
 
 
 def no_worse(

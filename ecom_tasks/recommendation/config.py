@@ -194,6 +194,3 @@ class RecommendationConfig(DomainConfig):
     # Judging
     resamples: int = Field(default=1000, ge=10, description="of the bootstrap over customers")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="level of the intervals")
-    smallest_gain: float = Field(
-        default=0.0, description="NDCG@10 above the baseline that a release needs"
-    )

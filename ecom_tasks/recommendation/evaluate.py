@@ -228,8 +228,12 @@ def best_cold(judged: dict[str, float]) -> str:
     return COLD if shares.get(COLD, 0.0) >= best else max(shares, key=shares.__getitem__)
 
 
-def gate(windows: dict[str, Any], config: RecommendationConfig) -> None:
+def gate(windows: dict[str, Any], smallest_gain: float) -> None:
     """Refuse a ranker that does not beat own purchase frequency in every window.
+
+    Parameters
+    ----------
+    smallest_gain : NDCG@10 above the baseline that is not enough
 
     Raises
     ------
@@ -238,11 +242,11 @@ def gate(windows: dict[str, Any], config: RecommendationConfig) -> None:
     """
     for window, found in windows.items():
         gain = found["all"]["gain"]
-        if gain["ndcg_at_10"] <= config.smallest_gain:
+        if gain["ndcg_at_10"] <= smallest_gain:
             raise ModelRejectedError(
                 f"From {window} the ranker gains {gain['ndcg_at_10']:.4f} NDCG@10 over "
                 f"{gain['over']} ({gain['lower']:.4f} to {gain['upper']:.4f}), more than "
-                f"{config.smallest_gain} is needed",
+                f"{smallest_gain} is needed",
                 "The lists in service stay. Look whether the window is unusual, or give a longer "
                 "history",
             )

@@ -322,7 +322,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
     def build(draft: Draft) -> None:
         windows = dataset.read_json(evaluation, "windows.json")
         with draft.gating():
-            evaluate.gate(windows, config)
+            evaluate.gate(windows, draft.limits.smallest_gain)
         draft.evidence(_rows(evaluation, "evidence"))
         snapshot = _snapshot(features, plan.serve)
         lists, tables = _lists(config, features, rules, learnt, _former(run))

@@ -61,6 +61,9 @@ def test_rows_of_one_unit_do_not_pass_for_many() -> None:
 @pytest.mark.parametrize(("model", "holds"), [(0.5, True), (1.0, False), (1.5, False)])
 def test_better_than_plain_beyond_chance(model: float, *, holds: bool) -> None:
     assert gate.beats_baseline(losses(model), "plain", CONFIG).holds is holds
+    # What is saved is 1 - model; half of it is not enough where half is asked for.
+    asked = CONFIG.model_copy(update={"smallest_gain": 0.6})
+    assert not gate.beats_baseline(losses(model), "plain", asked).holds
 
 
 @pytest.mark.parametrize(("model", "holds"), [(0.9, True), (1.5, False)])
