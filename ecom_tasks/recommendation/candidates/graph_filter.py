@@ -9,7 +9,6 @@ furthest, and one in which popular products weigh more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -117,7 +116,8 @@ def score(signal: sparse.csr_matrix, graph: Filter, config: RecommendationConfig
 def _even(scores: FloatMatrix) -> FloatMatrix:
     """Divide each row by its spread, so that two kinds of scores can be added up."""
     spread = scores.std(axis=1, keepdims=True)
-    return np.divide(scores, spread, out=np.zeros_like(scores), where=spread > 0)
+    even: FloatMatrix = np.divide(scores, spread, out=np.zeros_like(scores), where=spread > 0)
+    return even
 
 
 def sharpen(signals: FloatMatrix, graph: Filter, time: float) -> FloatMatrix:
@@ -138,7 +138,8 @@ def sharpen(signals: FloatMatrix, graph: Filter, time: float) -> FloatMatrix:
     """
     if not time:
         return signals
-    slope = (_kept(time * graph.strongest) - 1) / graph.strongest if graph.strongest else 0.0
+    end = _kept(np.array(time * graph.strongest))
+    slope = (end - 1) / graph.strongest if graph.strongest else 0.0
     again = (graph.turned @ (graph.normalised @ signals.T)).T
     beyond_the_line = _kept(time * graph.strength) - 1 - slope * graph.strength
     sharp = ((signals @ graph.smooth) * beyond_the_line) @ graph.smooth.T
@@ -147,10 +148,7 @@ def sharpen(signals: FloatMatrix, graph: Filter, time: float) -> FloatMatrix:
     return np.asarray(sharp, dtype=np.float32)
 
 
-_Number = TypeVar("_Number", float, FloatMatrix)
-
-
-def _kept(z: _Number) -> _Number:
+def _kept(z: NDArray[np.floating]) -> NDArray[np.floating]:
     """One classic step of fourth order for exp(-z); of long steps it leaves more on purpose.
 
     At z = 2.5 that is 0.65, where exp would leave 0.08: what lasts longest is never taken away.
