@@ -60,19 +60,13 @@ class RecommendationConfig(DomainConfig):
     graph_candidates: int = Field(default=25, ge=1, description="new products per customer")
     graph_dimensions: int = Field(default=256, ge=1, description="smoothest signals kept")
     graph_smooth_weight: float = Field(
-        default=0.2, ge=0, description="of the smoothest signals beside direct neighbours"
+        default=0.15, ge=0, description="of the smoothest signals beside direct neighbours"
     )
     graph_sharpening: float = Field(
         default=2.0, ge=0, description="how long blurring runs backwards, in its own time; 0: off"
     )
-    graph_popular_sharpening: float = Field(
-        default=1.5, ge=0, description="the same, where popular products weigh more"
-    )
     graph_popularity: float = Field(
-        default=0.3, ge=0, le=1, description="power of a product's degree that multiplies"
-    )
-    graph_popular_weight: float = Field(
-        default=1.0, ge=0, description="of the scores multiplied so, beside those that are not"
+        default=0.05, ge=0, le=1, description="power of a product's degree that multiplies"
     )
     graph_customer_power: float = Field(
         default=0.5, ge=0, le=1, description="power of a customer's degree that divides"

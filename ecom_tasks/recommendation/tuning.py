@@ -93,7 +93,6 @@ SPACES: dict[str, tuple[Dial, ...]] = {
         Dial("graph_smooth_weight", 0, 2),
         Dial("graph_sharpening", 0, 3),
         Dial("graph_popularity", 0, 1),
-        Dial("graph_popular_weight", 0, 3),
         Dial("graph_customer_power", 0, 1),
         Dial("graph_product_power", 0, 1),
     ),

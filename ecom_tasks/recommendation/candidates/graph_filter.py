@@ -1,9 +1,8 @@
 """Graph filter: what a customer bought, smoothed over the graph of customers and products.
 
 Closed form, nothing is trained. Blurring carries a purchase to products that the same customers
-buy; sharpening takes back a part of what is common to many, so that the particular comes forward.
-Two readings of the result are added up: one with the smoothest signals beside it, which carry
-furthest, and one in which popular products weigh more.
+buy; sharpening takes back a part of what is common to many, so that the particular comes forward;
+of products that then stand alike, the popular one goes first.
 """
 
 from __future__ import annotations
@@ -102,22 +101,15 @@ def score(signal: sparse.csr_matrix, graph: Filter, config: RecommendationConfig
     -------
     shape (rows, products), higher is better
     """
-    blurred = ((signal @ graph.turned) @ graph.normalised).toarray()
-    evenly = signal.multiply(_inverse(graph.product_scale)[None, :]).tocsr()
-    lasting = (evenly @ graph.smooth) @ (graph.smooth.T * graph.product_scale)
-    smooth = blurred + config.graph_smooth_weight * lasting
-    scores = _even(sharpen(smooth, graph, config.graph_sharpening))
-    if config.graph_popular_weight:
-        popular = sharpen(blurred, graph, config.graph_popular_sharpening) * graph.popularity
-        scores += config.graph_popular_weight * _even(popular)
-    return np.asarray(scores, dtype=np.float32)
-
-
-def _even(scores: FloatMatrix) -> FloatMatrix:
-    """Divide each row by its spread, so that two kinds of scores can be added up."""
-    spread = scores.std(axis=1, keepdims=True)
-    even: FloatMatrix = np.divide(scores, spread, out=np.zeros_like(scores), where=spread > 0)
-    return even
+    filtered = ((signal @ graph.turned) @ graph.normalised).toarray()
+    if config.graph_smooth_weight:
+        evenly = signal.multiply(_inverse(graph.product_scale)[None, :]).tocsr()
+        lasting = (evenly @ graph.smooth) @ (graph.smooth.T * graph.product_scale)
+        filtered += config.graph_smooth_weight * lasting
+    if config.graph_sharpening:
+        filtered = sharpen(filtered, graph, config.graph_sharpening)
+    filtered *= graph.popularity
+    return np.asarray(filtered, dtype=np.float32)
 
 
 def sharpen(signals: FloatMatrix, graph: Filter, time: float) -> FloatMatrix:
@@ -136,8 +128,6 @@ def sharpen(signals: FloatMatrix, graph: Filter, time: float) -> FloatMatrix:
     ----------
     Choi et al. (2023), "Blurring-sharpening process models for collaborative filtering", SIGIR.
     """
-    if not time:
-        return signals
     end = _kept(np.array(time * graph.strongest))
     slope = (end - 1) / graph.strongest if graph.strongest else 0.0
     again = (graph.turned @ (graph.normalised @ signals.T)).T

@@ -354,11 +354,12 @@ def few_bought(seed: int) -> NDArray[np.float32]:
     return (random.random((9, 6)) < 0.5).astype(np.float32) + np.eye(9, 6, dtype=np.float32)
 
 
-def sharpened(orders: NDArray[np.float32], dimensions: int, long: float) -> NDArray[np.float32]:
+def filtered(orders: NDArray[np.float32], **dials: float) -> NDArray[np.float32]:
+    plain = {"smooth_weight": 0.0, "sharpening": 0.0, "popularity": 0.0}
+    dialled = {f"graph_{name}": value for name, value in (plain | dials).items()}
+    config = CONFIG.model_copy(update=dialled)
     known = sparse.csr_matrix(orders)
-    config = CONFIG.model_copy(update={"graph_dimensions": dimensions})
-    blurred = (orders @ blurring(orders)).astype(np.float32)
-    return graph_filter.sharpen(blurred, graph_filter.fit(known, config), long)
+    return graph_filter.score(known, graph_filter.fit(known, config), config)
 
 
 def blurring(orders: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -375,25 +376,19 @@ def one_step(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 + z / 6 * (first + 2 * second + 2 * third + fourth)
 
 
-@pytest.mark.parametrize("popular_weight", [0.0, 0.7])
-def test_the_graph_filter_is_the_formula_on_a_small_matrix(popular_weight: float) -> None:
-    # Six pairs of products that only occur together: nothing lies beyond the six signals known.
-    orders = np.repeat(few_bought(5), 2, axis=1)
-    dials = {
-        "dimensions": 6, "smooth_weight": 0.4, "sharpening": 2.0, "popular_sharpening": 1.5,
-        "popularity": 0.3, "popular_weight": popular_weight,
-    }  # fmt: skip
-    config = CONFIG.model_copy(update={f"graph_{name}": value for name, value in dials.items()})
-    known = sparse.csr_matrix(orders)
-    found = graph_filter.score(known, graph_filter.fit(known, config), config)
-    smooth, degree = blurring(orders), orders.sum(0)
+def test_sharpening_runs_blurring_backwards() -> None:
+    # Four pairs of products that only occur together: nothing lies beyond the four signals known.
+    orders = np.repeat(few_bought(5)[:, :4], 2, axis=1)
+    smooth = blurring(orders)
     value, vector = np.linalg.eigh(smooth)
-    ideal = vector[:, -6:] @ vector[:, -6:].T
-    lasting = (orders / degree**0.5) @ ideal * degree**0.5
-    plain = (orders @ smooth + 0.4 * lasting) @ (vector * one_step(2.0 * value)) @ vector.T
-    popular = orders @ smooth @ (vector * one_step(1.5 * value)) @ vector.T * degree**0.3
-    evened = [each / each.std(axis=1, keepdims=True) for each in (plain, popular)]
-    assert found == pytest.approx(evened[0] + popular_weight * evened[1], abs=1e-3)
+    root = orders.sum(0) ** 0.5
+    ideal = vector[:, -4:] @ vector[:, -4:].T
+    for long, weight, power in ((0.0, 0.0, 0.0), (0.5, 0.4, 0.0), (2.0, 0.15, 0.3)):
+        blurred = orders @ smooth + weight * (orders / root) @ ideal * root
+        back = (vector * one_step(long * value)) @ vector.T
+        dials = {"smooth_weight": weight, "sharpening": long, "popularity": power}
+        found = filtered(orders, dimensions=4, **dials)
+        assert found == pytest.approx(blurred @ back * root ** (2 * power), abs=1e-4)
 
 
 def test_beyond_the_smoothest_signals_a_straight_line_stands_for_the_sharpening() -> None:
@@ -403,12 +398,11 @@ def test_beyond_the_smoothest_signals_a_straight_line_stands_for_the_sharpening(
     line = 1 + value * (one_step(2 * last) - 1) / last
     kept = np.where(value > last, one_step(2 * value), line)
     blurred = orders @ blurring(orders)
-    found = sharpened(orders, 3, 2.0)
+    found = filtered(orders, dimensions=3, sharpening=2.0)
     assert found == pytest.approx(blurred @ (vector * kept) @ vector.T, abs=1e-4)
     exact = blurred @ (vector * one_step(2 * value)) @ vector.T
     off = np.linalg.norm(found - exact, axis=1) / np.linalg.norm(blurred, axis=1)
     assert 0.001 < off.max() <= (2 * last) ** 2 / 8
-    assert (sharpened(orders, 3, 0.0) == blurred.astype(np.float32)).all()
 
 
 def test_sharpening_keeps_a_part_of_what_separate_groups_share() -> None:
@@ -420,8 +414,17 @@ def test_sharpening_keeps_a_part_of_what_separate_groups_share() -> None:
     for length in (1.0, 2.5):
         left = 1 - length + length**2 / 2 - length**3 / 6 + length**4 / 24
         for dimensions in (1, 2, 5):
-            found = sharpened(orders, dimensions, length)
+            found = filtered(orders, dimensions=dimensions, sharpening=length)
             assert found == pytest.approx(left * orders, abs=1e-5)
+
+
+def test_of_products_that_stand_alike_the_popular_one_goes_first() -> None:
+    found = [
+        filtered(few_bought(5), dimensions=3, sharpening=1.0, popularity=power)
+        for power in (0.0, 0.5)
+    ]
+    degree = few_bought(5).sum(0)
+    assert found[1] / found[0] == pytest.approx(np.tile(degree**0.5, (9, 1)), rel=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (4, 1), (1, 1), (2, 2)])
@@ -429,7 +432,7 @@ def test_a_graph_too_small_for_any_signal_is_filtered_exactly(shape: tuple[int, 
     orders = np.ones(shape, dtype=np.float32)
     left = 1 - 2 + 2**2 / 2 - 2**3 / 6 + 2**4 / 24
     expected = left * orders @ blurring(orders)
-    assert sharpened(orders, 3, 2.0) == pytest.approx(expected, abs=1e-5)
+    assert filtered(orders, sharpening=2.0) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_command_writes_what_it_prints(
