@@ -8,7 +8,6 @@ of products that then stand alike, the popular one goes first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -129,7 +128,8 @@ def sharpen(signals: FloatMatrix, graph: Filter, time: float) -> FloatMatrix:
     ----------
     Choi et al. (2023), "Blurring-sharpening process models for collaborative filtering", SIGIR.
     """
-    slope = (_kept(time * graph.strongest) - 1) / graph.strongest if graph.strongest else 0.0
+    end = _kept(np.array(time * graph.strongest))
+    slope = (end - 1) / graph.strongest if graph.strongest else 0.0
     again = (graph.turned @ (graph.normalised @ signals.T)).T
     beyond_the_line = _kept(time * graph.strength) - 1 - slope * graph.strength
     sharp = ((signals @ graph.smooth) * beyond_the_line) @ graph.smooth.T
@@ -138,10 +138,7 @@ def sharpen(signals: FloatMatrix, graph: Filter, time: float) -> FloatMatrix:
     return np.asarray(sharp, dtype=np.float32)
 
 
-_Number = TypeVar("_Number", float, FloatMatrix)
-
-
-def _kept(z: _Number) -> _Number:
+def _kept(z: NDArray[np.floating]) -> NDArray[np.floating]:
     """One classic step of fourth order for exp(-z); of long steps it leaves more on purpose.
 
     At z = 2.5 that is 0.65, where exp would leave 0.08: what lasts longest is never taken away.
