@@ -167,3 +167,14 @@ def test_damaged_progress_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(ConfigError, match="damaged"):
         sequence_model.train(rounds(40), PRODUCTS, dials, tmp_path)
+
+
+@pytest.mark.parametrize("negatives", [0, 150])
+def test_drawn_products_teach_the_same_odds_as_all(negatives: int) -> None:
+    # After 1 comes 2 three times as often as 3; and 2 is drawn nine times as often as 3.
+    taught = [history([1, 2])] * 90 + [history([1, 3])] * 30 + [history([4, 2])] * 180
+    dials = replace(DIALS, negatives=negatives, epochs=40, batch_places=64)
+    model = sequence_model.train(taught, 200, dials)
+    states = sequence_model.last_states(model, [history([1])], 8)
+    (scores,) = states @ sequence_model.product_vectors(model).T
+    assert scores[1] - scores[2] == pytest.approx(np.log(3), abs=0.3)
