@@ -12,10 +12,13 @@ import numpy.typing as npt
 
 from ecom_tasks.inventory.panel import Floats, Panel
 
-NAME = "pooled regression"
+NAME, LOGS = "pooled regression", "pooled regression, logs"
+_LOG_FLOOR = 0.1
 _RIDGE = 10.0
 _CUT = 8.0
 _ROWS_AT_MOST = 200_000
+_SHORTEST = 4
+_FARTHEST = 100.0
 Matrix = npt.NDArray[np.float64]
 
 
@@ -28,13 +31,32 @@ def forecast(panel: Panel, origin: int, steps: int, seed: int) -> dict[str, Floa
 
     Returns
     -------
-    `NAME` -> (series, steps), not negative; empty where the past is too short to fit anything.
+    `NAME`, and `LOGS` of the same on the logarithm (with a tenth of the series's mean added, so
+    that zeros have one) -> (series, steps), not negative; empty where the past is too short to fit
+    anything.
     """
+    past = np.maximum(panel.units[:, :origin], 0)
+    floor = _LOG_FLOOR * past.mean(axis=1, keepdims=True) + 1e-6
+    plain = _fitted(panel, panel.units, origin, steps, seed)
+    if plain is None:
+        return {}
+    logs = _fitted(panel, np.log(np.maximum(panel.units, 0) + floor), origin, steps, seed)
+    assert logs is not None
+    # No further than a hundred times what there ever was: e to a straight line can be anything.
+    limit = np.log(_FARTHEST * past.max(axis=1, keepdims=True) + floor)
+    back = np.exp(np.minimum(logs, limit)) - floor
+    return {
+        NAME: np.asarray(np.maximum(plain, 0), np.float32),
+        LOGS: np.asarray(np.maximum(back, 0), np.float32),
+    }
+
+
+def _fitted(panel: Panel, units: Floats, origin: int, steps: int, seed: int) -> Matrix | None:
     lags = panel.season + max(2, panel.season // 4)
     while lags >= _SHORTEST and not _stretches(panel, origin, lags, steps):
         lags //= 2
     if lags < _SHORTEST:
-        return {}
+        return None
     first = np.argmax(panel.known()[:, :origin], axis=1)
     ends = _ends(origin, lags, steps)
     share = min(1.0, _ROWS_AT_MOST / (len(ends) * panel.series))
@@ -43,17 +65,13 @@ def forecast(panel: Panel, origin: int, steps: int, seed: int) -> dict[str, Floa
     gram, cross = np.zeros((size, size)), np.zeros((size, steps))
     for end in ends:
         rows = (first <= end - lags) & (random.random(panel.series) < share)
-        inputs, last, noise = _inputs(panel.units[rows, end - lags : end])
-        targets = (panel.units[rows, end : end + steps] - last) / noise
+        inputs, last, noise = _inputs(units[rows, end - lags : end])
+        targets = (units[rows, end : end + steps] - last) / noise
         gram += inputs.T @ inputs
         cross += inputs.T @ np.clip(targets, -_CUT, _CUT)
     coefficients = np.linalg.solve(gram + _RIDGE * np.eye(size), cross)
-    inputs, last, noise = _inputs(panel.units[:, origin - lags : origin])
-    made = last + noise * (inputs @ coefficients)
-    return {NAME: np.asarray(np.maximum(made, 0), np.float32)}
-
-
-_SHORTEST = 4
+    inputs, last, noise = _inputs(units[:, origin - lags : origin])
+    return np.asarray(last + noise * (inputs @ coefficients))
 
 
 def _ends(origin: int, lags: int, steps: int) -> range:

@@ -56,9 +56,19 @@ def test_pooled_regression_learns_a_shared_rule() -> None:
     random = np.random.default_rng(1)
     pattern = random.uniform(5, 50, size=(40, 4))
     units = np.tile(pattern, (1, 12))
-    found = pooled.forecast(made(units, season=4), 44, 4, 1)[pooled.NAME]
     panel = made(units, season=4)
-    np.testing.assert_allclose(found, panel.units[:, 44:48], atol=0.3)  # the ridge
+    for found in pooled.forecast(panel, 44, 4, 1).values():
+        np.testing.assert_allclose(found, panel.units[:, 44:48], atol=0.5)  # the ridge
+
+
+def test_pooled_regression_of_logs_does_not_depend_on_the_unit() -> None:
+    units = np.random.default_rng(4).lognormal(3, 0.3, size=(20, 40))
+    small, large = (
+        pooled.forecast(replace(made(units), units=(factor * units).astype(np.float32), season=4),
+                        40, 4, 1)[pooled.LOGS]
+        for factor in (1, 1000)
+    )  # fmt: skip
+    np.testing.assert_allclose(large, 1000 * small, rtol=1e-3)
 
 
 def test_pooled_regression_needs_something_to_learn_from() -> None:
