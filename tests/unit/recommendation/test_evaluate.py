@@ -58,6 +58,20 @@ def test_model_and_baselines_are_judged_on_the_same_customers() -> None:
     )
 
 
+def test_evidence_says_customer_by_customer_what_is_judged() -> None:
+    model = scored([("ann", "tea", 9, False), ("ann", "jam", 8, True), ("bob", "milk", 3, False),
+                    ("bob", "jam", 2, True)])  # fmt: skip
+    evidence = evaluate.evidence(model, KNOWN, BOUGHT, "w")
+    assert evidence["unit"].to_list() == ["ann", "bob"]
+    second = 1 / math.log2(3)
+    assert evidence["model"].to_list() == pytest.approx([0, 1 - second])
+    assert evidence["baseline"].to_list() == pytest.approx([1 - second / (1 + second), 1])
+    gain = evaluate.judge(model, KNOWN, BOUGHT, CONFIG)["all"]["gain"]["ndcg_at_10"]
+    saved = (evidence["baseline"] - evidence["model"]).to_list()
+    assert sum(saved) / 2 == pytest.approx(gain, abs=1e-6)
+    assert evidence.columns == ["window", "unit", "weight", "model", "baseline"]
+
+
 def test_new_products_are_ranked_without_what_the_customer_owns() -> None:
     model = scored([("ann", "tea", 9, False), ("ann", "jam", 8, True), ("bob", "milk", 3, False),
                     ("bob", "tea", 2, True)])  # fmt: skip
