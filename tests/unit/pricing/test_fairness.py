@@ -47,7 +47,7 @@ def test_one_group_that_pays_more_for_the_same_is_seen() -> None:
         lines([
             ("a", "p", 1, 3.0, 3.0),
             ("b", "p", 1, 2.0, 3.0),
-            ("c", "q", 2, 1.0, None, DAY.date()),
+            ("c", "q", 2, 1.0, None),
         ]),
         CUSTOMERS,
         DAY.date(),
