@@ -138,7 +138,10 @@ def parse(text: str, where: str) -> Guardrails:
     try:
         return Guardrails.model_validate(content)
     except ValidationError as error:
-        said = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in error.errors())
+        said = "; ".join(
+            ": ".join([*filter(None, [".".join(map(str, each["loc"]))]), each["msg"]])
+            for each in error.errors()
+        ).replace("Value error, ", "")
         raise ConfigError(f"{where}: {said}", "Loosen or remove one of them") from error
 
 
