@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ecom_tasks import services
 from ecom_tasks.demo import following
 from ecom_tasks.demo.meter import Meter, measured
+from ecom_tasks.demo.quick import QUICK
 from ecom_tasks.demo.view import View
 from ecom_tasks.domains import RELEASING
 from ecom_tasks.errors import ConfigError, EcomError, RetryableError
@@ -106,6 +107,7 @@ def _form(source: str, data: str, day: date) -> dict[str, Any]:
         "as_of": day.isoformat(),
         "source": source if shipped else str(Path(source).resolve()),
         "source_data": str(Path(data).resolve()) if data and Path(data).exists() else data,
+        "overrides": QUICK,
     }
 
 

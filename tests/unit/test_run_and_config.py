@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from ecom_tasks.config import DomainConfig
+from ecom_tasks.demo.quick import QUICK
 from ecom_tasks.errors import (
     ConfigError,
     DataContractError,
@@ -19,8 +20,14 @@ from ecom_tasks.errors import (
     ModelRejectedError,
     RetryableError,
 )
+from ecom_tasks.inventory.config import InventoryConfig
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.run import Run
 
+CONFIGS: dict[str, type[DomainConfig]] = {
+    each.domain: each for each in (InventoryConfig, PricingConfig, RecommendationConfig)
+}
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5)
 
 
@@ -94,3 +101,10 @@ def test_a_pickled_error_arrives_whole() -> None:
 )
 def test_only_a_passing_fault_asks_for_a_retry(kind: type[EcomError], code: int) -> None:
     assert kind("what", "remedy").exit_code == code
+
+
+def test_the_settings_of_the_demonstration_are_settings() -> None:
+    run = Run("r", date(2024, 1, 7), "file:///x", overrides=QUICK)
+    for domain, settings in QUICK.items():
+        config = CONFIGS[domain].of(run)
+        assert {name: getattr(config, name) for name in settings} == settings

@@ -1,0 +1,17 @@
+"""Settings of the demonstration: every part of every flow, with less of it where it takes long.
+
+Whoever runs a flow without them gets the defaults, which are more accurate and take longer.
+"""
+
+from __future__ import annotations
+
+QUICK: dict[str, dict[str, object]] = {
+    "recommendation": {
+        "sequence_size": 16, "sequence_blocks": 1, "sequence_epochs": 1, "sequence_pieces": 1,
+        "epochs": 1, "largest_sample": 30_000,
+        "als_iterations": 5, "ease_products": 2000, "count_rounds": 60, "rank_rounds": 10,
+    },
+    "inventory": {
+        "training_rows": 120_000, "quantile_rows": 15_000, "samples": 300, "simulated_paths": 5,
+    },
+}  # fmt: skip
