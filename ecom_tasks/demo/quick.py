@@ -6,10 +6,13 @@ Whoever runs a flow without them gets the defaults, which are more accurate and 
 from __future__ import annotations
 
 QUICK: dict[str, dict[str, object]] = {
+    # As many cutoffs as two windows to learn from and two to be judged by need.
+    "features": {"snapshots": 5},
     "recommendation": {
         "sequence_size": 16, "sequence_blocks": 1, "sequence_epochs": 1, "sequence_pieces": 1,
         "epochs": 1, "largest_sample": 30_000,
         "als_iterations": 5, "ease_products": 2000, "count_rounds": 60, "rank_rounds": 10,
+        "unordered_share": 0.15,
     },
     "inventory": {
         "training_rows": 120_000, "quantile_rows": 15_000, "samples": 300, "simulated_paths": 5,

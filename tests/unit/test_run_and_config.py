@@ -20,13 +20,15 @@ from ecom_tasks.errors import (
     ModelRejectedError,
     RetryableError,
 )
+from ecom_tasks.features.config import FeaturesConfig
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.run import Run
 
 CONFIGS: dict[str, type[DomainConfig]] = {
-    each.domain: each for each in (InventoryConfig, PricingConfig, RecommendationConfig)
+    each.domain: each
+    for each in (FeaturesConfig, InventoryConfig, PricingConfig, RecommendationConfig)
 }
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5)
 
