@@ -390,6 +390,9 @@ def _sums(problem: Problem, owner: Choice, price: Array, around: Array) -> list[
         changed = (np.abs(price - problem.current[owner]) > _TOLERANCE).astype(np.float64)
         name = f"most_changes {rules.most_changes}"
         rows.append(_Row(name, changed, -np.inf, float(rules.most_changes)))
+    adds_up = rules.markdown_budget is not None or rules.aim.objective == "revenue_at_margin"
+    if not adds_up and not len(_to_clear(problem)):
+        return rows
     units = _around_units(problem, owner, price, around)
     if rules.markdown_budget is not None:
         cut = np.maximum(problem.current[owner] - price, 0.0) * units

@@ -87,7 +87,11 @@ def problems(
     for part in parts:
         part = part.sort("product_id")
         inside = told.join(part.select("product_id"), on="product_id", how="semi")
-        if ruled or inside.height:
+        if not ruled:
+            # The others are chosen best by themselves.
+            tied = pl.concat([inside["product_id"], inside["other_id"]]).unique()
+            part = part.filter(pl.col("product_id").is_in(tied.implode()))
+        if part.height:
             yield _problem(part, inside, guardrails, config, rng)
 
 
