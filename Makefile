@@ -44,8 +44,16 @@ stop: ## end what the demonstration started, and nothing else
 clean: ## stop, and remove the demonstration's data
 	@if [ -x $(PY) ]; then $(PY) -m ecom_tasks services clean; fi
 
+SERVING := tests/integration tests/faults
+PLAIN := tests/unit tests/flows tests/dags
+
+# Those that start services mostly wait for them: they run beside the others, and are shown last.
 test: setup-dev ## all tests
-	$(PY) -m pytest
+	@shown=$$(mktemp); trap 'kill $$serving 2>/dev/null; rm -f $$shown' EXIT; \
+	$(PY) -m pytest $(SERVING) >$$shown 2>&1 & serving=$$!; \
+	$(PY) -m pytest $(PLAIN); plain=$$?; \
+	wait $$serving; served=$$?; cat $$shown; \
+	exit $$(( plain || served ))
 
 check: setup-dev ## lint, types, layers, requirements, secrets
 	$(VENV)/bin/ruff check .
