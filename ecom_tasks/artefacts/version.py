@@ -27,7 +27,7 @@ _WITHOUT_MODELS = ("ingestion", "features")
 _SHAPING = (
     "polars", "pyarrow", "duckdb", "numpy", "pandas", "scipy", "xgboost-cpu", "xgboost",
     "tensorflow-cpu", "tensorflow", "keras", "implicit", "great-expectations", "matplotlib",
-    "holidays", "fastexcel",
+    "holidays", "fastexcel", "statsforecast", "hierarchicalforecast",
 )  # fmt: skip
 
 
