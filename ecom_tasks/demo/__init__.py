@@ -64,7 +64,7 @@ def main(source: str, data: str = "", as_of: date | None = None) -> int:
     began = time.monotonic()
     running = None
     try:
-        running = services.start(say=console.print)
+        running = services.start(say=console.print, shop=Path(source).stem)
         if source == SIMULATED and not data:
             data = _simulated(console, running.home)
         with measured(running.home) as meter:
@@ -171,7 +171,8 @@ def _bring(
         if domain not in progress.runs or progress.runs[domain].state != "success":
             continue
         ref = _released(running, progress, domain)
-        made, folder = dataset.manifest(ref), running.home / "pulled" / domain
+        made = dataset.manifest(ref)
+        folder = running.home / "pulled" / Path(running.root).name / domain
         with translated():
             pulled = pull.pull(running.root, made.name, folder)
             in_service = pulled.version == made.version

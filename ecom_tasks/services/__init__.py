@@ -53,7 +53,7 @@ class Services:
     airflow_password: str = field(repr=False)
     environment: dict[str, str] = field(repr=False)
     fresh: bool
-    root: str = ROOT
+    root: str
 
     def api(self) -> AirflowApi:
         return AirflowApi(self.airflow_url, self.airflow_user, self.airflow_password)
@@ -77,7 +77,11 @@ def home_folder(home: str | Path | None = None) -> Path:
 
 
 def start(
-    home: str | Path | None = None, say: Callable[[str], None] = log.info, *, airflow: bool = True
+    home: str | Path | None = None,
+    say: Callable[[str], None] = log.info,
+    *,
+    airflow: bool = True,
+    shop: str = "",
 ) -> Services:
     """Start what does not run yet, and return when all of it answers.
 
@@ -85,6 +89,8 @@ def start(
     ----------
     say : called with each line of progress.
     airflow : False starts the object store alone.
+    shop : name of the prefix in the bucket that the flows work under, so that shops do not mix;
+        Airflow is started anew where it worked under another one. Empty: where it worked last.
 
     Raises
     ------
@@ -94,6 +100,9 @@ def start(
     folder = home_folder(home)
     with state.locked(folder):
         keys = credentials.load(folder)
+        if shop:
+            known = state.read_state(folder)
+            state.write_state(folder, replace(known, root=f"{ROOT}/{shop}"))
         try:
             return _start_again(folder, keys, say, airflow=airflow)
         except BaseException:
@@ -153,6 +162,7 @@ def _start(
         airflow_password=keys.airflow_password,
         environment=plan.store_settings("publisher"),
         fresh=fresh,
+        root=plan.root,
     )
 
 
@@ -264,5 +274,5 @@ def environment(home: str | Path | None = None, identity: str = "publisher") -> 
         raise ConfigError(
             f"No object store runs from {folder}", "Start it: python -m ecom_tasks services start"
         )
-    plan = Blueprint(folder, credentials.load(folder), known.ports)
+    plan = Blueprint(folder, credentials.load(folder), known.ports, known.root or ROOT)
     return plan.store_settings(identity)

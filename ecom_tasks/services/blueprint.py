@@ -17,11 +17,12 @@ AIRFLOW = tuple(orchestrator.COMPONENTS)
 
 @dataclass(frozen=True)
 class Blueprint:
-    """One folder with its secrets and its ports."""
+    """One folder with its secrets, its ports, and the root that its flows work under."""
 
     home: Path
     keys: Credentials
     ports: dict[str, int]
+    root: str
 
     @property
     def endpoint(self) -> str:
@@ -64,7 +65,7 @@ class Blueprint:
         """What a process needs to reach the store as `publisher` or `consumer`."""
         key, secret = self.keys.pair(identity)
         settings = {
-            "ECOM_ROOT": ROOT,
+            "ECOM_ROOT": self.root,
             "ECOM_S3_ENDPOINT": self.endpoint,
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
@@ -92,7 +93,7 @@ def draw(home: Path, keys: Credentials) -> Blueprint:
     missing = {name: port for name, port in wanted.items() if name not in kept}
     ports = kept | free_ports(missing)
     state.write_state(home, replace(known, ports=ports))
-    return Blueprint(home, keys, ports)
+    return Blueprint(home, keys, ports, known.root or ROOT)
 
 
 def launch(plan: Blueprint, names: tuple[str, ...]) -> None:

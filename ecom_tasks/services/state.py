@@ -31,10 +31,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class State:
-    """What `services.json` remembers."""
+    """What `services.json` remembers.
+
+    Attributes
+    ----------
+    root : where the flows of the running services read and write; empty: never said
+    """
 
     ports: dict[str, int]
     services: list[Service]
+    root: str = ""
 
     def named(self, *names: str) -> list[Service]:
         return [service for service in self.services if service.name in names]
@@ -45,7 +51,8 @@ def read_state(folder: Path) -> State:
     file = folder / "services.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return State(content["ports"], [Service(**fields) for fields in content["services"]])
+        services = [Service(**fields) for fields in content["services"]]
+        return State(content["ports"], services, content.get("root", ""))
     except FileNotFoundError:
         return State({}, [])
     except (ValueError, KeyError, TypeError) as error:

@@ -202,6 +202,16 @@ def test_data_keys_and_ports_outlive_a_restart(home: Path) -> None:
     assert answer["Body"].read() == b"content"
 
 
+def test_each_shop_has_a_root_of_its_own(home: Path) -> None:
+    first = services.start(home, airflow=False, shop="first")
+    pid = store_of(home).pid
+    assert first.root == first.environment["ECOM_ROOT"] == "s3://ecom/first"
+    assert services.start(home, airflow=False).root == "s3://ecom/first"
+    second = services.start(home, airflow=False, shop="second")
+    assert second.root == services.environment(home)["ECOM_ROOT"] == "s3://ecom/second"
+    assert store_of(home).pid == pid
+
+
 def test_stopped_store_leaves_nothing_behind(home: Path) -> None:
     def sockets() -> set[str]:
         return {path.name for path in Path("/tmp").glob("seaweedfs-*.sock")}  # noqa: S108
