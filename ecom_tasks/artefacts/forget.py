@@ -10,8 +10,7 @@ removes them, and are reported, as are releases.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,12 +23,11 @@ from ecom_tasks.artefacts import dataset, forgotten, mentions, release, retentio
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.artefacts.manifest import MANIFEST, Manifest
 from ecom_tasks.artefacts.release import Terms
-from ecom_tasks.artefacts.store import KeyMissingError, Stat, Store, open_store
+from ecom_tasks.artefacts.store import Store, open_store
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.run import Ref, Run
 
 READ_LATER = ("lake", "quarantine", "features")
-_DOWNLOADS = 4
 
 
 class _Settings(BaseModel):
@@ -113,25 +111,13 @@ Held = dict[str, dict[str, set[str]]]
 """Folder of a version -> path in it -> who stands in the file."""
 
 
-def _search(store: Store, people: Iterable[str]) -> Held:
+def _search(store: Store, people: Collection[str]) -> Held:
     """Look for people in every file of every version of every area."""
-    wanted = sorted(people)
-
-    def look(stat: Stat) -> tuple[str, set[str]]:
-        with TemporaryDirectory(prefix="ecom-") as scratch:
-            file = Path(scratch) / stat.key.rpartition("/")[2]
-            try:
-                store.download(stat.key, file)
-            except KeyMissingError:  # retention was faster
-                return stat.key, set()
-            return stat.key, mentions.found(file, wanted)
-
-    stored = (stat for area in retention.AREAS for stat in store.walk(f"{area}/"))
     held: Held = {}
-    with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        for key, found in pool.map(look, (stat for stat in stored if "/v/" in stat.key)):
-            if found:
-                name, _, tail = key.partition("/v/")
+    for area in retention.AREAS:
+        for key, found in mentions.stored(store, f"{area}/", people).items():
+            name, versioned, tail = key.partition("/v/")
+            if versioned:
                 version, _, path = tail.partition("/")
                 held.setdefault(f"{name}/v/{version}", {})[path] = found
     return held

@@ -10,12 +10,17 @@ import html
 import json
 import zipfile
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 
+from ecom_tasks.artefacts.store import KeyMissingError, Stat, Store
+
 REMOVED = "(removed)"
 _PARQUET = ".parquet"
+_DOWNLOADS = 4
 
 
 def found(file: Path, identifiers: Collection[str]) -> set[str]:
@@ -29,6 +34,28 @@ def found(file: Path, identifiers: Collection[str]) -> set[str]:
         matched = texts.str.extract_many(list(forms), overlapping=True).drop_nulls()
         seen |= {forms[form] for each in matched for form in each}
     return seen
+
+
+def stored(store: Store, prefix: str, identifiers: Collection[str]) -> dict[str, set[str]]:
+    """Look into every file under a prefix of a store, and at its key.
+
+    Returns
+    -------
+    dict
+        Key of each file in which somebody stands -> who.
+    """
+
+    def look(stat: Stat) -> tuple[str, set[str]]:
+        with TemporaryDirectory(prefix="ecom-") as scratch:
+            file = Path(scratch) / stat.key.rpartition("/")[2]
+            try:
+                store.download(stat.key, file)
+            except KeyMissingError:  # removed meanwhile
+                return stat.key, set()
+            return stat.key, found(file, identifiers) | {x for x in identifiers if x in stat.key}
+
+    with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        return {key: seen for key, seen in pool.map(look, store.walk(prefix)) if seen}
 
 
 def remove(file: Path, identifiers: Collection[str]) -> pl.DataFrame | None:

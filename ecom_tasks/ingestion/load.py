@@ -93,11 +93,11 @@ class Order:
     pins: Sequence[Pin]
     settings: mapping.Settings
     key: bytes
-    forgotten: Sequence[str]
     products: pl.Series | None
     buckets: int
     write: Callable[[str, pl.DataFrame], None]
     scratch: Path
+    forgotten: Sequence[str] = ()
 
 
 def load(order: Order) -> Loaded:
