@@ -251,18 +251,22 @@ def _forget(arguments: argparse.Namespace) -> int:
 def _tell_forgotten(outcome: Outcome, *, dry: bool) -> None:
     from rich.table import Table
 
-    renewed = Table("name", "version", "instead of it", "rows removed",
+    if not outcome.holding:
+        _out("Nothing holds this person. Is the identifier written as in the shop's own files?")
+        return
+    renewed = Table("name", "version", "is now", "rows removed",
                     title="Would be made again" if dry else "Made again")  # fmt: skip
     for each in outcome.renewed:
         renewed.add_row(each.name, each.version, each.instead or "-", f"{each.rows:,}")
-    _print(renewed)
     holding = Table("name", "version", "files", "serves",
                     title="Hold this person until `retain` removes them")  # fmt: skip
     for held in outcome.holding:
         finished = "" if held.finished else " (never finished)"
         holding.add_row(held.name, held.version + finished, str(len(held.files)),
                         ", ".join(held.channels))  # fmt: skip
-    _print(holding)
+    for table in (renewed, holding):
+        if table.row_count:
+            _print(table)
     if serving := sorted({each.name for each in outcome.holding if each.channels}):
         _out(f"Run the flows of {', '.join(serving)} again: what they then release is without "
              "this person")  # fmt: skip

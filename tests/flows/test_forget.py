@@ -255,3 +255,6 @@ def test_command(
     assert PERSON not in rows(mine, "lake/order_lines")["customer_id"].to_list()
     assert cli.main(["forget", PERSON, "--pseudonym", *root]) == 0
     assert cli.main(["forget", NAMED, "--pseudonym", *root]) == 2
+    capsys.readouterr()
+    assert cli.main(["forget", "c7@example.com", "--dry-run", *root]) == 0
+    assert "Nothing holds this person" in capsys.readouterr().out

@@ -33,7 +33,7 @@ from ecom_tasks.services.api import AirflowApi
 from tests import builders
 
 PATIENCE_S = 180.0
-PATIENCE_WITH_PEOPLE_S = 40.0
+PATIENCE_WITH_PEOPLE_S = 45.0
 PSEUDONYM_KEY = "00" * 32
 SOURCE = """
 name = "tiny-shop"
@@ -378,6 +378,8 @@ def test_a_person_approves_and_is_named_in_the_history(answered: Awaiting) -> No
     asked = answered.api.get(answered.asked())
     assert "what moves most: 0.4, above 0.25" in asked["body"]
     assert asked["options"] == ["Approve", "Reject"]
+    # Airflow 3.3 takes an answer within the second for a fault of its executor, and asks once more.
+    time.sleep(8)
     answer = {"chosen_options": ["Approve"], "params_input": {}}
     answered.api.patch(answered.asked(), answer)
     answered.until("promote_release", "success")

@@ -51,7 +51,7 @@ class TestS3Store(StoreContract):
 def test_the_store_guarantees_what_publishing_needs(bucket: str) -> None:
     findings = probe(bucket)
     assert [finding.question for finding in findings if not finding.holds] == []
-    assert len(findings) == 6
+    assert len(findings) == 7
     assert list(open_store(bucket).walk("probe/")) == []
 
 
