@@ -33,7 +33,8 @@ from ecom_tasks.services.api import AirflowApi
 from tests import builders
 
 PATIENCE_S = 180.0
-PATIENCE_WITH_PEOPLE_S = 45.0
+SETTING = ("ECOM_APPROVAL_HOURS", str(45 / 3600))
+"""Long enough for an answer, and short enough to wait for none."""
 PSEUDONYM_KEY = "00" * 32
 SOURCE = """
 name = "tiny-shop"
@@ -79,7 +80,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Servi
             patch.delenv(name)
         patch.setenv("ECOM_DASK", "threads")
         patch.setenv("ECOM_PSEUDONYM_KEY", PSEUDONYM_KEY)
-        patch.setenv("ECOM_APPROVAL_HOURS", str(PATIENCE_WITH_PEOPLE_S / 3600))
+        patch.setenv(*SETTING)
         started = services.start(home)
         wait_for_dags(started)
         launched = state.read_state(home).services
@@ -409,7 +410,10 @@ def test_no_answer_in_time_rejects(ignored: Awaiting) -> None:
     assert ignored.pointer("pending") is not None
 
 
-def test_starting_again_finds_all_at_work(airflow: services.Services) -> None:
+def test_starting_again_finds_all_at_work(
+    airflow: services.Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*SETTING)
     before = state.read_state(airflow.home)
     assert not services.start(airflow.home).fresh
     assert state.read_state(airflow.home) == before
