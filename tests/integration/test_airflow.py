@@ -142,6 +142,8 @@ def test_every_task_succeeds_at_once(good: Progress) -> None:
     assert good.runs["ingestion"].state == good.runs["features"].state == "success"
     done = [each for each in good.tasks if each.dag in {"ingestion", "features"}]
     assert {(each.state, each.attempt) for each in done} == {("success", 1)}
+    asking = {each.name for each in good.tasks if not each.of_flow}
+    assert asking == {"needs_approval", "approve_release", "promote_release"}
 
 
 def test_each_dag_sets_off_the_next(good: Progress) -> None:
