@@ -18,6 +18,9 @@ Runs whenever **features** have been published. The last task publishes only a m
 the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
 version in service stays, and there is nothing to repair in Airflow. Every version has a report:
 see **Releases** in the menu.
+
+A release that moves a price far waits for a person under **Required Actions**;
+no answer in time rejects it.
 """
 
 with DAG(

@@ -12,7 +12,7 @@ import sys
 import uuid
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecom_tasks import logs
 from ecom_tasks.arguments import add_root, day
@@ -20,6 +20,9 @@ from ecom_tasks.artefacts import commands as release_commands
 from ecom_tasks.domains import DOMAINS, RELEASING, run_task, run_with_upstream
 from ecom_tasks.errors import ConfigError, EcomError
 from ecom_tasks.run import Ref, Run
+
+if TYPE_CHECKING:
+    from ecom_tasks.artefacts.forget import Outcome
 
 log = logging.getLogger(__name__)
 EPILOG = """\
@@ -108,6 +111,13 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     check.add_argument("--data", default="", help="folder or bucket prefix of its files")
 
     release_commands.enter(add, RELEASING)
+
+    forget = add("forget", _forget)
+    forget.add_argument("customer", help="as the shop's own files name them; - reads it from "
+                        "standard input, so that it stands in no history of commands")  # fmt: skip
+    forget.add_argument("--pseudonym", action="store_true", help="CUSTOMER is a pseudonym already")
+    forget.add_argument("--dry-run", action="store_true", help="change nothing, show what would be")
+    add_root(forget)
 
     doctor = add("doctor", _doctor)
     add_root(doctor)
@@ -218,6 +228,48 @@ def _check_source(arguments: argparse.Namespace) -> int:
         _out(str(finding))
     _out("The source is fine." if not findings else f"{len(findings)} findings.")
     return 2 if findings else 0
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    """Remove a person from tables and from all future releases; show what still holds them.
+
+    Needs ECOM_PSEUDONYM_KEY. Doing it again is safe, and shows whether they came back meanwhile.
+    """
+    from ecom_tasks.artefacts.forget import forget
+    from ecom_tasks.ingestion import pseudonyms
+
+    key = pseudonyms.key_from_environment()
+    customer = sys.stdin.readline().strip() if arguments.customer == "-" else arguments.customer
+    person = customer if arguments.pseudonym else pseudonyms.pseudonym(key, customer)
+    pseudonyms.check(person)
+    outcome = forget(_root(arguments), person, pseudonyms.fingerprint(key), dry=arguments.dry_run)
+    _out(f"pseudonym {person}")
+    _tell_forgotten(outcome, dry=arguments.dry_run)
+    return 0
+
+
+def _tell_forgotten(outcome: Outcome, *, dry: bool) -> None:
+    from rich.table import Table
+
+    if not outcome.holding:
+        _out("Nothing holds this person. Is the identifier written as in the shop's own files?")
+        return
+    renewed = Table("name", "version", "is now", "rows removed",
+                    title="Would be made again" if dry else "Made again")  # fmt: skip
+    for each in outcome.renewed:
+        renewed.add_row(each.name, each.version, each.instead or "-", f"{each.rows:,}")
+    holding = Table("name", "version", "files", "serves",
+                    title="Hold this person until `retain` removes them")  # fmt: skip
+    for held in outcome.holding:
+        finished = "" if held.finished else " (never finished)"
+        holding.add_row(held.name, held.version + finished, str(len(held.files)),
+                        ", ".join(held.channels))  # fmt: skip
+    for table in (renewed, holding):
+        if table.row_count:
+            _print(table)
+    if serving := sorted({each.name for each in outcome.holding if each.channels}):
+        _out(f"Run the flows of {', '.join(serving)} again: what they then release is without "
+             "this person")  # fmt: skip
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,8 @@ UPSTREAM = {
 }
 RELEASING = ("recommendation", "pricing", "inventory")
 """Domains whose last task puts a release into service."""
+PUBLISHING = "publish_release"
+"""The name of that task."""
 
 
 def flow_of(domain: str) -> Flow:

@@ -26,6 +26,7 @@ from airflow.sdk import (
 from ecom_step import amount, command, environment, launch, result
 
 from ecom_tasks.artefacts import signing
+from ecom_tasks.domains import PUBLISHING
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.run import Ref, Run, Step
 
@@ -36,8 +37,6 @@ LAKE = Asset(name="lake", uri="ecom://lake/all", group="ecom")
 FEATURES = Asset(name="features", uri="ecom://features/all", group="ecom")
 HEAVY = "compute"
 """Pool of the steps that take memory: about 2 GiB a slot."""
-PUBLISHING = "publish_release"
-"""Task of a flow that puts a release into service, and so may need the signing key."""
 RETRIES = 2
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
@@ -212,6 +211,6 @@ def connections(domain: str, task: str, run: Run) -> dict[str, str]:
 
         inputs = load_source(run.source, run.source_data).specification.inputs.values()
         names = {each.connection for each in inputs if each.connection}
-    elif task == PUBLISHING:
+    elif task == PUBLISHING:  # and so may need the signing key
         names = {os.environ.get(signing.CONNECTION, "")} - {""}
     return {name: Connection.get(name).get_uri() for name in sorted(names)}

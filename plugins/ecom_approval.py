@@ -1,7 +1,8 @@
 """A person approves a release in Airflow: asked only where the release's gate says so.
 
-`ECOM_APPROVAL` names the domains whose DAG has these tasks (`pricing,inventory`). Without them a
-release that needs approval waits in the channel `pending` until somebody promotes it by command.
+`ECOM_APPROVAL` names the domains whose DAG has these tasks, `pricing,inventory` by default; `none`
+leaves them out. A release that needs approval then waits in the channel `pending` until somebody
+promotes it by command. `ECOM_APPROVAL_HOURS` is how long a person is waited for.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from airflow.sdk import BaseOperator, Context
-from ecom_airflow import PUBLISHING, RETRIES, RETRY_POLICY, connections, current_run
+from ecom_airflow import RETRIES, RETRY_POLICY, connections, current_run, told
+from ecom_airflow import released as released_asset
 from ecom_step import environment, launch, result
 
 from ecom_tasks.artefacts import release
 from ecom_tasks.artefacts.manifest import Headline
 from ecom_tasks.artefacts.store import open_store
+from ecom_tasks.domains import PUBLISHING
+from ecom_tasks.errors import ConfigError
 from ecom_tasks.run import Ref
 
 log = logging.getLogger(__name__)
-PATIENCE = timedelta(hours=24)
+DOMAINS = "pricing,inventory"
+PATIENCE_HOURS = 24.0
 """After which nobody's answer is a rejection."""
 
 
@@ -34,7 +39,7 @@ def approval_steps(domain: str, released: Ref) -> None:
     ----------
     released : output of the flow's last task.
     """
-    if domain not in os.environ.get("ECOM_APPROVAL", "").split(","):
+    if domain not in os.environ.get("ECOM_APPROVAL", DOMAINS).split(","):
         return
     from airflow.providers.standard.operators.hitl import ApprovalOperator
     from airflow.providers.standard.operators.python import ShortCircuitOperator
@@ -55,7 +60,7 @@ def approval_steps(domain: str, released: Ref) -> None:
         subject=f"Put this release of {domain} into service?",
         body="{{ ti.xcom_pull(task_ids='needs_approval') }}",
         defaults=ApprovalOperator.REJECT,
-        response_timeout=PATIENCE,
+        response_timeout=patience(),
         **common,
     )
     promote_release = PromoteOperator(
@@ -64,9 +69,25 @@ def approval_steps(domain: str, released: Ref) -> None:
         domain=domain,
         released=released,
         person="{{ ti.xcom_pull(task_ids='approve_release')['responded_by_user']['name'] }}",
+        # Once more, since only now it is in service: what follows the release is set off again.
+        outlets=[released_asset(domain)],
         **common,
     )
     needs_approval >> approve_release >> promote_release
+
+
+def patience() -> timedelta:
+    """How long a person is waited for; `ConfigError` where the setting is no time."""
+    text = os.environ.get("ECOM_APPROVAL_HOURS", str(PATIENCE_HOURS))
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if hours <= 0:
+        raise ConfigError(
+            f"ECOM_APPROVAL_HOURS is {text!r}", "Give hours above 0, for example 24 or 0.5"
+        )
+    return timedelta(hours=hours)
 
 
 def question(ref: str) -> str:
@@ -118,4 +139,7 @@ class PromoteOperator(BaseOperator):
         outcome = launch(command, environment(connections(self.domain, PUBLISHING, run))).wait()
         if outcome.exit_code:
             result(outcome, [])  # raises what the command named
-        return str(self.released)
+        ref = Ref(str(self.released))
+        for asset in self.outlets:
+            cast(Any, context)["outlet_events"][asset].extra = told(run, ref)
+        return ref

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ecom_tasks.artefacts import forgotten
 from ecom_tasks.artefacts.retention import AREAS
 from ecom_tasks.errors import ConfigError
 
 CONSUMED = ("artefacts", "sets")
-WRITTEN = (*AREAS, "probe", "bench")
+WRITTEN = (*AREAS, forgotten.AREA, "probe", "bench")
 ROLES = ("consumer", "publisher", "janitor")
 
 

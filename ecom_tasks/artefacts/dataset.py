@@ -143,6 +143,7 @@ def produce(
     *,
     inputs: Sequence[Ref] = (),
     config: BaseModel | None = None,
+    find_by_day: bool = True,
 ) -> Ref:
     """Make the version of `name` that follows from inputs, settings and code; or find it made.
 
@@ -155,6 +156,7 @@ def produce(
         that the version is named after.
     inputs : manifests that the content depends on, each of another name.
     config : settings that the content depends on.
+    find_by_day : False leaves the channel of the day where it is.
     """
     store = open_store(run.root)
     read = [manifest(ref) for ref in inputs]
@@ -171,7 +173,8 @@ def produce(
     ref = Ref(store.uri(f"{folder}/{MANIFEST}"))
     if store.exists(f"{folder}/{MANIFEST}"):
         log.info("unchanged: %s %s was found finished", name, version)
-        _enter_day(store, run, manifest(ref))
+        if find_by_day:
+            _enter_day(store, run, manifest(ref))
         return ref
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
@@ -206,7 +209,8 @@ def produce(
         "made %s %s: %s rows in %s files, %.1f s",
         name, version, made.rows, len(files), made.provenance.seconds,
     )  # fmt: skip
-    _enter_day(store, run, made)
+    if find_by_day:
+        _enter_day(store, run, made)
     return ref
 
 

@@ -39,6 +39,8 @@ def probe(root: str) -> list[Finding]:
     checks: list[tuple[str, Callable[[Store, str], bool], str]] = [
         ("reads back what was written", _reads_back, "do not use this store"),
         ("create-if-absent refuses a taken key", _create_refused, single),
+        ("replace-if-unchanged takes the present tag", _present_taken,
+         "set ECOM_S3_ETAGS=unquoted, which Ceph 16 needs"),
         ("replace-if-unchanged refuses a stale tag", _stale_refused, single),
         (f"one winner among {RACERS} racing writers", _one_winner, single),
         ("refuses content that is not its SHA-256", _hash_enforced, "corruption in transit is "
@@ -66,9 +68,21 @@ def _create_refused(store: Store, prefix: str) -> bool:
     return False
 
 
+def _present_taken(store: Store, prefix: str) -> bool:
+    tag = store.create(f"{prefix}/present", b"1")
+    try:
+        store.replace(f"{prefix}/present", b"2", tag)
+    except ConflictError:
+        return False
+    return store.read(f"{prefix}/present").data == b"2"
+
+
 def _stale_refused(store: Store, prefix: str) -> bool:
     stale = store.create(f"{prefix}/tagged", b"1")
-    fresh = store.replace(f"{prefix}/tagged", b"2", stale)
+    try:
+        fresh = store.replace(f"{prefix}/tagged", b"2", stale)
+    except ConflictError:
+        return True  # it refuses everything
     try:
         store.replace(f"{prefix}/tagged", b"3", stale)
     except ConflictError:

@@ -127,6 +127,7 @@ class Terms:
     Attributes
     ----------
     newer_only : leave a pointer alone that stands on a later `as_of`.
+    instead_of : leave a pointer alone that does not stand on this version.
     share : of customers, for a canary.
     repair : replace a pointer that is mangled. Its moves are lost; the new one is numbered by the
         clock, which is ahead of any count, so that consumers do not take it for an old one.
@@ -134,6 +135,7 @@ class Terms:
     """
 
     newer_only: bool = False
+    instead_of: str = ""
     reason: str = ""
     by: str = ""
     share: float | None = None
@@ -188,6 +190,7 @@ def _try_to_move(
     if current and (
         publish_id in {move.publish_id for move in current.history}
         or (terms.newer_only and current.as_of > made.as_of)
+        or terms.instead_of not in {"", current.version}
         or _says(current, made, sha256, terms)
     ):
         return current

@@ -9,11 +9,12 @@ version is whole or absent also while it goes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ecom_tasks.artefacts.forgotten import INSTEAD_OF
 from ecom_tasks.artefacts.manifest import MANIFEST, Manifest
 from ecom_tasks.artefacts.release import listed_channels, pointer_key, read_pointer, versions
 from ecom_tasks.artefacts.store import KeyMissingError, Stat, Store, open_store
@@ -82,16 +83,16 @@ def collect(
     What nobody refers to, by name; `sweepable` what was removed, or would have been.
     """
     store, now = open_store(root), now or datetime.now(UTC)
-    names = list(_names(store))
+    known = list(names(store))
     manifests = {
         f"{name}/v/{version}": _read(store, name, version)
-        for name in names
+        for name in known
         for version in versions(store, name)
     }
-    kept = _referred(store, names, manifests, policy, now)
+    kept = _referred(store, known, manifests, policy, now)
     marks = _load(store, _MARKS)
     found, fresh = [], {}
-    for name in names:
+    for name in known:
         for version in store.folders(f"{name}/v"):
             folder = f"{name}/v/{version}"
             if folder in kept:
@@ -115,13 +116,20 @@ def collect(
 
 
 def _referred(
-    store: Store, names: list[str], manifests: dict[str, Manifest], policy: Policy, now: datetime
+    store: Store, known: list[str], manifests: dict[str, Manifest], policy: Policy, now: datetime
 ) -> set[str]:
     """Folders of all versions that are kept, with everything that they were made from."""
     roots = set(_load(store, _PINS))
-    for name in names:
+    # Made again without somebody who asked to be forgotten: that they are new is no reason.
+    superseded = {
+        f"{made.name}/v/{version}"
+        for made in manifests.values()
+        for version in made.config.get(INSTEAD_OF, ())
+    }
+    for name in known:
         roots |= {f"{name}/v/{version}" for version in _served(store, name, policy, now)}
         own = [each for each in manifests if each.startswith(f"{name}/v/")]
+        own = [each for each in own if each not in superseded]
         own.sort(key=lambda each: (manifests[each].provenance.created_at, each), reverse=True)
         roots |= set(own[: policy.newest])
         roots |= {each for each in own if _young(manifests[each], policy, now)}
@@ -134,7 +142,7 @@ def _referred(
         for ref in manifests[folder].inputs.values():
             # By its place in the store, wherever the store was when the version was made.
             name, _, tail = ref.removesuffix(f"/{MANIFEST}").rpartition("/v/")
-            inputs = {f"{own}/v/{tail}" for own in names if name.endswith(own)}
+            inputs = {f"{own}/v/{tail}" for own in known if name.endswith(own)}
             left += [each for each in inputs if each in manifests]
     return kept
 
@@ -171,9 +179,9 @@ def _young(made: Manifest, policy: Policy, now: datetime) -> bool:
     return _age(made.provenance.created_at, now) < timedelta(days=policy.days)
 
 
-def _names(store: Store) -> Iterator[str]:
+def names(store: Store, areas: Sequence[str] = AREAS) -> Iterator[str]:
     """Every name that has versions, one or two levels below its area."""
-    left = [f"{area}/{first}" for area in AREAS for first in store.folders(area)]
+    left = [f"{area}/{first}" for area in areas for first in store.folders(area)]
     while left:
         place = left.pop(0)
         below = store.folders(place)

@@ -2,6 +2,7 @@
 
 Settings come from the environment: `ECOM_S3_ENDPOINT` (absent for AWS), `AWS_ACCESS_KEY_ID`,
 `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `ECOM_S3_CHECKSUMS` (`when_required` for older stores),
+`ECOM_S3_ETAGS` (`unquoted` where the store compares tags so, as Ceph 16 does),
 `ECOM_S3_TIMEOUT_S` (seconds that an answer may take, 60), `ECOM_S3_ENCRYPTION` (server-side:
 `AES256`, `aws:kms` or `aws:kms:<key>`; absent for what the bucket does by itself).
 """
@@ -116,7 +117,7 @@ class S3Store:
     def replace(self, key: str, data: bytes, etag: str) -> str:
         with translated(self.uri(key), missing=ConflictError):
             answer = self.client.put_object(
-                **self._place(key), Body=data, IfMatch=etag, **_sealed()
+                **self._place(key), Body=data, IfMatch=_compared(etag), **_sealed()
             )
             return str(answer["ETag"])
 
@@ -192,6 +193,11 @@ def _sealed() -> dict[str, str]:
             f"ECOM_S3_ENCRYPTION is {wanted!r}", "Give AES256, aws:kms or aws:kms:<key>"
         )
     return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
+
+
+def _compared(etag: str) -> str:
+    """Write a tag as this store compares it."""
+    return etag.strip('"') if os.environ.get("ECOM_S3_ETAGS") == "unquoted" else etag
 
 
 def _checksums() -> Any:

@@ -17,7 +17,7 @@ from ecom_tasks.demo import following
 from ecom_tasks.demo.meter import Meter, measured
 from ecom_tasks.demo.quick import QUICK
 from ecom_tasks.demo.view import View
-from ecom_tasks.domains import RELEASING
+from ecom_tasks.domains import PUBLISHING, RELEASING
 from ecom_tasks.errors import ConfigError, EcomError, RetryableError
 from ecom_tasks.run import Ref
 
@@ -123,7 +123,8 @@ def _run(console: Console, running: services.Services, meter: Meter, form: dict[
     following.trigger(api, run_id, form)
     console.print(
         f"Ingestion, features and three models for [bold]{form['source']}[/] as of "
-        f"{form['as_of']}, through Airflow on {running.airflow_url}"
+        f"{form['as_of']}, through Airflow on {running.airflow_url}. Nobody is asked to approve "
+        "large price moves here: the demonstration sets gate.approve_price_move to null"
     )
     view = View(console, api, run_id, lambda: meter.now)
     progress = view.follow(lambda: _alive(running))
@@ -187,10 +188,7 @@ def _bring(
 
 
 def _released(running: services.Services, progress: following.Progress, domain: str) -> Ref:
-    last = max(
-        (task for task in progress.tasks if task.dag == domain and task.ended),
-        key=lambda task: task.ended or datetime.min.replace(tzinfo=UTC),
-    )
+    last = next(task for task in progress.tasks if (task.dag, task.name) == (domain, PUBLISHING))
     return following.made_by(running.api(), last)
 
 

@@ -33,7 +33,13 @@ class DagRun:
 
 @dataclass(frozen=True)
 class Task:
-    """One task of one of the runs; `state` is None until it is scheduled."""
+    """One task of one of the runs.
+
+    Attributes
+    ----------
+    state : None until it is scheduled.
+    of_flow : it hands on the reference of what it made; False for those that ask a person.
+    """
 
     dag: str
     run_id: str
@@ -42,6 +48,7 @@ class Task:
     attempt: int
     began: datetime | None
     ended: datetime | None
+    of_flow: bool
 
     @property
     def seconds(self) -> float:
@@ -133,6 +140,7 @@ def _task(fields: dict[str, Any]) -> Task:
         attempt=fields["try_number"],
         began=_moment(fields["start_date"]),
         ended=_moment(fields["end_date"]),
+        of_flow=fields["operator"] == "StepOperator",
     )
 
 

@@ -1,11 +1,14 @@
 """Settings of the demonstration: every part of every flow, with less of it where it takes long.
 
-Whoever runs a flow without them gets the defaults, which are more accurate and take longer.
+Whoever runs a flow without them gets the defaults, which are more accurate and take longer, and
+which let a person approve large price moves.
 """
 
 from __future__ import annotations
 
 QUICK: dict[str, dict[str, object]] = {
+    # It goes to its end by itself.
+    "gate": {"approve_price_move": None, "approve_order_value": None},
     # As many cutoffs as two windows to learn from and two to be judged by need.
     "features": {"snapshots": 5},
     "recommendation": {

@@ -107,6 +107,8 @@ class View:
         """Say what came out of a task: name, version and rows, or that it was found finished."""
         from ecom_tasks.artefacts import dataset
 
+        if not task.of_flow:
+            return ""
         ref = made_by(self._api, task)
         made = dataset.manifest(ref)
         # A table that is kept by customer and by product counts its rows once.

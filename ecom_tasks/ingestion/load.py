@@ -81,6 +81,7 @@ class Order:
     Attributes
     ----------
     key : secret key of the pseudonyms.
+    forgotten : pseudonyms of those whose rows are left out.
     products : known product ids, where the table refers to products.
     buckets : files of a bucketed table.
     write : publishes a frame under a path.
@@ -96,6 +97,7 @@ class Order:
     buckets: int
     write: Callable[[str, pl.DataFrame], None]
     scratch: Path
+    forgotten: Sequence[str] = ()
 
 
 def load(order: Order) -> Loaded:
@@ -116,7 +118,7 @@ def load(order: Order) -> Loaded:
         if wrong := mapping.check_columns(table, types):
             raise DataContractError("; ".join(wrong), "Correct the SELECT in the source file")
         select = mapping.contract_select(table, sql, types, settings.as_of, rules.latest)
-        batches = mapping.batches(connection, table, select, order.key)
+        batches = mapping.batches(connection, table, select, order.key, order.forgotten)
         files = _write_chunks(batches, table.key[0], chunks, order.scratch)
         if not any(files.values()):
             _nothing_read(connection, table, sql, settings.as_of)

@@ -7,7 +7,7 @@ day, so that what is gathered over all rows (the commonest title of a product) d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -236,11 +236,16 @@ def _known_by(table: Table, as_of: date, latest: date | None) -> str:
 
 
 def batches(
-    connection: duckdb.DuckDBPyConnection, table: Table, select: str, key: bytes
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    select: str,
+    key: bytes,
+    forgotten: Sequence[str] = (),
 ) -> Iterator[pl.DataFrame]:
     """Run the SELECT and yield its rows as they come, about `BATCH_ROWS` at once.
 
-    Customers are pseudonymised here, before anything is written.
+    Customers are pseudonymised here, and those who asked to be forgotten are left out, before
+    anything is written.
 
     Raises
     ------
@@ -254,7 +259,8 @@ def batches(
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)
             typed = frame.cast(schema)  # type: ignore[arg-type]
-            yield pseudonyms.pseudonymised(typed, CUSTOMER_ID, key)
+            known = pseudonyms.pseudonymised(typed, CUSTOMER_ID, key)
+            yield pseudonyms.without(known, CUSTOMER_ID, forgotten)
     except FAULTS as error:
         hint = _COMPARE if "mismatch" in str(error) else _TOLERATE
         raise translated(error, table.name, hint) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -49,6 +51,15 @@ def pseudonym(key: bytes, identifier: str) -> str:
     return hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:_HEX_DIGITS]
 
 
+def check(text: str) -> None:
+    """Raise `ConfigError` where the text is no pseudonym of ours."""
+    if not re.fullmatch(f"[0-9a-f]{{{_HEX_DIGITS}}}", text):
+        raise ConfigError(
+            f"{text!r} is no pseudonym: it has {_HEX_DIGITS} of the digits 0-9 and a-f",
+            "Leave --pseudonym out and give the shop's own identifier",
+        )
+
+
 def pseudonymised(frame: pl.DataFrame, column: str, key: bytes) -> pl.DataFrame:
     """Replace the identifiers of a text column by their pseudonyms; null stays null."""
     if column not in frame.columns:
@@ -62,3 +73,10 @@ def pseudonymised(frame: pl.DataFrame, column: str, key: bytes) -> pl.DataFrame:
         .with_columns(pl.col("_pseudonym").alias(column))
         .drop("_pseudonym")
     )
+
+
+def without(frame: pl.DataFrame, column: str, forgotten: Sequence[str]) -> pl.DataFrame:
+    """Drop the rows of people who asked to be forgotten; null stays."""
+    if column not in frame.columns or not forgotten:
+        return frame
+    return frame.filter(~pl.col(column).is_in(forgotten).fill_null(value=False))

@@ -52,11 +52,11 @@ WITHOUT = {
 def pin_source(run: Run) -> Ref:
     """Write down which files the run reads (name, size, hash), so that all tasks read the same."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.ingestion import inputs, pseudonyms, sources
+    from ecom_tasks.ingestion import inputs, sources
 
     source = sources.load_source(run.source, run.source_data)
     sources.require_tables(source)
-    pseudonyms.key_from_environment()  # better missed now than after the long tasks
+    _forgotten(run)  # a key that is missing, or another one: better told now than after hours
     pins = [
         pin.model_dump()
         for name in source.specification.inputs
@@ -159,6 +159,8 @@ def publish_snapshot(run: Run, validated: Ref, *tables: Ref) -> Ref:
     """Put the day's tables into service together: from here on later steps see them."""
     from ecom_tasks.artefacts import dataset
 
+    _refuse_those_forgotten_meanwhile(run, tables)
+
     def build(draft: Draft) -> None:
         sources = {
             ref
@@ -197,7 +199,7 @@ def flow(step: Step) -> Ref:
 
 def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
     """Publish one table as `lake/<name>`, and its rows that break the contract beside it."""
-    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.artefacts import dataset, forgotten
     from ecom_tasks.ingestion import pseudonyms, sources
 
     config, table = IngestionConfig.of(run), TABLES[name]
@@ -209,8 +211,11 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
         )
     key = pseudonyms.key_from_environment()
     personal = CUSTOMER_ID in table.column_names
+    gone = _forgotten(run) if personal else []
     settings = loading_settings(
-        config, pseudonym_key=pseudonyms.fingerprint(key) if personal else ""
+        config,
+        pseudonym_key=pseudonyms.fingerprint(key) if personal else "",
+        forgotten=forgotten.fingerprint(gone),
     )
     publishing = partial(dataset.produce, run, inputs=[source_ref, *products], config=settings)
 
@@ -228,6 +233,7 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
                     pins=_pins(source_ref),
                     settings=mapping.Settings(run.as_of, config.memory_mb, config.threads),
                     key=key,
+                    forgotten=gone,
                     products=_known_products(*products),
                     buckets=config.buckets,
                     write=draft.write_frame,
@@ -241,9 +247,33 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
             publishing(f"quarantine/{name}", fill_quarantine)
         draft.metrics.update(loaded.metrics())
         draft.assumptions += source.specification.tables[name].assumptions
+        draft.assumptions += [forgotten.told(gone)] if gone else []
         judge.judge(table, loaded, config)
 
     return publishing(f"lake/{name}", build)
+
+
+def _forgotten(run: Run) -> list[str]:
+    """Pseudonyms of those who asked to be forgotten."""
+    from ecom_tasks.artefacts import forgotten
+    from ecom_tasks.artefacts.store import open_store
+    from ecom_tasks.ingestion import pseudonyms
+
+    key = pseudonyms.key_from_environment()
+    return forgotten.people(open_store(run.root), pseudonyms.fingerprint(key))
+
+
+def _refuse_those_forgotten_meanwhile(run: Run, tables: Sequence[Ref]) -> None:
+    from ecom_tasks.artefacts import dataset, forgotten
+
+    gone = forgotten.fingerprint(_forgotten(run))
+    for table in map(dataset.manifest, tables):
+        personal = CUSTOMER_ID in TABLES[table.name.removeprefix("lake/")].column_names
+        if personal and table.config["forgotten"] != gone:
+            raise ConfigError(
+                f"Somebody was forgotten after the run began, and may still be in {table.name}",
+                "Start the whole run again, so that they are left out",
+            )
 
 
 def _fill_quarantine(loaded: Loaded, draft: Draft) -> None:

@@ -164,9 +164,10 @@ def learn(panel: Panel, windows: Sequence[Members], config: InventoryConfig) -> 
     """
     if not windows:
         return Learnt(combine.equal(()), None)
-    found = combine.fit(
-        panel, [(each.origin, each.centres) for each in windows], config.weight_shrinkage
-    )
+    # Some methods need a whole season of the past, which the first windows may not have.
+    names = [name for name in windows[0].centres if all(name in each.centres for each in windows)]
+    compared = [(each.origin, {name: each.centres[name] for name in names}) for each in windows]
+    found = combine.fit(panel, compared, config.weight_shrinkage)
     actual, quantiles = [], []
     for each in windows:
         made = combined(panel, each, Learnt(found, None), config)

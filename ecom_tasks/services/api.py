@@ -10,7 +10,8 @@ from urllib.parse import urlencode, urlsplit
 
 from ecom_tasks.errors import ConfigError, RetryableError
 
-_TIMEOUT_S = 30
+_TIMEOUT_S = 75
+"""Longer than the embedded Airflow's database waits for its one writer (60 s)."""
 
 
 @dataclass(repr=False)

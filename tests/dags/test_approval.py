@@ -14,6 +14,7 @@ from ecom_approval import PromoteOperator, question
 from ecom_tasks.artefacts import dataset, release
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.artefacts.store import open_store
+from ecom_tasks.domains import RELEASING
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.run import Ref, Run
 
@@ -60,14 +61,19 @@ def test_what_a_person_must_approve_waits(run: Run, another_day: Run) -> None:
     assert again.version == pending.version
 
 
-def dag(monkeypatch: pytest.MonkeyPatch, domains: str) -> Any:
-    monkeypatch.setenv("ECOM_APPROVAL", domains)
-    return runpy.run_path(str(PROJECT / "dags/pricing.py"))["dag"]
+def dag(domain: str = "pricing") -> Any:
+    return runpy.run_path(str(PROJECT / f"dags/{domain}.py"))["dag"]
 
 
-def test_tasks_are_there_where_the_settings_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "approve_release" not in dag(monkeypatch, "inventory").task_ids
-    asking = dag(monkeypatch, "inventory,pricing")
+def test_tasks_are_there_unless_the_settings_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {each for each in RELEASING if "approve_release" in dag(each).task_ids}
+    assert asked == {"pricing", "inventory"}
+    for domains in ("none", "inventory"):
+        monkeypatch.setenv("ECOM_APPROVAL", domains)
+        assert "approve_release" not in dag().task_ids
+    monkeypatch.setenv("ECOM_APPROVAL", "recommendation,pricing")
+    assert "approve_release" in dag("recommendation").task_ids
+    asking = dag()
     ask = asking.get_task("approve_release")
     assert asking.get_task("publish_release").downstream_task_ids >= {"needs_approval"}
     assert asking.get_task("needs_approval").downstream_task_ids == {"approve_release"}
@@ -75,11 +81,16 @@ def test_tasks_are_there_where_the_settings_say_so(monkeypatch: pytest.MonkeyPat
     # Nobody's answer within a day is a rejection, which skips what comes after.
     assert (ask.defaults, ask.response_timeout) == (["Reject"], timedelta(hours=24))
     assert not ask.fail_on_reject
+    monkeypatch.setenv("ECOM_APPROVAL_HOURS", "0.5")
+    assert dag().get_task("approve_release").response_timeout == timedelta(minutes=30)
+    monkeypatch.setenv("ECOM_APPROVAL_HOURS", "never")
+    with pytest.raises(ConfigError, match="ECOM_APPROVAL_HOURS is 'never'"):
+        dag()
 
 
 def test_an_expired_approval_promotes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Airflow does when the time is over: it takes the default, and skips."""
-    ask = dag(monkeypatch, "pricing").get_task("approve_release")
+    ask = dag().get_task("approve_release")
     skipped: list[str] = []
 
     def skip(_: Any, **given: Any) -> None:

@@ -79,7 +79,7 @@ class Figures:
     false_failures: list[str] = field(default_factory=list)
     reported_failures: int = 0
     unclaimed_moves: int = 0
-    longest_recovery_s: float = 0.0
+    recoveries_s: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -102,7 +102,9 @@ class Figures:
         yield f"reads refused           {len(self.refused_reads)}"
         yield f"reported failures       {self.reported_failures}"
         yield f"moves of killed ones    {self.unclaimed_moves}"
-        yield f"longest recovery        {self.longest_recovery_s:.1f} s"
+        for kind, took in self.recoveries_s.items():
+            text = ", ".join(f"{each:.1f}" for each in sorted(took, reverse=True))
+            yield f"recoveries, {kind:<11} {text} s"
         yield f"wall time               {self.seconds:.0f} s"
         for name in ("lost_updates", "mixtures", "false_successes", "false_failures",
                      "refused_reads"):  # fmt: skip
@@ -324,11 +326,13 @@ def _judge(
         if versions.get(line["failed"]) in observer.moves.values()
     ]
     times = sorted(line["at"] for line in acknowledged)
-    gaps = [next((at - killed for at in times if at > killed), 0.0) for killed in server_kills]
+    figures.recoveries_s["server"] = [
+        next((at - killed for at in times if at > killed), 0.0) for killed in server_kills
+    ]
+    figures.recoveries_s["publisher"] = []
     for killed, log in publishers.killed:
         own = [line["at"] for line in lines(log) if "acknowledged" in line and line["at"] > killed]
-        gaps.append(min(own, default=killed) - killed)
-    figures.longest_recovery_s = max(gaps, default=0.0)
+        figures.recoveries_s["publisher"].append(min(own, default=killed) - killed)
 
 
 def _verify_all(figures: Figures, root: str, publishers: Publishers) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ecom_tasks import doctor, services
+from ecom_tasks import cli, doctor, services
 from ecom_tasks.artefacts import dataset, pull
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.artefacts.probe import probe
@@ -17,6 +17,7 @@ from ecom_tasks.artefacts.s3_store import S3Store, client
 from ecom_tasks.artefacts.store import Store, open_store
 from ecom_tasks.errors import ConfigError, RetryableError
 from ecom_tasks.run import Run
+from tests import builders
 from tests.store_contract import StoreContract
 
 
@@ -50,7 +51,7 @@ class TestS3Store(StoreContract):
 def test_the_store_guarantees_what_publishing_needs(bucket: str) -> None:
     findings = probe(bucket)
     assert [finding.question for finding in findings if not finding.holds] == []
-    assert len(findings) == 6
+    assert len(findings) == 7
     assert list(open_store(bucket).walk("probe/")) == []
 
 
@@ -137,3 +138,19 @@ def test_an_absent_store_is_a_passing_fault(bucket: str, monkeypatch: pytest.Mon
     assert isinstance(store, S3Store)
     with pytest.raises(RetryableError, match=r"cannot be reached.*Check ECOM_S3_ENDPOINT"):
         store.read("anything")
+
+
+def test_a_person_is_forgotten(bucket: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a publisher's rights: who is taken out of the lake needs to delete nothing."""
+    shop = Run(run.run_id, run.as_of, bucket)
+    ann, bob = "a" * 32, "b" * 32
+    lines = [builders.line(each, "milk", builders.day(day))
+             for day, each in enumerate([ann, bob, ann, None])]  # fmt: skip
+    tables = {"order_lines": builders.order_lines(lines), "products": builders.products(["milk"])}
+    builders.publish_lake(shop, tables)
+    for _ in range(2):  # the second time finds it done
+        assert cli.main(["forget", ann, "--pseudonym", "--root", bucket]) == 0
+        lake = dataset.find(shop, "lake/all")
+        left = dataset.scan(dataset.input_named(lake, "lake/order_lines"), "by_product/*")
+        assert left.collect()["customer_id"].sort().to_list() == [None, bob]
+        assert "lake/order_lines" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+from ecom_tasks.artefacts.gate import GateConfig
 from ecom_tasks.config import DomainConfig
 from ecom_tasks.demo.quick import QUICK
 from ecom_tasks.errors import (
@@ -28,7 +29,7 @@ from ecom_tasks.run import Run
 
 CONFIGS: dict[str, type[DomainConfig]] = {
     each.domain: each
-    for each in (FeaturesConfig, InventoryConfig, PricingConfig, RecommendationConfig)
+    for each in (FeaturesConfig, GateConfig, InventoryConfig, PricingConfig, RecommendationConfig)
 }
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5)
 

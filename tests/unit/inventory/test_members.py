@@ -113,3 +113,18 @@ def test_quantiles_follow_a_moved_median() -> None:
     assert found[0, 0].tolist() == [12, 15, 21]  # half as much again, also in width
     assert found[0, 1].tolist() == [3, 3, 5]  # nothing to stretch
     assert found[0, 2].tolist() == [2 * 8 + 20, 40, 2 * 14 + 20]  # twice, then shifted
+
+
+def test_a_method_that_an_earlier_window_lacks_gets_no_weight() -> None:
+    """A little more than a year of the past: only the last window has a season before it."""
+    panel, steps = made(np.full((3, 30), 6.0)), CONFIG.horizon
+    flat = np.full((3, steps), 6, np.float32)
+    windows = []
+    for origin, names in ((10, ("a", "b")), (20, ("a", "season", "b"))):
+        centres = dict.fromkeys(names, flat)
+        spread = ensemble.plain_quantiles(panel, origin, centres, CONFIG)
+        windows.append(ensemble.Members(origin, centres, spread))
+    found = ensemble.learn(panel, windows, CONFIG)
+    assert set(found.combination.mean["smooth"]) == {"a", "b"}
+    combined = ensemble.combined(panel, windows[1], found, CONFIG)
+    np.testing.assert_allclose(combined.mean, flat, rtol=1e-5)
