@@ -25,7 +25,7 @@ from ecom_tasks.inventory.panel import Floats
 from ecom_tasks.metrics.forecast import Array
 
 DAYS = 7
-_CHUNK = 5000
+CHUNK = 5000
 _MINUTE = 1 / (24 * 60)
 _SMALL = 1e-9
 UNKNOWN = "before subtracting stock on hand"
@@ -152,8 +152,8 @@ def policy(
     weekly = mean.mean(axis=1, dtype=np.float64)
     lot = _lot(weekly, terms, config)
     levels: dict[str, list[Array]] = {name: [] for name in (_CONTINUOUS, _BASE, _POINT, _LIFE)}
-    for start in range(0, len(lead), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for start in range(0, len(lead), CHUNK):
+        part = slice(start, start + CHUNK)
         paths = demand_paths(quantiles[part], config.quantiles, draws)
         days = lead_times(lead[part], spread[part], draws)
         review = weekly[part] * config.review_days / DAYS

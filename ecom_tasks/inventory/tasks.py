@@ -137,6 +137,7 @@ def propose_orders(
     from ecom_tasks.inventory import (
         classes,
         ensemble,
+        exceptions,
         layout,
         reconcile,
         replenish,
@@ -167,18 +168,23 @@ def propose_orders(
             _HIERARCHY_PATHS, config.seed,
         )  # fmt: skip
         hierarchy = reconcile.node_forecasts(panel, tree, mean, paths, config.quantiles)
-        levels = replenish.policy(
-            mean, quantiles, agreed, judged.calibration.error_correlation, config
-        )
+        correlation = judged.calibration.error_correlation
+        levels = replenish.policy(mean, quantiles, agreed, correlation, config)
         counted = supply.stock_of(panel.keys, stock, run.as_of, config)
         limited = replenish.within_limits(replenish.propose(levels, counted), levels, config)
         lists = classes.with_stock(classes.classify(panel), levels, counted)
+        listed = pl.concat([
+            exceptions.stock_outs(levels, counted, quantiles, correlation, config),
+            exceptions.overstocks(levels, lists),
+            exceptions.misses(panel, judged.tests, levels, config),
+        ])
         forecasts = layout.forecast_frame(panel, panel.periods, mean, quantiles, config.quantiles)
         draft.write_frame("forecasts.parquet", forecasts)
         draft.write_frame("policy.parquet", levels)
         draft.write_frame("orders.parquet", limited.orders)
         draft.write_frame("hierarchy.parquet", hierarchy)
         draft.write_frame("classes.parquet", lists)
+        draft.write_frame("exceptions.parquet", listed)
         draft.metrics["service"] = service.judge(panel, judged.reviews, agreed, config)
         draft.assumptions += supply.assumptions(agreed, counted, config)
         draft.assumptions += supply.forecast_assumptions(panel, config)
@@ -211,8 +217,10 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         proposed = dataset.manifest(orders)
         tables = {
             name: dataset.scan(orders, f"{name}.parquet").collect()
-            for name in ("forecasts", "policy", "orders", "hierarchy", "classes")
-        }
+            for name in (
+                "forecasts", "policy", "orders", "hierarchy", "classes", "exceptions",
+            )
+        }  # fmt: skip
         for table_name, table in tables.items():
             draft.write_frame(f"{table_name}.parquet", table)
         draft.write_text("orders.csv", replenish.buyers_csv(tables["orders"]))

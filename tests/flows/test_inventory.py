@@ -73,8 +73,9 @@ def test_a_release_holds_all_that_a_consumer_needs(
     made = dataset.manifest(release)
     assert {entry.path for entry in made.files} == {
         "forecasts.parquet", "orders.parquet", "orders.csv", "policy.parquet", "metrics.json",
-        "hierarchy.parquet", "classes.parquet", "whatif.parquet", "report.html",
+        "hierarchy.parquet", "classes.parquet", "exceptions.parquet", "whatif.parquet",
         "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json", "evidence.parquet",
+        "report.html",
     }  # fmt: skip
     forecasts = table(release, "forecasts")
     assert forecasts.height == PRODUCTS * 2
@@ -159,6 +160,11 @@ def test_the_report_opens_with_the_result(published: tuple[Run, Ref], tmp_path: 
     assert f"WRMSSE {value.value:.3f}" in html
     assert html.count("<svg") == 3
     assert "before subtracting stock on hand" in html
+    missed = table(published[1], "exceptions")
+    assert set(missed["exception"]) == {"forecast missed"}  # the stock of no product is known
+    assert missed["value"].is_sorted(descending=True)
+    assert missed["reason"][0] in html
+    assert "stock that runs out" not in html
 
 
 def test_the_same_input_is_made_once_and_the_same_elsewhere(
