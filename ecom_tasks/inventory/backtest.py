@@ -30,7 +30,7 @@ VALUE_PERIODS = {"D": 28, "W": 4, "M": 1}
 _SHORTEST_PAST = 8
 _SEASONS, _PERIODS = 5, 260
 _ETS_SERIES_AT_MOST = 20_000
-_CES_SERIES_AT_MOST = 1000
+_CES_SERIES_AT_MOST = 2000
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,9 @@ def _methods(panel: Panel, config: InventoryConfig) -> tuple[str, ...]:
     if "methods" in config.model_fields_set:
         return config.methods
     slow = panel.series > _CES_SERIES_AT_MOST
-    if slow and config.horizon > features.FAR:
+    # Far ahead a method without the season says little.
+    blind = panel.season > statistical.LONGEST_SEASON
+    if slow and blind and config.horizon > features.FAR:
         return (statistical.SES,)
     names = [name for name in statistical.SMOOTH if not (slow and name == statistical.CES)]
     if panel.series > _ETS_SERIES_AT_MOST:

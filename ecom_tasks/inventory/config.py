@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ecom_tasks.config import DomainConfig
 
@@ -12,7 +12,7 @@ SUPPLY_SETTINGS = (
     "lead_time_days", "lead_time_days_std", "review_days", "service_target", "service_level",
     "order_cost", "order_budget", "order_capacity", "supplier_minimum", "reconciliation",
     "cover_weeks", "simulated_paths", "pack_size", "holding_cost_rate", "margin",
-    "stock_age_days", "samples",
+    "stock_age_days", "samples", "warehouse_lead_time_days", "warehouse_lead_time_days_std",
 )  # fmt: skip
 
 
@@ -117,6 +117,15 @@ class InventoryConfig(DomainConfig):
     simulated_paths: int = Field(
         default=10, ge=1, description="lead times drawn per series to play policies with"
     )
+    warehouse_lead_time_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="mean days from a supplier to the one warehouse that all locations order from; "
+        "0: there is none. Needs `by_location`",
+    )
+    warehouse_lead_time_days_std: float = Field(
+        default=2.0, ge=0, description="its standard deviation, days"
+    )
     pack_size: float = Field(default=1.0, gt=0, description="units in the smallest order")
     holding_cost_rate: float = Field(
         default=0.25, ge=0, description="share of the unit cost per year"
@@ -139,6 +148,12 @@ class InventoryConfig(DomainConfig):
         if not {0.1, 0.5, 0.9} <= set(levels):
             raise ValueError("must hold 0.1, 0.5 and 0.9, by which the forecast is judged")
         return levels
+
+    @model_validator(mode="after")
+    def _warehouse_has_stores(self) -> Self:
+        if self.warehouse_lead_time_days and not self.by_location:
+            raise ValueError("warehouse_lead_time_days asks for by_location=true")
+        return self
 
     def for_forecasts(self) -> Self:
         """Return these settings with the supply terms at their defaults.

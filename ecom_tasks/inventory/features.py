@@ -26,6 +26,8 @@ _LEVEL_FLOOR = np.float32(0.1)
 _PRICE_FLOOR = np.float32(0.01)
 _EASTER_DAYS = 21
 _SEASONS_TO_COMPARE = 2
+_LIKE = {"like": 0.15, "roughly_like": 0.4}
+"""How far plans may lie apart to count as similar."""
 
 
 def level(panel: Panel, origin: int) -> Floats:
@@ -192,6 +194,14 @@ def _days_from_easter(panel: Panel, column: int) -> float:
     return float(np.clip((day - easter(day.year)).days, -_EASTER_DAYS, _EASTER_DAYS))
 
 
+def plan_features(panel: Panel) -> list[str]:
+    """Return the names of features that differ with what is planned for the week."""
+    if not panel.plans:
+        return []
+    of_each = [name + part for name in panel.plans for part in ("", "_above_usual", "_above_last")]
+    return [*of_each, *(f"units_when_{name}" for name in _LIKE)]
+
+
 def planned(panel: Panel, origin: int, week: int) -> dict[str, Floats]:
     """Return the promotions of `week` as known at `origin`: mechanic -> (series,).
 
@@ -238,7 +248,7 @@ def _promotions(panel: Panel, origin: int, week: int) -> dict[str, Floats]:
             found[f"{name}_of_category"] = np.asarray(others / size[codes], np.float32)
     scaled = panel.units[:, :origin] / level(panel, origin)[:, None]
     faded = 0.95 ** np.arange(origin)[::-1]
-    for name, width in (("like", 0.15), ("roughly_like", 0.4)):
+    for name, width in _LIKE.items():
         weight = np.exp(-distance / width**2) * faded
         similar = np.asarray(weight.sum(axis=1), np.float32)
         # A little weight on the level itself, where hardly any week was similar.

@@ -17,7 +17,7 @@ import xgboost as xgb
 from ecom_tasks import compute
 from ecom_tasks.inventory import seasonal
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.features import FAR, history, level, week_ahead
+from ecom_tasks.inventory.features import FAR, history, level, plan_features, week_ahead
 from ecom_tasks.inventory.panel import Floats, Panel
 from ecom_tasks.metrics.forecast import seasonal_scale
 
@@ -27,6 +27,12 @@ Integers = npt.NDArray[np.intp]
 _SCALE_FLOOR = 0.01
 _LEAST_SHARE = 0.25
 _LEAST_BASE = np.float32(0.1)
+_IN_SIGHT = 1e6
+"""Weight by which features of plans are drawn for a tree, so that each tree sees them.
+
+A tree that does not see that a week is promoted explains its sales by what went along with
+promotions, such as weeks since the last one, and takes that from the plan's own effect.
+"""
 # One thread each: fits run side by side, which beats many threads on one small fit.
 _COMMON = {"nthread": 1, "tree_method": "hist", "subsample": 0.6, "colsample_bytree": 0.3}
 MEAN = {
@@ -48,6 +54,7 @@ class Rows:
     Attributes
     ----------
     names : of the features.
+    plans : those of them that say what is planned.
     features : (rows, features).
     series : (rows,), which series of the panel.
     weeks_known : (rows,), least number of known weeks at which the target is known.
@@ -57,6 +64,7 @@ class Rows:
     """
 
     names: list[str]
+    plans: list[str]
     features: Floats
     series: Integers
     weeks_known: Integers
@@ -67,6 +75,7 @@ class Rows:
     def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         return Rows(
             self.names,
+            self.plans,
             self.features[chosen],
             self.series[chosen],
             self.weeks_known[chosen],
@@ -121,6 +130,7 @@ def _rows(
 ) -> Rows:
     """Lay out the chosen series of each (origin, step), features computed once an origin."""
     parts: list[Rows] = []
+    plans = plan_features(panel)
     past: dict[str, Floats] = {}
     for number, (origin, step) in enumerate(pairs):
         if number == 0 or pairs[number - 1][0] != origin:
@@ -130,6 +140,7 @@ def _rows(
         week = origin + step - 1
         part = Rows(
             list(features),
+            plans,
             np.column_stack(list(features.values())),
             np.arange(panel.series),
             np.full(panel.series, week + 1),
@@ -142,6 +153,7 @@ def _rows(
         parts.append(part.where(chosen[number]))
     return Rows(
         parts[0].names,
+        plans,
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.series for part in parts]),
         np.concatenate([part.weeks_known for part in parts]),
@@ -223,6 +235,7 @@ def _train(
         rows.target / rows.level,
         weight=weight,
         feature_names=rows.names,
+        feature_weights=np.where(np.isin(rows.names, rows.plans), _IN_SIGHT, 1),
         max_bin=parameters["max_bin"],
         nthread=1,
     )

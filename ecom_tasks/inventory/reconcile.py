@@ -19,7 +19,7 @@ from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.ensemble import Forecast
 from ecom_tasks.inventory.forecast import Quantiles
 from ecom_tasks.inventory.panel import Floats, Panel
-from ecom_tasks.inventory.replenish import Draws, demand_paths
+from ecom_tasks.inventory.replenish import demand_paths
 from ecom_tasks.inventory.series import ALL_LOCATIONS
 from ecom_tasks.metrics.forecast import Array
 
@@ -162,8 +162,7 @@ def paths_of(
     for row in range(len(quantiles)):
         own = random.normal(size=(samples, steps))
         normal = np.sqrt(shared) * common + np.sqrt(1 - shared) * own
-        draws = Draws(normal, np.zeros(samples))
-        found[row] = demand_paths(quantiles[row : row + 1], levels, draws)[0]
+        found[row] = demand_paths(quantiles[row : row + 1], levels, normal)[0]
     return found
 
 

@@ -25,7 +25,7 @@ from ecom_tasks.inventory.panel import Floats
 from ecom_tasks.metrics.forecast import Array
 
 DAYS = 7
-_CHUNK = 5000
+CHUNK = 5000
 _MINUTE = 1 / (24 * 60)
 _SMALL = 1e-9
 UNKNOWN = "before subtracting stock on hand"
@@ -55,33 +55,37 @@ class Draws:
     Attributes
     ----------
     normal : (samples, steps), correlated between steps.
-    uniform : (samples,).
+    uniform : (samples,), for the lead time.
+    review, moment : (samples,), uniform, for the review period in which a level is passed and for
+        how much of it lies beyond.
     """
 
     normal: Array
     uniform: Array
+    review: Array
+    moment: Array
 
 
 def draw(steps: int, correlation: float, config: InventoryConfig) -> Draws:
     """Draw evenly spread samples (Latin hypercube), the same for the same seed."""
-    sampler = qmc.LatinHypercube(steps + 2, rng=config.seed)
+    sampler = qmc.LatinHypercube(steps + 4, rng=config.seed)
     uniform = sampler.random(config.samples)
     independent = norm.ppf(uniform[:, :steps])
     shared = norm.ppf(uniform[:, [steps]])
     normal = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * independent
-    return Draws(normal, uniform[:, -1])
+    return Draws(normal, *uniform[:, -3:].T)
 
 
-def demand_paths(quantiles: Quantiles, levels: Sequence[float], draws: Draws) -> Array:
+def demand_paths(quantiles: Quantiles, levels: Sequence[float], normal: Array) -> Array:
     """Sample weekly demand from its quantiles, (series, samples, steps), units.
 
     Between two levels, and beyond the outermost, a quantile is taken to be linear in the standard
     normal value of its level, so the quantiles of a normal distribution give that distribution.
     """
     z = norm.ppf(np.asarray(levels))
-    at = np.clip(np.searchsorted(z, draws.normal) - 1, 0, len(z) - 2)
-    share = (draws.normal - z[at]) / (z[at + 1] - z[at])
-    paths = np.empty((quantiles.shape[0], *draws.normal.shape))
+    at = np.clip(np.searchsorted(z, normal) - 1, 0, len(z) - 2)
+    share = (normal - z[at]) / (z[at + 1] - z[at])
+    paths = np.empty((quantiles.shape[0], *normal.shape))
     for step in range(quantiles.shape[1]):
         below, above = quantiles[:, step, at[:, step]], quantiles[:, step, at[:, step] + 1]
         paths[..., step] = below + share[:, step] * (above - below)
@@ -97,6 +101,30 @@ def lead_times(mean: Array, deviation: Array, draws: Draws) -> Array:
             shape = (days / spread) ** 2
             found[which == number] = gamma.ppf(draws.uniform, shape, scale=spread**2 / days)
     return found
+
+
+def undershoot(between: Array, draws: Draws) -> Array:
+    """Sample how far below the reorder point the position is when it is looked at.
+
+    Where several reviews pass before an order, a level is passed at any moment of a period's
+    demand alike, and in periods of large demand more often: the equilibrium distribution of renewal
+    theory, whose mean is `E[D^2] / (2 E[D])` (Silver, Pyke and Thomas, 4th ed., 6.7).
+
+    Parameters
+    ----------
+    between : (series, samples), demand between two reviews
+
+    Returns
+    -------
+    (series, samples), units.
+    """
+    ordered = np.sort(between, axis=1)
+    share = np.cumsum(ordered, axis=1) / np.maximum(ordered.sum(axis=1), _SMALL)[:, None]
+    # One ascending line of all rows, so that one search finds the places in each.
+    rows = np.arange(len(share))[:, None]
+    places = np.searchsorted((share + 2 * rows).ravel(), (draws.review + 2 * rows).ravel())
+    at = np.minimum(places.reshape(between.shape) - rows * share.shape[1], share.shape[1] - 1)
+    return np.asarray(np.take_along_axis(ordered, at, axis=1) * draws.moment)
 
 
 def demand_over(weekly: Array, days: Array) -> Array:
@@ -152,16 +180,21 @@ def policy(
     weekly = mean.mean(axis=1, dtype=np.float64)
     lot = _lot(weekly, terms, config)
     levels: dict[str, list[Array]] = {name: [] for name in (_CONTINUOUS, _BASE, _POINT, _LIFE)}
-    for start in range(0, len(lead), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        paths = demand_paths(quantiles[part], config.quantiles, draws)
+    for start in range(0, len(lead), CHUNK):
+        part = slice(start, start + CHUNK)
+        paths = demand_paths(quantiles[part], config.quantiles, draws.normal)
         days = lead_times(lead[part], spread[part], draws)
         review = weekly[part] * config.review_days / DAYS
         protection = demand_over(paths, days + config.review_days)
+        between = demand_over(paths, np.full(days.shape, config.review_days))
+        # Where a review passed without an order, of what sold since then only what lies below the
+        # reorder point counts. The share of such reviews:
+        passed = 1 - review / np.maximum(np.maximum(lot[part], review), _SMALL)
+        below = protection - passed[:, None] * (between - undershoot(between, draws))
         rows = terms[part]
         levels[_CONTINUOUS].append(_level(demand_over(paths, days), lot[part], rows, config))
         levels[_BASE].append(_level(protection, review, rows, config))
-        levels[_POINT].append(_level(protection, np.maximum(lot[part], review), rows, config))
+        levels[_POINT].append(_level(below, np.maximum(lot[part], review), rows, config))
         levels[_LIFE].append(_sellable(paths, days, life[part], rows))
     found = {name: np.concatenate(each) for name, each in levels.items()}
     base = np.minimum(found[_BASE], found[_LIFE])

@@ -12,6 +12,7 @@ from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
 from ecom_tasks import reports
+from ecom_tasks.inventory import exceptions
 from ecom_tasks.inventory.calibrate import Array
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.evaluate import HEADLINE, Window, actual, best_baseline
@@ -22,6 +23,7 @@ from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
 _FANS = 6
 _HISTORY_WEEKS = 26
 _ORDERS = 25
+_EXCEPTIONS = 10
 _TITLE = 50
 
 
@@ -37,7 +39,7 @@ def render(
     Parameters
     ----------
     windows : test windows and, last, the forecast of the release.
-    tables : `orders` and `policy` of the release.
+    tables : `orders`, `policy` and `exceptions` of the release.
     facts : `as_of`, `scores` (`evaluate.score`), `service` (`service.judge`) and `assumptions`.
     """
     scores = facts["scores"]
@@ -65,6 +67,7 @@ def render(
             figure=_calibration(panel, tests, config),
         ),
         *_service(facts["service"], config),
+        *_exceptions(tables["exceptions"]),
         Section("Largest orders by value", _orders_text(tables["orders"]),
                 table=_orders(tables["orders"])),
         Section("What was assumed", table=pl.DataFrame({"assumption": facts["assumptions"]})),
@@ -229,6 +232,33 @@ def _costs(service: dict[str, dict[str, float]]) -> Figure:
     axes.invert_yaxis()
     axes.legend(fontsize=8)
     return figure
+
+
+def _exceptions(listed: pl.DataFrame) -> list[Section]:
+    """Show the dearest of each kind; of a kind without any, nothing."""
+    found = []
+    for kind, (heading, text) in _KINDS.items():
+        of_kind = listed.filter(pl.col("exception") == kind)
+        if of_kind.height:
+            table = of_kind.head(_EXCEPTIONS).drop("exception")
+            found.append(Section(heading, f"{of_kind.height:,} products. {text}", table=table))
+    return found
+
+
+_KINDS = {
+    exceptions.STOCK_OUT: (
+        "Look at first: stock that runs out",
+        "Units expected to be missed before an order placed now arrives, and their margin.",
+    ),
+    exceptions.OVERSTOCK: (
+        "Look at first: stock that stays",
+        "Units on hand beyond what twelve weeks and the policy need, at cost.",
+    ),
+    exceptions.MISS: (
+        "Look at first: forecasts that failed",
+        "Units by which the test windows' sales were not as forecast, at their price.",
+    ),
+}
 
 
 def _orders(orders: pl.DataFrame) -> pl.DataFrame:

@@ -24,7 +24,7 @@ PLAIN = (NAIVE, AVERAGE, SEASONAL)
 SMOOTH = (ETS, THETA, CES, MSTL)
 QUICK = (SES, TSB, SBA)
 AVERAGE_PERIODS = 8
-_LONGEST_SEASON = 24
+LONGEST_SEASON = 24
 _PERIODS_AT_MOST = 260
 _FEW_SERIES = 200
 
@@ -65,7 +65,7 @@ def fit(
     Name -> (series, steps), not negative. Where a method fails on a series (too short, constant)
     it is the naive forecast.
     """
-    chosen = [name for name in names if name != MSTL or _LONGEST_SEASON < season <= origin // 2]
+    chosen = [name for name in names if name != MSTL or LONGEST_SEASON < season <= origin // 2]
     if not chosen:
         return {}
     # Compiling its loops takes longer than running them: keep them for the next process.
@@ -94,7 +94,7 @@ def fit(
 def _model(name: str, season: int) -> Any:
     from statsforecast import models
 
-    short = season if season <= _LONGEST_SEASON else 1
+    short = season if season <= LONGEST_SEASON else 1
     if name == ETS:
         return models.AutoETS(season_length=short, alias=name)
     if name == THETA:

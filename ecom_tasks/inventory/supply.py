@@ -173,6 +173,11 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
             f"Of {short} series the shelf life is shorter than the lead time: it is taken to begin "
             "at receipt, and stock runs out before the next order comes"
         )
+    if config.warehouse_lead_time_days:
+        found.append(
+            f"Locations order from one warehouse, which is {config.warehouse_lead_time_days:g} "
+            "days from its suppliers, as configured; their mean wait for it is in their lead time"
+        )
     found.append(f"An order of one product costs {config.order_cost:g}, as configured")
     reach = config.horizon * 7 - config.review_days
     late = terms.filter(pl.col("lead_time_days") > reach).height

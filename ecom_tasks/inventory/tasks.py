@@ -136,8 +136,11 @@ def propose_orders(
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.inventory import (
         classes,
+        echelon,
         ensemble,
+        exceptions,
         layout,
+        newcomers,
         reconcile,
         replenish,
         service,
@@ -149,11 +152,16 @@ def propose_orders(
         dataset.input_named(features, f"lake/{table}") for table in ("products", "stock", "supply")
     ]
 
+    demand = dataset.input_named(features, "features/demand")
+
     def build(draft: Draft) -> None:
         import polars as pl
 
         panel, judged = _panel(series), _backtest(series, backtest, config)
         products, stock, terms = (_rows(ref) for ref in lake)
+        new = newcomers.forecast(
+            dataset.scan(demand), dataset.scan(lake[0]), panel.keys, run.as_of, config
+        )
         assert products is not None
         priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
         agreed = supply.supply_terms(priced, terms, products, config)
@@ -167,18 +175,29 @@ def propose_orders(
             _HIERARCHY_PATHS, config.seed,
         )  # fmt: skip
         hierarchy = reconcile.node_forecasts(panel, tree, mean, paths, config.quantiles)
-        levels = replenish.policy(
-            mean, quantiles, agreed, judged.calibration.error_correlation, config
-        )
+        if config.warehouse_lead_time_days:
+            shared = _shared_error(panel, judged, config)
+            warehouse = echelon.plans(quantiles, agreed, shared, config)
+            agreed = echelon.with_wait(agreed, warehouse)
+            draft.write_frame("warehouse.parquet", warehouse)
+        correlation = judged.calibration.error_correlation
+        levels = replenish.policy(mean, quantiles, agreed, correlation, config)
         counted = supply.stock_of(panel.keys, stock, run.as_of, config)
         limited = replenish.within_limits(replenish.propose(levels, counted), levels, config)
         lists = classes.with_stock(classes.classify(panel), levels, counted)
+        listed = pl.concat([
+            exceptions.stock_outs(levels, counted, quantiles, correlation, config),
+            exceptions.overstocks(levels, lists),
+            exceptions.misses(panel, judged.tests, levels, config),
+        ])
         forecasts = layout.forecast_frame(panel, panel.periods, mean, quantiles, config.quantiles)
         draft.write_frame("forecasts.parquet", forecasts)
         draft.write_frame("policy.parquet", levels)
         draft.write_frame("orders.parquet", limited.orders)
         draft.write_frame("hierarchy.parquet", hierarchy)
         draft.write_frame("classes.parquet", lists)
+        draft.write_frame("exceptions.parquet", listed)
+        draft.write_frame("new_products.parquet", new)
         draft.metrics["service"] = service.judge(panel, judged.reviews, agreed, config)
         draft.assumptions += supply.assumptions(agreed, counted, config)
         draft.assumptions += supply.forecast_assumptions(panel, config)
@@ -188,7 +207,7 @@ def propose_orders(
         run,
         "work/inventory/orders",
         build,
-        inputs=[*lake, series, backtest, forecaster],
+        inputs=[*lake, demand, series, backtest, forecaster],
         config=config,
     )
 
@@ -211,8 +230,13 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         proposed = dataset.manifest(orders)
         tables = {
             name: dataset.scan(orders, f"{name}.parquet").collect()
-            for name in ("forecasts", "policy", "orders", "hierarchy", "classes")
-        }
+            for name in (
+                "forecasts", "policy", "orders", "hierarchy", "classes", "exceptions",
+                "new_products",
+            )
+        }  # fmt: skip
+        if config.warehouse_lead_time_days:
+            tables["warehouse"] = dataset.scan(orders, "warehouse.parquet").collect()
         for table_name, table in tables.items():
             draft.write_frame(f"{table_name}.parquet", table)
         draft.write_text("orders.csv", replenish.buyers_csv(tables["orders"]))

@@ -73,8 +73,9 @@ def test_a_release_holds_all_that_a_consumer_needs(
     made = dataset.manifest(release)
     assert {entry.path for entry in made.files} == {
         "forecasts.parquet", "orders.parquet", "orders.csv", "policy.parquet", "metrics.json",
-        "hierarchy.parquet", "classes.parquet", "whatif.parquet", "report.html",
+        "hierarchy.parquet", "classes.parquet", "exceptions.parquet", "whatif.parquet",
         "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json", "evidence.parquet",
+        "report.html", "new_products.parquet",
     }  # fmt: skip
     forecasts = table(release, "forecasts")
     assert forecasts.height == PRODUCTS * 2
@@ -159,6 +160,11 @@ def test_the_report_opens_with_the_result(published: tuple[Run, Ref], tmp_path: 
     assert f"WRMSSE {value.value:.3f}" in html
     assert html.count("<svg") == 3
     assert "before subtracting stock on hand" in html
+    missed = table(published[1], "exceptions")
+    assert set(missed["exception"]) == {"forecast missed"}  # the stock of no product is known
+    assert missed["value"].is_sorted(descending=True)
+    assert missed["reason"][0] in html
+    assert "stock that runs out" not in html
 
 
 def test_the_same_input_is_made_once_and_the_same_elsewhere(
@@ -207,6 +213,16 @@ def test_known_stock_and_terms_make_orders_that_can_be_placed(run: Run) -> None:
         assert missing <= order["order_quantity"] < missing + 6
         assert order["order_quantity"] % 6 == 0
         assert "lead_time_days," not in order["assumed"]
+
+
+def test_locations_wait_for_their_warehouse(published: tuple[Run, Ref]) -> None:
+    day, _ = published
+    made = run_locally(tasks.flow, changed(day, by_location=True, warehouse_lead_time_days=14.0))
+    warehouse, policy = table(made, "warehouse"), table(made, "policy")
+    assert warehouse.height == PRODUCTS
+    both = policy.join(warehouse.select("product_id", "wait_days"), on="product_id")
+    assert both["lead_time_days"].to_list() == (both["wait_days"] + 7).to_list()
+    assert any("one warehouse" in each for each in dataset.manifest(made).assumptions)
 
 
 def test_a_short_history_says_what_is_needed(run: Run) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from benchmarks import forecasts, recommendation
+from benchmarks import inventory, recommendation
 
 TINY = ["--k", "5", "--factors", "4", "--iterations", "1"]
 
@@ -66,11 +66,11 @@ def test_growth_is_drawn(tmp_path: Path) -> None:
 
 def test_forecasts_of_generated_series_are_judged_alike(tmp_path: Path) -> None:
     path = tmp_path / "series.parquet"
-    forecasts.generate(path, 40)
-    units = pl.read_parquet(path)["y"].to_numpy().reshape(40, forecasts.WEEKS)
-    actual = units[:, -forecasts.HORIZON :]
-    assert forecasts.judge(path, actual) == {"wrmsse": 0, "wape": 0}
-    last = np.repeat(units[:, [-forecasts.HORIZON - 1]], forecasts.HORIZON, axis=1)
-    made = forecasts.ours(path)
+    inventory.generate(path, 40)
+    units = pl.read_parquet(path)["y"].to_numpy().reshape(40, inventory.WEEKS)
+    actual = units[:, -inventory.HORIZON :]
+    assert inventory.judge(path, actual) == {"wrmsse": 0, "wape": 0}
+    last = np.repeat(units[:, [-inventory.HORIZON - 1]], inventory.HORIZON, axis=1)
+    made = inventory.ours(path)
     assert made.shape == actual.shape
-    assert forecasts.judge(path, made)["wape"] < forecasts.judge(path, last)["wape"]
+    assert inventory.judge(path, made)["wape"] < inventory.judge(path, last)["wape"]

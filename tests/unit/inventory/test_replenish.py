@@ -172,10 +172,24 @@ def test_dear_orders_are_rarer_and_larger() -> None:
     lot = np.sqrt(2 * 10 * 365 * 50 / (2 * 0.25))  # above eight weeks of 70
     assert lot > 8 * 70
     assert found["order_quantity_economic"] == pytest.approx(8 * 70)
-    assert found["reorder_point"] == pytest.approx(140)
-    assert found["order_up_to"] == pytest.approx(140 + 8 * 70 - 70)  # a review takes 70 itself
+    # Two weeks of demand, less what was left above the point at the last of the seven reviews in
+    # eight that order nothing: in 95% of the cycles at least a twentieth of a week.
+    point = 140 - 7 / 8 * 70 * 0.05
+    assert found["reorder_point"] == pytest.approx(point, rel=1e-3)
+    # What the review takes itself is not ordered beyond the point.
+    assert found["order_up_to"] == pytest.approx(point + 8 * 70 - 70, rel=1e-3)
     cheap = level(terms(), 70.0, 0.0)
     assert cheap["reorder_point"] == cheap["order_up_to"] == cheap["base_stock_level"]
+
+
+def test_a_level_is_passed_by_what_renewal_theory_says() -> None:
+    between = np.tile([10.0, 30.0], 500)[None, :].repeat(3, axis=0) * np.array([[1.0], [2.0], [0]])
+    draws = replenish.draw(1, 0.0, CONFIG.model_copy(update={"samples": 1000}))
+    found = replenish.undershoot(between, draws)
+    # E[D^2] / (2 E[D]) of 10 and 30
+    expected = (10**2 + 30**2) / (10 + 30) / 2
+    assert found.mean(axis=1) == pytest.approx([expected, 2 * expected, 0], rel=0.01)
+    assert found.max() <= 60
 
 
 def test_perishable_goods_are_held_up_to_the_newsvendors_quantity() -> None:

@@ -1,0 +1,249 @@
+"""Products too new for a series of their own, forecast by what similar ones sold at the same age.
+
+Similar: of the same category and of a like price; where these are too few, of the category alone,
+then of the department, then all. Weekly demand of a product is taken to be Poisson around the mean
+of the similar ones times a factor of its own, which varies between products like a gamma variable;
+its first weeks of sales tell about the factor as much as they can (Bayes), so that a product begins
+as its like did and becomes its own (the gamma-Poisson model of empirical Bayes, Robbins, 1956).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.stats import nbinom
+
+from ecom_tasks.inventory.config import InventoryConfig
+from ecom_tasks.inventory.layout import quantile_column
+from ecom_tasks.inventory.series import WEEK, last_complete_week
+from ecom_tasks.metrics.forecast import Array
+
+ALIKE = ("category and price", "category", "department and price", "department", "all")
+_FEWEST_ALIKE = 5
+_PRICE_BAND = 1.5
+"""Factor within which prices are alike."""
+_UNSEEN_WEEKS = 4
+"""Weeks at the beginning in which a first sale need not be a launch."""
+_LEAST_VARIATION = 0.05
+_TINY = 1e-9
+_SCHEMA: dict[str, pl.DataType] = {
+    "product_id": pl.String(), "title": pl.String(), "category": pl.String(),
+    "weeks_on_sale": pl.Int64(), "alike": pl.Int64(), "basis": pl.String(),
+    "week": pl.List(pl.Date()),
+}  # fmt: skip
+Product = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What is known of the factor by which a product outsells its like: a gamma distribution."""
+
+    shape: float
+    rate: float
+
+    @property
+    def mean(self) -> float:
+        return self.shape / self.rate
+
+
+def factor(alike: Array, own: float, expected: float) -> Factor:
+    """Return the factor of a product after its first sales.
+
+    Parameters
+    ----------
+    alike : (products,), units that each of the similar products sold over the same ages
+    own : units that the product has sold so far
+    expected : units that the similar ones sold on average in as many weeks
+
+    Returns
+    -------
+    Factor. Before it is known that products differ by less, their squared variation is at least
+    0.05, of which the share that counting alone explains is taken off.
+    """
+    mean = float(alike.mean())
+    variation = float(alike.var() / mean**2 - 1 / mean) if mean > 0 else 0.0
+    prior = 1 / max(variation, _LEAST_VARIATION)
+    return Factor(prior + own, prior + expected)
+
+
+def forecast(
+    demand: pl.LazyFrame,
+    products: pl.LazyFrame,
+    series: pl.DataFrame,
+    as_of: date,
+    config: InventoryConfig,
+) -> pl.DataFrame:
+    """Forecast products that were first sold too late to be among the series, or start soon.
+
+    Parameters
+    ----------
+    demand, products : `features/demand` and `lake/products`
+    series : keys of the panel; their products are forecast there
+    as_of : last day known, inclusive
+
+    Returns
+    -------
+    A row a product (over all locations) and week: product_id, title, category, weeks_on_sale (so
+    far), alike (similar products), basis (one of `ALIKE`), week_starts_on, mean and quantiles.
+    Products first sold after the choice of the series with `config.minimum_orders` orders, at most
+    `config.products` with the most units; and those whose `launched_on` lies in the weeks ahead.
+    """
+    last = last_complete_week(as_of)
+    weekly = _weekly(demand, last)
+    start = weekly["week_starts_on"].min()
+    chosen_before = last - (config.test_windows * config.horizon - 1) * WEEK
+    assert isinstance(start, date)
+    life = _lives(weekly, products, start, last)
+    # What hardly ever sold is not what a product that is to be ordered is like.
+    launched = life.filter(
+        (pl.col("first") >= start + _UNSEEN_WEEKS * WEEK)
+        & (pl.col("orders") >= config.minimum_orders)
+    )
+    sold = _sold_by_age(weekly, launched, last)
+    new = _newcomers(life, series, chosen_before, last, config)
+    mondays = [last + (step + 1) * WEEK for step in range(config.horizon)]
+    rows = []
+    for product in new.iter_rows(named=True):
+        basis, alike = _alike(launched, product)
+        if len(alike):
+            ahead = _ahead(sold[alike], product, config.horizon)
+            rows.append(_row(product, basis, len(alike), ahead, config) | {"week": mondays})
+    names = [quantile_column(level) for level in config.quantiles]
+    schema = _SCHEMA | {name: pl.List(pl.Float64) for name in ("mean", *names)}
+    return (
+        pl
+        .DataFrame(rows, schema=schema)
+        .explode("week", "mean", *names)
+        .rename({"week": "week_starts_on"})
+    )
+
+
+def _weekly(demand: pl.LazyFrame, last: date) -> pl.DataFrame:
+    return (
+        demand
+        .filter((pl.col("week_starts_on") <= last) & (pl.col("units") > 0))
+        .group_by("product_id", "week_starts_on")
+        .agg(pl.col("units", "sales", "orders").sum())
+        .sort("product_id", "week_starts_on")
+        .collect()
+    )
+
+
+def _lives(weekly: pl.DataFrame, products: pl.LazyFrame, start: date, last: date) -> pl.DataFrame:
+    """Return a row a product of the catalogue: first week of sale, price, category, totals."""
+    known = weekly.group_by("product_id").agg(
+        pl.col("week_starts_on").min().alias("first"),
+        pl.col("units", "orders").sum(),
+        (pl.col("sales").sum() / pl.col("units").sum()).alias("paid"),
+    )
+    catalogue = products.select(
+        "product_id", "title", "regular_price", "launched_on",
+        pl.col("category").fill_null(""),
+    ).unique("product_id", keep="first").collect()  # fmt: skip
+    return (
+        catalogue
+        .join(known, on="product_id", how="left")
+        .with_columns(
+            price=pl.coalesce("paid", "regular_price"),
+            department=pl.col("category").str.split("/").list.first(),
+            first=pl.coalesce("first", pl.col("launched_on").dt.truncate("1w")),
+            units=pl.col("units").fill_null(0.0),
+            orders=pl.col("orders").fill_null(0.0),
+        )
+        .filter(pl.col("first").is_not_null() & (pl.col("first") >= start))
+        .with_columns(weeks_on_sale=((last - pl.col("first")).dt.total_days() // 7 + 1))
+        .sort("product_id")
+    )
+
+
+def _sold_by_age(weekly: pl.DataFrame, launched: pl.DataFrame, last: date) -> Array:
+    """Return what each launched product sold at each age in weeks, NaN where it is not so old."""
+    rows = launched.select("product_id", "first", "weeks_on_sale").with_row_index("row")
+    oldest = int(rows["weeks_on_sale"].max() or 0)  # type: ignore[arg-type]
+    ages = np.arange(max(oldest, 0))
+    known = ages[None, :] < rows["weeks_on_sale"].to_numpy()[:, None]
+    sold = np.where(known, 0.0, np.nan)
+    cells = weekly.join(rows, on="product_id").filter(pl.col("week_starts_on") <= last)
+    age = (cells["week_starts_on"] - cells["first"]).dt.total_days() // 7
+    sold[cells["row"].to_numpy(), age.to_numpy()] = cells["units"].to_numpy()
+    return sold
+
+
+def _newcomers(
+    life: pl.DataFrame,
+    series: pl.DataFrame,
+    chosen_before: date,
+    last: date,
+    config: InventoryConfig,
+) -> pl.DataFrame:
+    others = life.join(series.select("product_id").unique(), on="product_id", how="anti")
+    sold = others.filter(
+        (pl.col("first") >= chosen_before)
+        & (pl.col("first") <= last)
+        & (pl.col("orders") >= config.minimum_orders)
+    )
+    soon = others.filter(
+        (pl.col("first") > last) & (pl.col("first") <= last + config.horizon * WEEK)
+    )
+    best = sold.sort("units", "product_id", descending=[True, False]).head(config.products)
+    return pl.concat([best, soon])
+
+
+def _alike(launched: pl.DataFrame, product: Product) -> tuple[str, Array]:
+    """Return by what products are similar, and which rows of `launched` are."""
+    price = pl.col("price") / product["price"]
+    near = (price <= _PRICE_BAND) & (price >= 1 / _PRICE_BAND)
+    category = (pl.col("category") == product["category"]) & (pl.col("category") != "")
+    department = (pl.col("department") == product["department"]) & (pl.col("category") != "")
+    conditions = (category & near, category, department & near, department, pl.lit(value=True))
+    numbered = launched.with_row_index("row").filter(
+        (pl.col("product_id") != product["product_id"]) & (pl.col("weeks_on_sale") > 0)
+    )
+    for basis, condition in zip(ALIKE, conditions, strict=True):
+        found = numbered.filter(condition.fill_null(value=False))["row"].to_numpy()
+        if len(found) >= _FEWEST_ALIKE:
+            return basis, found
+    return ALIKE[-1], numbered["row"].to_numpy()
+
+
+def _ahead(sold: Array, product: Product, horizon: int) -> tuple[Array, Factor]:
+    """Return what those alike sold in the weeks ahead at their age, (steps,), and the factor.
+
+    Parameters
+    ----------
+    sold : (products alike, ages), NaN where one is not so old
+    """
+    age = max(int(product["weeks_on_sale"]), 0)
+    steps = int(product["weeks_on_sale"]) + np.arange(horizon)
+    usual = _by_age(sold, age + horizon)
+    whole = sold[:, : max(age, horizon)]
+    whole = np.where(np.isnan(whole), usual[: whole.shape[1]], whole)
+    known = factor(whole.sum(axis=1), float(product["units"]), float(usual[:age].sum()))
+    return np.where(steps >= 0, usual[np.maximum(steps, 0)], 0.0), known
+
+
+def _by_age(sold: Array, ages: int) -> Array:
+    """Return the mean of those known at each age; where too few are, its last four go on."""
+    known = np.isfinite(sold)
+    count = known.sum(axis=0)
+    mean = np.where(known, sold, 0).sum(axis=0) / np.maximum(count, 1)
+    mean = mean[: max(int((count >= min(_FEWEST_ALIKE, len(sold))).sum()), 1)]
+    return np.concatenate([mean, np.full(max(ages - len(mean), 0), mean[-4:].mean())])
+
+
+def _row(
+    product: Product, basis: str, alike: int, ahead: tuple[Array, Factor], config: InventoryConfig
+) -> Product:
+    usual, known = ahead
+    mean = usual * known.mean
+    # Poisson around a gamma variable is negative binomial.
+    chance = known.shape / (known.shape + np.maximum(mean, _TINY))
+    levels = nbinom.ppf(np.asarray(config.quantiles)[:, None], known.shape, chance[None, :])
+    quantiles = zip(config.quantiles, np.where(mean > 0, levels, 0.0), strict=True)
+    named = {name: product[name] for name in ("product_id", "title", "category", "weeks_on_sale")}
+    made = {quantile_column(level): values.tolist() for level, values in quantiles}
+    return named | {"alike": alike, "basis": basis, "mean": mean.tolist()} | made
