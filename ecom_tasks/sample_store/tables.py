@@ -14,6 +14,7 @@ from ecom_tasks.sample_store import panel
 from ecom_tasks.sample_store.weeks import START, Week, live
 from ecom_tasks.sample_store.world import MECHANICS, Array, Ints, World
 
+# Weeks between counts of the stock; the last week is always counted.
 _STOCK_EVERY = 4
 
 
@@ -40,7 +41,7 @@ def write(world: World, folder: Path) -> int:
         _promotions(world, week).write_parquet(folder / "promotions" / part)
         _prices(world, week, before).write_parquet(folder / "prices" / part)
         before = week.regular_price
-        if week.number % _STOCK_EVERY == _STOCK_EVERY - 1:
+        if (world.scale.weeks - 1 - week.number) % _STOCK_EVERY == 0:
             _stock(world, week).write_parquet(folder / "stock" / part)
     return count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,13 @@ def test_tables_have_the_contracts_columns_and_keys(written: tuple[Path, int], n
     assert needed <= set(frame.columns) <= set(table.column_names)
     assert frame.height > 0
     assert frame.select(pl.struct(table.key).is_duplicated().sum()).item() == 0
+
+
+def test_the_stock_is_counted_in_the_last_week(written: tuple[Path, int]) -> None:
+    folder, _ = written
+    counted = pl.read_parquet(folder / "stock" / "*.parquet")["snapshot_on"].unique().sort()
+    # Weeks 1 and 5 of 0 to 5, each on its Sunday: as fresh as an ingestion of the last day asks.
+    assert counted.to_list() == [weeks.START + timedelta(days=7 * week + 6) for week in (1, 5)]
 
 
 def test_the_panel_is_written_as_it_is_in_memory(shop: world.World, tmp_path: Path) -> None:
