@@ -127,6 +127,11 @@ class PricingConfig(DomainConfig):
         lt=1,
         description="share of the usual price earned, where the shop gives no unit cost",
     )
+    missing_cost: Literal["assume", "refuse"] = Field(
+        default="assume",
+        description="what a product without a unit cost is: assumed_margin is assumed, or nothing "
+        "is published",
+    )
     margin_doubt: float = Field(
         default=0.10,
         ge=0,

@@ -17,6 +17,8 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from ecom_tasks.errors import DataContractError
+
 SERIES = ["product_id", "location_id"]
 WEEK = "week_starts_on"
 MECHANICS = ("display", "mailer", "price_cut", "coupon")
@@ -126,6 +128,17 @@ def broken(demand: pl.LazyFrame) -> dict[str, int]:
         (sold & no_price).sum().alias("sold without a price above zero"),
     )
     return {name: int(count) for name, count in counts.collect().row(0, named=True).items()}
+
+
+def nothing_usable(counts: dict[str, int]) -> DataContractError:
+    """Say that no row of demand can be priced, and why, as counted by `broken`."""
+    said = "; ".join(f"{count} rows {reason}" for reason, count in counts.items() if count)
+    return DataContractError(
+        "features/demand has no week in which a product was sold at a price above zero: "
+        + (said or "it has no rows"),
+        "Correct order_lines.quantity and order_lines.unit_price at their source, or the SQL that "
+        "maps them, and run ingestion again. Every price and the release in service stay",
+    )
 
 
 def whole_weeks(panel: pl.DataFrame) -> pl.DataFrame:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from ecom_tasks.errors import ConfigError, DataContractError
 from ecom_tasks.pricing.panel import ALL_LOCATIONS, MECHANICS, PROMOTION, SERIES, WEEK
+from ecom_tasks.pricing.promotions import refuse_collinear
 
 _FIRST = date(2001, 1, 1)
 _WEEK_DAYS = 7
@@ -203,15 +203,6 @@ def _told_apart(rows: pl.DataFrame) -> tuple[list[pl.Series], list[str]]:
         if column.std() == 0:
             assumptions.append(f"promotion {plain} is the same in all rows and says nothing")
             continue
-        design = np.column_stack([np.ones(len(column)), *(each.to_numpy() for each in kept)])
-        values = column.to_numpy()
-        fitted = design @ np.linalg.lstsq(design, values, rcond=None)[0]
-        if np.var(values - fitted) < 1e-9 * np.var(values):
-            same = ", ".join(each.name.removeprefix(PROMOTION) for each in kept)
-            raise DataContractError(
-                f"Promotion {plain} is perfectly collinear with {same}: their effects cannot be "
-                "told apart",
-                "Leave one of them out",
-            )
         kept.append(column)
+    refuse_collinear(rows.select(kept), "Leave one of them out")
     return kept, assumptions

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
+from ecom_tasks.errors import DataContractError
 from ecom_tasks.pricing import absorb
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.panel import MECHANICS, PROMOTION, SERIES, WEEK
@@ -23,6 +24,8 @@ Array = NDArray[np.float64]
 _RUNNING = 0.5
 _LEAST_RUNS = 30
 _LEAST_CLUSTERS = 3
+# Share of a column's variance that others must leave to it; weight from which another explains it.
+_SAME, _MATTERS = 1e-9, 1e-6
 _STEPS = 12
 _DIP, _OTHERS = "promoted last week", "others promoted"
 
@@ -52,6 +55,46 @@ def scorecard(rows: pl.DataFrame, weeks: pl.DataFrame, config: PricingConfig) ->
     return pl.concat([part for part in parts if part.height] or [_empty()]).sort(
         "category", "mechanic"
     )
+
+
+def tell_apart(weeks: pl.DataFrame) -> None:
+    """Refuse a history in which a mechanic always ran as others say already.
+
+    Raises
+    ------
+    DataContractError
+        See `refuse_collinear`.
+    """
+    refuse_collinear(
+        weeks.select(_ran(weeks)),
+        "Give promotions.mechanic one of the two names in the SQL that maps it: what always runs "
+        "together is one mechanic. Every price and the release in service stay",
+    )
+
+
+def refuse_collinear(columns: pl.DataFrame, hint: str) -> None:
+    """Refuse columns of promotions of which one is a combination of those before it.
+
+    Raises
+    ------
+    DataContractError
+        With the names of both.
+    """
+    centred = columns.cast(pl.Float64).fill_null(0.0).to_numpy()
+    centred = centred - centred.mean(axis=0) if centred.size else centred
+    squares = centred.T @ centred
+    names = [name.removeprefix(PROMOTION) for name in columns.columns]
+    for place in range(1, len(names)):
+        before, both = squares[:place, :place], squares[:place, place]
+        weights = np.linalg.lstsq(before, both, rcond=1e-12)[0]
+        left = squares[place, place] - both @ weights
+        if left < _SAME * squares[place, place]:
+            same = [names[each] for each in np.flatnonzero(np.abs(weights) > _MATTERS)]
+            raise DataContractError(
+                f"Promotion {names[place]} is perfectly collinear with {', '.join(same)} in "
+                f"{columns.height} rows of the weekly panel: their effects cannot be told apart",
+                hint,
+            )
 
 
 def _category(

@@ -52,10 +52,14 @@ def build_panel(run: Run, features: Ref) -> Ref:
         draft.metrics["level of the panel"] = level
         work = partial(_panel_bucket, demand, draft.destination, level, first_window)
         unusable: dict[str, int] = {}
+        rows = 0
         for entry, counts in compute.map_buckets(work, dataset.paths(demand), "pricing panel"):
             draft.add([entry])
+            rows += entry.rows or 0
             for reason, count in counts.items():
                 unusable[reason] = unusable.get(reason, 0) + count
+        if not rows:
+            raise panel.nothing_usable(unusable)
         draft.metrics["rows of demand without a usable price"] = unusable
         draft.write_frame(CATALOGUE, _catalogue(products, supply))
 
@@ -74,6 +78,7 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
 
     def build(draft: Draft) -> None:
         weeks = _read_panel(panel)
+        promotions.tell_apart(weeks)
         fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
         draft.write_frame("products.parquet", _rounded(fitted.products))
         draft.write_frame("categories.parquet", _rounded(fitted.categories))
@@ -130,6 +135,7 @@ def propose_prices(run: Run, panel: Ref, elasticities: Ref, rules: Ref) -> Ref:
         positions = today.positions(
             _read_panel(panel), dataset.scan(panel, CATALOGUE).collect(), config
         )
+        today.check_costs(positions, config)
         answers = dataset.scan(elasticities, "products.parquet").collect()
         columns = ["product_id", "estimate", "error", "lower", "upper", "grade", "why"]
         shared = optimise.at_current_prices(

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import polars as pl
 
+from ecom_tasks.errors import DataContractError
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.panel import WEEK, last_week
 
 _CENTS = 2
+_SHOWN = 5
 _PRICE_WEEKS = 5
 
 
@@ -69,3 +71,23 @@ def positions(panel: pl.DataFrame, catalogue: pl.DataFrame, config: PricingConfi
         .drop("usual_price", "mean_price")
         .sort("product_id")
     )
+
+
+def check_costs(positions: pl.DataFrame, config: PricingConfig) -> None:
+    """Refuse products without a unit cost, where the shop wants none assumed.
+
+    Raises
+    ------
+    DataContractError
+        `missing_cost` is `refuse` and costs are missing, with up to five products.
+    """
+    missing = positions.filter("assumed")
+    if config.missing_cost == "refuse" and missing.height:
+        raise DataContractError(
+            f"products.unit_cost is missing, or not above zero, for {missing.height} of "
+            f"{positions.height} products on sale",
+            "Give it in products or in supply, or let pricing.missing_cost be 'assume': then a "
+            f"margin of {config.assumed_margin:.0%} stands for it. Every price and the release in "
+            "service stay",
+            missing.select("product_id", "category", "current_price").head(_SHOWN).to_dicts(),
+        )
