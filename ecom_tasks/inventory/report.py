@@ -197,9 +197,10 @@ def _service(service: dict[str, dict[str, float]], config: InventoryConfig) -> l
         "fill_rate", "cycle_service_level", "stock_out_days", "average_stock_value", "orders",
         "holding_cost", "ordering_cost", "shortage_cost", "waste_cost", "total_cost",
     )  # fmt: skip
+    # A column a policy: side by side, and narrow enough for the page.
     rows = [
-        {"policy": name} | {figure: values.get(figure) for figure in figures}
-        for name, values in service.items()
+        {"figure": figure} | {name: values.get(figure) for name, values in service.items()}
+        for figure in figures
     ]
     aim = _AIMS[config.service_target].format(config.service_level)
     return [
@@ -219,10 +220,11 @@ def _costs(service: dict[str, dict[str, float]]) -> Figure:
     figure = Figure(figsize=(8, 2.5), layout="constrained")
     axes = figure.add_subplot()
     parts = {"shortage_cost": ORANGE, "ordering_cost": GREY, "holding_cost": BLUE}
-    names = list(service)
+    # Of the clairvoyant only the total is known, which is a line.
+    names = [name for name, values in service.items() if set(parts) <= set(values)]
     left = np.zeros(len(names))
     for part, colour in parts.items():
-        values = np.array([service[name].get(part, 0.0) for name in names])
+        values = np.array([service[name][part] for name in names])
         axes.barh(names, values, left=left, color=colour, label=part.replace("_", " "))
         left += values
     bound = service.get("clairvoyant", {}).get("total_cost")
@@ -230,7 +232,7 @@ def _costs(service: dict[str, dict[str, float]]) -> Figure:
         axes.axvline(bound, color=GREY, linestyle="--", linewidth=0.8, label="clairvoyant")
     axes.set_xlabel("cost over the test windows, store currency")
     axes.invert_yaxis()
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 

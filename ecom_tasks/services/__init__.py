@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -89,8 +90,9 @@ def start(
     ----------
     say : called with each line of progress.
     airflow : False starts the object store alone.
-    shop : name of the prefix in the bucket that the flows work under, so that shops do not mix;
-        Airflow is started anew where it worked under another one. Empty: where it worked last.
+    shop : whose prefix of the bucket the flows work under, so that shops do not mix; what a key
+        had better not hold is a dash in it. Airflow is started anew where it worked under another
+        one. Empty: where it worked last.
 
     Raises
     ------
@@ -102,7 +104,8 @@ def start(
         keys = credentials.load(folder)
         if shop:
             known = state.read_state(folder)
-            state.write_state(folder, replace(known, root=f"{ROOT}/{shop}"))
+            place = re.sub(r"[^A-Za-z0-9._-]+", "-", shop)
+            state.write_state(folder, replace(known, root=f"{ROOT}/{place}"))
         try:
             return _start_again(folder, keys, say, airflow=airflow)
         except BaseException:

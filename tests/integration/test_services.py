@@ -207,8 +207,8 @@ def test_each_shop_has_a_root_of_its_own(home: Path) -> None:
     pid = store_of(home).pid
     assert first.root == first.environment["ECOM_ROOT"] == "s3://ecom/first"
     assert services.start(home, airflow=False).root == "s3://ecom/first"
-    second = services.start(home, airflow=False, shop="second")
-    assert second.root == services.environment(home)["ECOM_ROOT"] == "s3://ecom/second"
+    second = services.start(home, airflow=False, shop="My shop")
+    assert second.root == services.environment(home)["ECOM_ROOT"] == "s3://ecom/My-shop"
     assert store_of(home).pid == pid
 
 
