@@ -27,9 +27,7 @@ def predicted(*, absorbed: bool) -> pl.DataFrame:
 
 
 def deviance(rows: pl.DataFrame, name: str) -> float:
-    return poisson_deviance(
-        rows["units"].to_numpy(), rows[name].to_numpy(), np.ones(rows.height)
-    )
+    return poisson_deviance(rows["units"].to_numpy(), rows[name].to_numpy(), np.ones(rows.height))
 
 
 def test_the_true_response_foretells_badly_over_time_and_exactly_between_stores() -> None:
