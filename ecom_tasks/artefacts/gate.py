@@ -68,6 +68,9 @@ class GateConfig(DomainConfig):
     approve_order_value: float | None = Field(
         default=None, gt=0, description="a larger one needs a person's approval, store currency"
     )
+    approve_order_weeks: float | None = Field(
+        default=8.0, gt=0, description="orders worth more weeks of expected demand need approval"
+    )
     order_budget: float | None = Field(
         default=None, gt=0, description="value of all proposed orders, store currency"
     )

@@ -265,6 +265,8 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         spent = float(tables["orders"]["value"].sum())
         draft.limit("value of all orders", spent, (None, draft.limits.order_budget))
         draft.ask("value of all orders", spent, draft.limits.approve_order_value)
+        weeks = replenish.weeks_of_demand(tables["orders"], tables["policy"])
+        draft.ask("orders in weeks of demand", weeks, draft.limits.approve_order_weeks)
         draft.headline(
             metric=evaluate.HEADLINE,
             value=scores["model"][evaluate.HEADLINE],
