@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, LAKE, OVERRIDES, airflow_steps
+from ecom_airflow import AS_OF, FEATURES, LAKE, OVERRIDES, airflow_steps, day_by_day, tables_of
 
+from ecom_tasks.features.tables import FEATURES as TABLES
 from ecom_tasks.features.tasks import flow
 
 DOC = """
@@ -20,7 +21,7 @@ with DAG(
     dag_id="features",
     description=flow.__doc__,
     doc_md=DOC,
-    schedule=[LAKE],
+    schedule=day_by_day(LAKE),
     catchup=False,
     max_active_runs=1,
     tags=["ecom", "domain:features"],
@@ -31,6 +32,6 @@ with DAG(
         airflow_steps(
             "features",
             pools={"pin_lake": "default_pool", "publish_features": "default_pool"},
-            outlets={"publish_features": FEATURES},
+            outlets={"publish_features": [FEATURES, *tables_of(FEATURES, TABLES)]},
         )
     )

@@ -6,9 +6,10 @@ import os
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
-from ecom_airflow import AS_OF, LAKE, OVERRIDES, airflow_steps
+from ecom_airflow import AS_OF, LAKE, OVERRIDES, airflow_steps, tables_of
 
 from ecom_tasks.ingestion.tasks import flow
+from ecom_tasks.tables import TABLES
 
 DOC = """
 ### From a shop's files to validated tables
@@ -19,6 +20,8 @@ yesterday's tables stay in service. Success triggers **features**, and those the
 
 **Trigger** asks for the source and the day. `ECOM_SCHEDULE` (a cron expression, in UTC) makes it
 run by itself, each time about the last complete day; `ECOM_SOURCE` names the source it then reads.
+With it, `airflow backfill create --dag-id ingestion --from-date ... --to-date ...` makes up for
+days or weeks that are missing; what is there already is found, not made again.
 
 **If it fails**, the last lines of the failed task say which table and expectation broke, what was
 observed and what to do. Correct the data or the source file, then clear the task.
@@ -29,7 +32,7 @@ with DAG(
     dag_id="ingestion",
     description="A shop's files or database -> validated, pseudonymised tables",
     doc_md=DOC,
-    # The run of a day starts after that day's end, and its logical date is that day.
+    # The run of a day starts after that day's end; a run of a week is about its last day.
     schedule=CronDataIntervalTimetable(SCHEDULE, timezone="UTC") if SCHEDULE else None,
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
@@ -60,6 +63,6 @@ with DAG(
         airflow_steps(
             "ingestion",
             pools={"pin_source": "default_pool", "publish_snapshot": "default_pool"},
-            outlets={"publish_snapshot": LAKE},
+            outlets={"publish_snapshot": [LAKE, *tables_of(LAKE, TABLES)]},
         )
     )

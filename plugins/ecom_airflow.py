@@ -2,14 +2,14 @@
 
 A DAG file says when and where; `flow(airflow_steps(...))` enters every task of the flow in it.
 What passes between tasks is a reference, nothing else; what passes between DAGs is the event of
-an asset, whose `extra` says which data the run was about.
+an asset, whose partition is the day and whose `extra` says which data the run was about.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar, Concatenate, ParamSpec, cast
 
@@ -20,6 +20,7 @@ from airflow.sdk import (
     Context,
     ExceptionRetryPolicy,
     Param,
+    PartitionedAssetTimetable,
     RetryAction,
     RetryRule,
 )
@@ -33,8 +34,9 @@ from ecom_tasks.run import Ref, Run, Step
 P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
-LAKE = Asset(name="lake", uri="ecom://lake/all", group="ecom")
-FEATURES = Asset(name="features", uri="ecom://features/all", group="ecom")
+SCHEME = "ecom://"
+LAKE = Asset(name="lake", uri=f"{SCHEME}lake/all", group="ecom")
+FEATURES = Asset(name="features", uri=f"{SCHEME}features/all", group="ecom")
 HEAVY = "compute"
 """Pool of the steps that take memory: about 2 GiB a slot."""
 RETRIES = 2
@@ -63,14 +65,33 @@ OVERRIDES = Param(
 
 def released(domain: str) -> Asset:
     """Return the asset that stands for the release of a domain."""
-    return Asset(name=f"{domain}_release", uri=f"ecom://artefacts/{domain}", group="ecom")
+    return Asset(name=f"{domain}_release", uri=f"{SCHEME}artefacts/{domain}", group="ecom")
+
+
+def tables_of(collection: Asset, names: Iterable[str]) -> list[Asset]:
+    """Return the assets that stand for the tables of a collection, `ecom://lake/products`."""
+    return [
+        Asset(
+            name=f"{collection.name}_{name}", uri=f"{SCHEME}{collection.name}/{name}", group="ecom"
+        )
+        for name in names
+    ]
+
+
+def day_by_day(asset: Asset) -> PartitionedAssetTimetable:
+    """Run once for each day that the asset has an event of, whatever else came meanwhile.
+
+    Events of an asset without partitions that come during a run are answered by one run: of a
+    backfill, days would be left out.
+    """
+    return PartitionedAssetTimetable(assets=asset)
 
 
 def airflow_steps(
     domain: str,
     *,
     pools: Mapping[str, str] | None = None,
-    outlets: Mapping[str, Asset] | None = None,
+    outlets: Mapping[str, Sequence[Asset]] | None = None,
     urgency: int = 1,
 ) -> Step:
     """Enter each task of a flow in the DAG being built.
@@ -79,7 +100,7 @@ def airflow_steps(
     ----------
     domain : name under which the flow is registered.
     pools : task name -> pool; the others run in `compute`.
-    outlets : task name -> asset whose event it emits.
+    outlets : task name -> assets whose events it emits: what it makes, and what that consists of.
     urgency : where tasks of several DAGs wait for a slot, those of the higher go first.
     """
 
@@ -92,14 +113,13 @@ def airflow_steps(
                 "A step takes references only; settings belong to its domain's config",
             )
         name = task.__name__
-        asset = (outlets or {}).get(name)
         operator = StepOperator(
             task_id=name,
             domain=domain,
             inputs=list(inputs),
             doc_md=task.__doc__,
             pool=(pools or {}).get(name, HEAVY),
-            outlets=[asset] if asset else [],
+            outlets=list((outlets or {}).get(name, ())),
             priority_weight=urgency,
             retries=RETRIES,
             retry_policy=RETRY_POLICY,
@@ -140,8 +160,7 @@ class StepOperator(BaseOperator):
             outcome.exit_code, outcome.seconds, amount(outcome.peak_bytes),
         )  # fmt: skip
         ref = result(outcome, inputs)
-        for asset in self.outlets:
-            cast(Any, context)["outlet_events"][asset].extra = told(run, ref)
+        announce(context, self.outlets, run, ref)
         return ref
 
     def on_kill(self) -> None:
@@ -149,10 +168,31 @@ class StepOperator(BaseOperator):
             self._step.end()
 
 
+def announce(context: Context, outlets: Sequence[Any], run: Run, ref: Ref) -> None:
+    """Let the events of a task's outlets say what was made, and of which day."""
+    parts = _parts(ref) if len(outlets) > 1 else {}
+    for asset in outlets:
+        event = cast(Any, context)["outlet_events"][asset]
+        event.extra = told(run, parts.get(asset.uri.removeprefix(SCHEME), ref))
+        event.add_partitions(run.as_of.isoformat())
+
+
+def _parts(ref: Ref) -> dict[str, Ref]:
+    """Names and manifests of the tables that a collection binds."""
+    from ecom_tasks.artefacts.release import manifest_of
+
+    return {name: Ref(part) for name, part in manifest_of(ref).inputs.items()}
+
+
 def told(run: Run, ref: Ref) -> dict[str, Any]:
-    """What the event of an asset says, so that the runs it triggers are about the same data."""
+    """What the event of an asset says, so that the runs it triggers are about the same data.
+
+    `fingerprint` is equal for equal input, settings and code.
+    """
+    version = ref.rsplit("/", 2)[-2]
     return {
         "manifest": ref,
+        "fingerprint": version.rsplit("-", 1)[-1],
         "as_of": run.as_of.isoformat(),
         "source": run.source,
         "source_data": run.source_data,
@@ -163,22 +203,31 @@ def told(run: Run, ref: Ref) -> dict[str, Any]:
 def current_run(context: Context) -> Run:
     """Read from Airflow which data this run is about.
 
-    The form comes first; then the event that triggered the run; then its partition, its logical
-    date (None where an asset triggered it) and at last the day on which it was made.
+    The form comes first; then the event that triggered the run; then the last whole day of its
+    interval, where it was scheduled; then its partition, its logical date (None where an asset
+    triggered it) and at last the day on which it was made.
     """
     dag_run = context["dag_run"]
     params = context["params"]
     event = _latest_event(context)
     as_of = params.get("as_of") or event.get("as_of")
-    moment = getattr(dag_run, "partition_date", None) or dag_run.logical_date or dag_run.run_after
     return Run(
         run_id=dag_run.run_id,
-        as_of=date.fromisoformat(as_of) if as_of else moment.date(),
+        as_of=date.fromisoformat(as_of) if as_of else _day_of(dag_run),
         root=_root(),
         source=params.get("source") or event.get("source") or "",
         source_data=params.get("source_data") or event.get("source_data") or "",
         overrides=params.get("overrides") or event.get("overrides") or {},
     )
+
+
+def _day_of(dag_run: Any) -> date:
+    start, end = dag_run.data_interval_start, dag_run.data_interval_end
+    if start and end and start < end:
+        # A week that starts on Monday at 3 ends with the Sunday before the next.
+        return cast(date, (end - timedelta(days=1)).date())
+    moment = getattr(dag_run, "partition_date", None) or dag_run.logical_date or dag_run.run_after
+    return cast(date, moment.date())
 
 
 def _latest_event(context: Context) -> dict[str, Any]:
@@ -189,7 +238,7 @@ def _latest_event(context: Context) -> dict[str, Any]:
     if latest is None:
         return {}
     if len(days) > 1:
-        # Events that came while an earlier run was at work are answered by one run.
+        # Not of our own DAGs: their events have a day as partition, and each day its run.
         log.warning("Triggered for %s at once: this run is about the latest event", days)
     return dict(latest.extra)
 

@@ -152,15 +152,25 @@ def test_each_dag_sets_off_the_next(good: Progress) -> None:
         assert good.runs[dag].run_id.startswith("asset_triggered")
 
 
+@pytest.mark.usefixtures("_consumer")
 def test_event_says_which_data_it_is_about(
     airflow: services.Services, good: Progress, shop: Path
 ) -> None:
     api = airflow.api()
     for dag, last in (("ingestion", "publish_snapshot"), ("features", "publish_features")):
         run_id = good.runs[dag].run_id
-        (event,) = api.get("assets/events", source_dag_id=dag, source_run_id=run_id)["asset_events"]
+        told = api.get("assets/events", source_dag_id=dag, source_run_id=run_id)["asset_events"]
+        by_uri = {each["uri"]: each for each in told}
+        assert {each["partition_key"] for each in told} == {LAST_DAY}
+        made = following.made_by(api, task(good, dag, last))
+        event = by_uri[f"ecom://{dataset.manifest(made).name}"]
+        # Each table of the collection has an event of its own, about its own version.
+        for part, ref in dataset.manifest(made).inputs.items():
+            if part.split("/")[0] == event["uri"].split("/")[2] and part != "lake/data_docs":
+                assert by_uri[f"ecom://{part}"]["extra"]["manifest"] == ref
         assert event["extra"] == {
-            "manifest": following.made_by(api, task(good, dag, last)),
+            "manifest": made,
+            "fingerprint": dataset.manifest(made).version.rsplit("-", 1)[-1],
             "as_of": LAST_DAY,
             "source": str(shop / "shop.toml"),
             "source_data": "",
