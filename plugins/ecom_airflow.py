@@ -24,7 +24,8 @@ from airflow.sdk import (
     RetryAction,
     RetryRule,
 )
-from ecom_step import amount, command, environment, launch, result
+from ecom_explain import amount, result, size_of
+from ecom_step import command, environment, launch
 
 from ecom_tasks.artefacts import signing
 from ecom_tasks.domains import PUBLISHING
@@ -155,9 +156,12 @@ class StepOperator(BaseOperator):
         except BaseException:  # a time-out, for one: what was started is not left behind
             self._step.end()
             raise
-        log.info(
-            "Ended with exit code %s after %.1f s; its largest process held %s",
+        failed = outcome.exit_code != 0
+        log.log(
+            logging.WARNING if failed else logging.INFO,
+            "Ended with exit code %s after %.1f s; its largest process held %s%s",
             outcome.exit_code, outcome.seconds, amount(outcome.peak_bytes),
+            f"; its inputs are {size_of(inputs)}" if failed else "",
         )  # fmt: skip
         ref = result(outcome, inputs)
         announce(context, self.outlets, run, ref)

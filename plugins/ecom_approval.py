@@ -17,7 +17,8 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from ecom_airflow import RETRIES, RETRY_POLICY, announce, connections, current_run
 from ecom_airflow import released as released_asset
-from ecom_step import environment, launch, result
+from ecom_explain import result
+from ecom_step import environment, launch
 
 from ecom_tasks.artefacts import release
 from ecom_tasks.artefacts.manifest import Headline
