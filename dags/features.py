@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 from ecom_airflow import AS_OF, FEATURES, LAKE, OVERRIDES, airflow_steps, day_by_day, tables_of
+from ecom_notify import deadlines
 
 from ecom_tasks.features.tables import FEATURES as TABLES
 from ecom_tasks.features.tasks import flow
@@ -24,6 +25,7 @@ with DAG(
     schedule=day_by_day(LAKE),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("features"),
     tags=["ecom", "domain:features"],
     default_args={"owner": "data"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 from ecom_airflow import AS_OF, LAKE, OVERRIDES, airflow_steps, tables_of
+from ecom_notify import deadlines
 
 from ecom_tasks.ingestion.tasks import flow
 from ecom_tasks.tables import TABLES
@@ -37,6 +38,7 @@ with DAG(
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("ingestion"),
     tags=["ecom", "domain:ingestion"],
     default_args={"owner": "data"},
     params={

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG
 from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, day_by_day, released
 from ecom_approval import approval_steps
+from ecom_notify import deadlines
 
 from ecom_tasks.inventory.tasks import flow
 
@@ -30,6 +31,7 @@ with DAG(
     schedule=day_by_day(FEATURES),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("inventory"),
     tags=["ecom", "domain:inventory"],
     default_args={"owner": "supply"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG
 from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, day_by_day, released
 from ecom_approval import approval_steps
+from ecom_notify import deadlines
 
 from ecom_tasks.recommendation.tasks import flow
 
@@ -28,6 +29,7 @@ with DAG(
     schedule=day_by_day(FEATURES),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("recommendation"),
     tags=["ecom", "domain:recommendation"],
     default_args={"owner": "personalisation"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},

@@ -25,6 +25,7 @@ from airflow.sdk import (
     RetryRule,
 )
 from ecom_explain import amount, result, size_of
+from ecom_notify import on_failure
 from ecom_step import command, environment, launch
 
 from ecom_tasks.artefacts import signing
@@ -124,6 +125,7 @@ def airflow_steps(
             priority_weight=urgency,
             retries=RETRIES,
             retry_policy=RETRY_POLICY,
+            on_failure_callback=on_failure(),
         )
         return cast(Ref, operator.output)
 

@@ -7,12 +7,16 @@ bring the shop from files to features.
 from __future__ import annotations
 
 import http.client
+import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import psutil
@@ -35,6 +39,8 @@ from tests import builders
 PATIENCE_S = 180.0
 SETTING = ("ECOM_APPROVAL_HOURS", str(45 / 3600))
 """Long enough for an answer, and short enough to wait for none."""
+ALERTS = {"ECOM_NOTIFY": "webhook:shop_alerts", "ECOM_DEADLINE_HOURS": str(20 / 3600)}
+"""Ingestion takes longer than 20 seconds, so that a run is late."""
 PSEUDONYM_KEY = "00" * 32
 SOURCE = """
 name = "tiny-shop"
@@ -72,8 +78,32 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LAST_DAY = builders.block_shop(blocks=1, customers=1, weeks=20).as_of.isoformat()
 
 
+class Alerts(BaseHTTPRequestHandler):
+    """A chat's incoming webhook, as far as we use one."""
+
+    texts: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.texts.append(json.loads(body)["text"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the tests' output short."""
+
+
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Services]:
+def alerts() -> Iterator[int]:
+    """Port of a webhook that remembers what it was told."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Alerts)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, alerts: int) -> Iterator[services.Services]:
     home = tmp_path_factory.mktemp("airflow") / "home"
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("ECOM_", "AWS_"))]:
@@ -81,7 +111,13 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Servi
         patch.setenv("ECOM_DASK", "threads")
         patch.setenv("ECOM_PSEUDONYM_KEY", PSEUDONYM_KEY)
         patch.setenv(*SETTING)
+        for name, value in ALERTS.items():
+            patch.setenv(name, value)
         started = services.start(home)
+        started.api().post("connections", {
+            "connection_id": "shop_alerts", "conn_type": "http", "host": "127.0.0.1",
+            "port": alerts,
+        })  # fmt: skip
         wait_for_dags(started)
         launched = state.read_state(home).services
         assert len(launched) == 5
@@ -203,6 +239,17 @@ def test_log_of_the_step_is_in_the_log_of_the_task(
     assert any(event.startswith("made lake/products") for event in made)
     assert any("its largest process held" in event for logger, _, event in said
                if logger == "ecom_airflow")  # fmt: skip
+
+
+@pytest.mark.usefixtures("bad")
+def test_a_failure_and_a_late_run_are_told_to_whom_the_settings_name() -> None:
+    wanted = ("ingestion.load_order_lines failed in run bad: ", "ingestion is not done")
+    deadline = time.monotonic() + PATIENCE_S
+    while not all(any(text.startswith(each) for text in Alerts.texts) for each in wanted):
+        assert time.monotonic() < deadline, Alerts.texts
+        time.sleep(1)
+    (failed,) = [text for text in Alerts.texts if text.startswith(wanted[0])]
+    assert "order_number" in failed
 
 
 def test_wrong_mapping_ends_the_day_with_its_remedy(
