@@ -239,14 +239,15 @@ def _day_of(dag_run: Any) -> date:
 def _latest_event(context: Context) -> dict[str, Any]:
     """Return what the newest of the triggering events says; empty where none triggered the run."""
     found = [event for events in context["triggering_asset_events"].values() for event in events]
-    days = sorted({str(event.extra.get("as_of")) for event in found})
+    days = sorted({str(event.extra["as_of"]) for event in found if "as_of" in event.extra})
     latest = max(found, key=lambda event: event.timestamp, default=None)
     if latest is None:
         return {}
     if len(days) > 1:
         # Not of our own DAGs: their events have a day as partition, and each day its run.
         log.warning("Triggered for %s at once: this run is about the latest event", days)
-    return dict(latest.extra)
+    # What a watcher saw arrive is wrapped by Airflow.
+    return dict(latest.extra.get("payload") or latest.extra)
 
 
 def _root() -> str:
