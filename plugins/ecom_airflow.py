@@ -144,6 +144,7 @@ class StepOperator(BaseOperator):
         self.domain = domain
         self.inputs = inputs
         self._step: Any = None
+        self._made: Ref | None = None
 
     def execute(self, context: Context) -> str:
         run = current_run(context)
@@ -165,13 +166,22 @@ class StepOperator(BaseOperator):
             outcome.exit_code, outcome.seconds, amount(outcome.peak_bytes),
             f"; its inputs are {size_of(inputs)}" if failed else "",
         )  # fmt: skip
-        ref = result(outcome, inputs)
+        ref = self._made = result(outcome, inputs)
         announce(context, self.outlets, run, ref)
         return ref
 
     def on_kill(self) -> None:
         if self._step:
             self._step.end()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """Tell the OpenLineage provider, where somebody configured it, what was read and made."""
+        from ecom_openlineage import lineage
+
+        return lineage([Ref(str(ref)) for ref in self.inputs], self._made)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
+        return self.get_openlineage_facets_on_complete(task_instance)
 
 
 def announce(context: Context, outlets: Sequence[Any], run: Run, ref: Ref) -> None:

@@ -6,6 +6,7 @@ bring the shop from files to features.
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import psutil
@@ -78,14 +79,20 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LAST_DAY = builders.block_shop(blocks=1, customers=1, weeks=20).as_of.isoformat()
 
 
-class Alerts(BaseHTTPRequestHandler):
-    """A chat's incoming webhook, as far as we use one."""
+class Listener(BaseHTTPRequestHandler):
+    """A chat's incoming webhook and a lineage backend, as far as we use them."""
 
     texts: ClassVar[list[str]] = []
+    lineage: ClassVar[list[dict[str, Any]]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.texts.append(json.loads(body)["text"])
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        if self.path.startswith("/api/v1/lineage"):
+            self.lineage.append(json.loads(body))
+        else:
+            self.texts.append(json.loads(body)["text"])
         self.send_response(200)
         self.end_headers()
 
@@ -94,16 +101,16 @@ class Alerts(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def alerts() -> Iterator[int]:
-    """Port of a webhook that remembers what it was told."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Alerts)
+def listener() -> Iterator[int]:
+    """Port of what remembers all that it is told."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
     server.shutdown()
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, alerts: int) -> Iterator[services.Services]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, listener: int) -> Iterator[services.Services]:
     home = tmp_path_factory.mktemp("airflow") / "home"
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("ECOM_", "AWS_"))]:
@@ -113,10 +120,11 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, alerts: int) -> Iterator[s
         patch.setenv(*SETTING)
         for name, value in ALERTS.items():
             patch.setenv(name, value)
+        patch.setenv("OPENLINEAGE_URL", f"http://127.0.0.1:{listener}")
         started = services.start(home)
         started.api().post("connections", {
             "connection_id": "shop_alerts", "conn_type": "http", "host": "127.0.0.1",
-            "port": alerts,
+            "port": listener,
         })  # fmt: skip
         wait_for_dags(started)
         launched = state.read_state(home).services
@@ -245,11 +253,28 @@ def test_log_of_the_step_is_in_the_log_of_the_task(
 def test_a_failure_and_a_late_run_are_told_to_whom_the_settings_name() -> None:
     wanted = ("ingestion.load_order_lines failed in run bad: ", "ingestion is not done")
     deadline = time.monotonic() + PATIENCE_S
-    while not all(any(text.startswith(each) for text in Alerts.texts) for each in wanted):
-        assert time.monotonic() < deadline, Alerts.texts
+    while not all(any(text.startswith(each) for text in Listener.texts) for each in wanted):
+        assert time.monotonic() < deadline, Listener.texts
         time.sleep(1)
-    (failed,) = [text for text in Alerts.texts if text.startswith(wanted[0])]
+    (failed,) = [text for text in Listener.texts if text.startswith(wanted[0])]
     assert "order_number" in failed
+
+
+def test_a_lineage_backend_is_told_what_was_read_and_made(good: Progress) -> None:
+    demand = f"features.{task(good, 'features', 'build_demand').name}"
+    told = [
+        event
+        for event in Listener.lineage
+        if event["job"]["name"] == demand and event["eventType"] == "COMPLETE"
+    ]
+    assert told, {event["job"]["name"] for event in Listener.lineage}
+    names = {each["name"] for each in told[0]["inputs"]}
+    assert {"lake/order_lines", "lake/products", "lake/promotions"} <= names
+    (output,) = told[0]["outputs"]
+    assert output["name"] == "features/demand"
+    columns = {field["name"] for field in output["facets"]["schema"]["fields"]}
+    assert {"product_id", "week_starts_on", "units"} <= columns
+    assert output["outputFacets"]["outputStatistics"]["rowCount"] > 0
 
 
 def test_wrong_mapping_ends_the_day_with_its_remedy(
