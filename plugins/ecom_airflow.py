@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar, Concatenate, ParamSpec, cast
@@ -150,8 +151,10 @@ class StepOperator(BaseOperator):
         run = current_run(context)
         inputs = [Ref(str(ref)) for ref in self.inputs]
         log.info("%s.%s as of %s", self.domain, self.task_id, run.as_of)
+        spelt = command(self.domain, self.task_id, run, inputs)
+        log.info("By hand: python %s", shlex.join(spelt[1:]))
         self._step = launch(
-            command(self.domain, self.task_id, run, inputs),
+            spelt,
             environment(connections(self.domain, self.task_id, run)),
         )
         try:
