@@ -22,6 +22,14 @@ class RecommendationConfig(DomainConfig):
     )
     test_windows: int = Field(default=2, ge=1, description="held-out windows, newest last")
     train_windows: int = Field(default=2, ge=1, description="label windows that a ranker learns")
+    # Which day's models are read is said by the versions of these: no part of them.
+    retrain_days: int = Field(
+        default=1,
+        ge=1,
+        exclude=True,
+        description="days that models are kept: those of the first day with features of as many "
+        "days, counted from Monday, 1 January of the year 1; 7: of each week",
+    )
 
     # Candidate generation
     min_customers: int = Field(

@@ -369,6 +369,11 @@ def _run(model: keras.Model, tokens: tf.Tensor, gaps: tf.Tensor) -> tf.Tensor:
     return model([tokens, gaps], training=False)[:, -1]
 
 
+def load(file: Path) -> keras.Model:
+    """Read a trained model from a `.keras` file; nothing in it is run."""
+    return keras.saving.load_model(file, compile=False, safe_mode=True)
+
+
 def product_vectors(model: keras.Model) -> FloatMatrix:
     """Return one row a product, that of product 1 first, shape (products, size)."""
     table = np.asarray(model.get_layer("product_vectors").embeddings, dtype=np.float32)

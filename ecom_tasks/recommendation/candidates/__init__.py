@@ -7,7 +7,7 @@ what earns its time moves to `GENERATORS`, which the flow runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
@@ -22,6 +22,7 @@ from ecom_tasks.recommendation.candidates import (
     repeat,
     sequence,
 )
+from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 Generator = Callable[[pl.DataFrame, RecommendationConfig], pl.DataFrame]
@@ -58,11 +59,22 @@ VIEWED = (score_name(propagation.NAME), rank_name(propagation.NAME))
 """Further columns, where the shop knows what was viewed."""
 
 
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> dict[str, Kept]:
+    """Fit the generators that learn across customers, by name."""
+    return {
+        neighbours.NAME: neighbours.fit(interactions, config),
+        als.NAME: als.fit(interactions, config),
+        ease.NAME: ease.fit(interactions, config),
+        popular.NAME: popular.fit(interactions, config),
+    }
+
+
 def propose(
     interactions: pl.DataFrame,
     follows: pl.DataFrame,
     config: RecommendationConfig,
     views: pl.DataFrame | None = None,
+    fitted: Mapping[str, Kept] | None = None,
 ) -> pl.DataFrame:
     """Unite the candidates of all generators, with the score and rank that each one gives.
 
@@ -72,9 +84,10 @@ def propose(
     Parameters
     ----------
     interactions : rows of the feature table customer_products at one cutoff, of products that
-        have enough customers
+        have enough customers; all rows of each customer who is proposed to
     follows : of `sequence.propose` on the same interactions
     views : session_id, product_id, up to the same cutoff; None: the shop does not know any
+    fitted : of `fit`, on the interactions of all customers; None: on these
 
     Returns
     -------
@@ -84,8 +97,15 @@ def propose(
         Sorted by pair.
     """
     pair = ["customer_id", "product_id"]
-    found = {name: generate(interactions, config) for name, generate in GENERATORS.items()}
-    found[sequence.NAME] = follows
+    models = fit(interactions, config) if fitted is None else fitted
+    found = {
+        repeat.NAME: repeat.generate(interactions, config),
+        neighbours.NAME: neighbours.propose(models[neighbours.NAME], interactions, config),
+        als.NAME: als.propose(models[als.NAME], interactions, config),
+        ease.NAME: ease.propose(models[ease.NAME], interactions, config),
+        popular.NAME: popular.propose(models[popular.NAME], interactions, config),
+        sequence.NAME: follows,
+    }
     if views is not None:
         found[propagation.NAME] = propagation.generate(interactions, config, views)
     own = interactions.select(pair)

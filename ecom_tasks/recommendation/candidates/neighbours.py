@@ -6,11 +6,13 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from ecom_tasks.recommendation.candidates.kept import Kept, flat, sparse_of
 from ecom_tasks.recommendation.candidates.matrix import (
     Interactions,
     best_new,
     blocks,
     encode,
+    encode_among,
     in_threads,
     own_and_best_of_all,
 )
@@ -51,6 +53,24 @@ def similarity(orders: sparse.csr_matrix, neighbours: int, shrinkage: float) -> 
     return sparse.vstack(in_threads(nearest, blocks(products, products)), format="csr")
 
 
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+    """Learn how near products are: `similarity`, with rows and columns exchanged."""
+    known = encode(interactions, config.matrix_products)
+    near = similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
+    return Kept(known.products, flat(near.T.tocsr()))
+
+
+def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose to the customers of these interactions."""
+    known, towards = encode_among(interactions, kept.products), sparse_of(kept)
+    return own_and_best_of_all(
+        known,
+        lambda part: (known.recent[part] @ towards).toarray(),
+        config.neighbour_candidates,
+        NAME,
+    )
+
+
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose products by the sum of their similarities to what the customer bought lately.
 
@@ -58,15 +78,7 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    known = encode(interactions, config.matrix_products)
-    near = similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
-    towards = near.T.tocsr()
-    return own_and_best_of_all(
-        known,
-        lambda part: (known.recent[part] @ towards).toarray(),
-        config.neighbour_candidates,
-        NAME,
-    )
+    return propose(fit(interactions, config), interactions, config)
 
 
 def strongest(pairs: pl.DataFrame, known: Interactions, near: sparse.csr_matrix) -> pl.DataFrame:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ecom_tasks.recommendation.candidates.matrix import Interactions, blocks, encode, own_and_best
+from ecom_tasks.recommendation.candidates.matrix import (
+    Interactions,
+    blocks,
+    encode,
+    encode_among,
+    own_and_best,
+)
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 if TYPE_CHECKING:
@@ -19,6 +25,9 @@ if TYPE_CHECKING:
     from ecom_tasks.training import sequence_model
 
 NAME = "sequence"
+PROPOSED = {
+    "customer_id": pl.String, "product_id": pl.String, "score": pl.Float64, "generator": pl.String,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,8 +72,23 @@ def later(fitted: Fitted, interactions: pl.DataFrame, config: RecommendationConf
     Products that came since are not known to it, nor customers who bought nothing else.
     """
     held = interactions.join(fitted.known.products, on="product_id", how="semi")
-    known = encode(held, fitted.known.products.height)
+    known = encode_among(held, fitted.known.products)
     return Fitted(fitted.model, known, histories(held, known, config))
+
+
+def load(file: Path, products: pl.Series, interactions: pl.DataFrame) -> Fitted:
+    """Read a trained transformer; its histories are those of `later`.
+
+    Parameters
+    ----------
+    file : of `scoring.save`
+    products : ids of the products that it knows, in the order of their numbers
+    interactions : any, for their columns
+    """
+    from ecom_tasks.training import sequence_model
+
+    numbered = products.alias("product_id").to_frame().with_row_index("column")
+    return Fitted(sequence_model.load(file), encode_among(interactions.clear(), numbered), [])
 
 
 def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
@@ -72,6 +96,8 @@ def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
     from ecom_tasks.training import sequence_model
 
     known = fitted.known
+    if known.customers.is_empty():
+        return pl.DataFrame(schema=PROPOSED)
     states = sequence_model.last_states(fitted.model, fitted.histories, config.sequence_length)
     vectors = sequence_model.product_vectors(fitted.model)
     parts = []

@@ -345,8 +345,8 @@ def test_ease_is_truncated_above_the_bound_and_finds_the_missing_product_too() -
     config = CONFIG.model_copy(update={"ease_exact": BLOCKS * PRODUCTS - 1, "ease_dimensions": 2})
     assert backtest.run(split, ["ease"], config)["model"]["mrr@10"] == 1
     known = sparse.csr_matrix(np.ones((3, BLOCKS * PRODUCTS), dtype=np.float32))
-    assert isinstance(ease.mixture(known, config), ease.Truncated)
-    assert not isinstance(ease.mixture(known[:, 1:], config), ease.Truncated)
+    assert isinstance(ease.mixer(ease.mixture(known, config)), ease.Truncated)
+    assert not isinstance(ease.mixer(ease.mixture(known[:, 1:], config)), ease.Truncated)
 
 
 def few_bought(seed: int) -> NDArray[np.float32]:
