@@ -8,6 +8,7 @@ what earns its time moves to `GENERATORS`, which the flow runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import polars as pl
 
@@ -59,14 +60,24 @@ VIEWED = (score_name(propagation.NAME), rank_name(propagation.NAME))
 """Further columns, where the shop knows what was viewed."""
 
 
+class Learning(Protocol):
+    """Module of a generator that learns across customers, and then proposes to some of them."""
+
+    NAME: str
+
+    def fit(self, interactions: pl.DataFrame, config: RecommendationConfig) -> Kept: ...
+
+    def propose(
+        self, kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig
+    ) -> pl.DataFrame: ...
+
+
+LEARNING: tuple[Learning, ...] = (neighbours, als, ease, popular)
+
+
 def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> dict[str, Kept]:
     """Fit the generators that learn across customers, by name."""
-    return {
-        neighbours.NAME: neighbours.fit(interactions, config),
-        als.NAME: als.fit(interactions, config),
-        ease.NAME: ease.fit(interactions, config),
-        popular.NAME: popular.fit(interactions, config),
-    }
+    return {each.NAME: each.fit(interactions, config) for each in LEARNING}
 
 
 def propose(
@@ -98,14 +109,10 @@ def propose(
     """
     pair = ["customer_id", "product_id"]
     models = fit(interactions, config) if fitted is None else fitted
-    found = {
-        repeat.NAME: repeat.generate(interactions, config),
-        neighbours.NAME: neighbours.propose(models[neighbours.NAME], interactions, config),
-        als.NAME: als.propose(models[als.NAME], interactions, config),
-        ease.NAME: ease.propose(models[ease.NAME], interactions, config),
-        popular.NAME: popular.propose(models[popular.NAME], interactions, config),
-        sequence.NAME: follows,
-    }
+    found = {repeat.NAME: repeat.generate(interactions, config)}
+    for each in LEARNING:
+        found[each.NAME] = each.propose(models[each.NAME], interactions, config)
+    found[sequence.NAME] = follows
     if views is not None:
         found[propagation.NAME] = propagation.generate(interactions, config, views)
     own = interactions.select(pair)
