@@ -123,6 +123,11 @@ class RecommendationConfig(DomainConfig):
     )
     sequence_batch: int = Field(default=4000, ge=1, description="places learnt from at once")
     sequence_learning_rate: float = Field(default=0.001, gt=0, description="of Adam")
+    sequence_refit: bool = Field(
+        default=True,
+        description="in a backtest with a ranker: train again on all that is known; false: the "
+        "model beside which the ranker learnt reads the longer histories",
+    )
     sequence_validation: int = Field(
         default=2000, ge=0, description="customers whose last product is held out, to stop by"
     )

@@ -18,7 +18,7 @@ from ecom_tasks import cli
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.metrics.ranking import bootstrap_interval
 from ecom_tasks.recommendation import backtest, protocols
-from ecom_tasks.recommendation.candidates import Generator, ease, graph_filter
+from ecom_tasks.recommendation.candidates import Generator, ease, graph_filter, sequence
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 CONFIG = RecommendationConfig(
@@ -495,3 +495,34 @@ def test_the_command_blends_where_the_ranker_has_nothing_to_learn_from(
     written = json.loads(out.read_text())
     assert written["ranker"] is None
     assert written["model"] == written["blend"]
+
+
+@pytest.mark.parametrize("trained", [1, 2])
+def test_a_transformer_need_not_be_trained_again_to_read_longer_histories(
+    trained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.model_copy(
+        update={"sequence_epochs": 1, "sequence_size": 4, "sequence_refit": trained == 2}
+    )
+    split = protocols.split(checkerboard(), "leave-one-out", None, 0.1)
+    within = protocols.within(split.known, "leave-one-out", 0.1, 7)
+    fits, read = [], []
+    fit, propose = sequence.fit, sequence.propose
+
+    def watched_fit(known: pl.DataFrame, config: RecommendationConfig) -> sequence.Fitted:
+        fits.append(known.height)
+        return fit(known, config)
+
+    def watched_propose(fitted: sequence.Fitted, config: RecommendationConfig) -> pl.DataFrame:
+        read.append(sum(len(each.products) for each in fitted.histories))
+        return propose(fitted, config)
+
+    monkeypatch.setattr(sequence, "fit", watched_fit)
+    monkeypatch.setattr(sequence, "propose", watched_propose)
+    backtest.run(split, ["sequence", "follows"], config, within)
+    assert fits == [within.known.height, split.known.height][:trained]
+    # Without training again what was not known then stays unknown.
+    seen = split.known if trained == 2 else within.known
+    longer = split.known.join(seen, on="product_id", how="semi").height
+    assert read == [within.known.height, longer]
+    assert longer > within.known.height
