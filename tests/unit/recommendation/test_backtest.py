@@ -526,3 +526,43 @@ def test_a_transformer_need_not_be_trained_again_to_read_longer_histories(
     longer = split.known.join(seen, on="product_id", how="semi").height
     assert read == [within.known.height, longer]
     assert longer > within.known.height
+
+
+def test_the_kind_of_an_event_is_read_where_a_column_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What is put into the basket is followed by x, what is only looked at by y.
+    rows = [
+        row
+        for person in range(60)
+        for kind, then in [(("cart", "x"), ("view", "y"))[person % 2]]
+        for row in (
+            (f"c{person:02}", f"a{person % 5}", 1, kind),
+            (f"c{person:02}", then, 2, "cart"),
+        )
+    ]
+    table = pl.DataFrame(rows, schema=["who", "what", "place", "kind"], orient="row")
+    settings = {"epochs": 60, "size": 16, "validation": 0, "batch": 16, "learning_rate": 0.01,
+                "blocks": 1, "dropout": 0.0, "negatives": 0}  # fmt: skip
+    taught = table.filter((pl.col("place") == 1) | (pl.col("who") < "c50"))
+    asked = table.filter((pl.col("place") == 2) & (pl.col("who") >= "c50"))
+    taught.write_parquet(tmp_path / "taught.parquet")
+    asked.write_parquet(tmp_path / "asked.parquet")
+    command = [
+        "backtest", "recommendation", "--interactions", str(tmp_path / "taught.parquet"),
+        "--customer", "who", "--product", "what", "--position", "place", "--protocol",
+        "given-split", "--test", str(tmp_path / "asked.parquet"), "--generators", "sequence",
+        "--json", str(tmp_path / "out.json"),
+        *(f"--set=recommendation.sequence_{name}={value}" for name, value in settings.items()),
+    ]  # fmt: skip
+
+    def mrr(*further: str) -> float:
+        assert cli.main([*command, *further]) == 0
+        found = json.loads((tmp_path / "out.json").read_text())
+        return cast(float, found["model"]["mrr@5"])
+
+    assert mrr("--event", "kind") == 1
+    assert mrr() < 1
+    capsys.readouterr()
+    assert cli.main([*command, "--event", "none"]) != 0
+    assert "has no column none" in capsys.readouterr().err
