@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -45,6 +45,9 @@ class RecommendationConfig(DomainConfig):
         default=8000, ge=2, description="most bought products that neighbours and ALS know"
     )
     neighbours: int = Field(default=100, ge=1, description="kept per product")
+    neighbour_weighting: Literal["plain", "tf-idf", "bm25"] = Field(
+        default="plain", description="of purchases before products are compared"
+    )
     neighbour_shrinkage: float = Field(
         default=10.0, ge=0, description="added to the cosine's denominator; tames rare products"
     )

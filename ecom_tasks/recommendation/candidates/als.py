@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
+from implicit import als, gpu
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -24,25 +27,29 @@ NAME = "als"
 def factorise(known: Interactions, config: RecommendationConfig) -> tuple[FloatMatrix, FloatMatrix]:
     """Return the factors of customers and of products, shapes (rows, factors), (columns, factors).
 
+    Where a GPU is present they are learnt on it; the last bits are others then.
+
     References
     ----------
     Hu, Koren and Volinsky (2008), "Collaborative filtering for implicit feedback datasets", ICDM.
     """
     # One thread in BLAS: the solver runs its own threads, and two pools fight for the cores.
     with threadpool_limits(1, "blas"):
-        model = _model(config)
+        model = als.AlternatingLeastSquares(**_dials(config), use_gpu=gpu.HAS_CUDA)
         model.fit(known.orders, show_progress=False)
+    if gpu.HAS_CUDA:
+        model = model.to_cpu()
     return np.asarray(model.user_factors), np.asarray(model.item_factors)
 
 
-def _model(config: RecommendationConfig) -> AlternatingLeastSquares:
-    return AlternatingLeastSquares(
-        factors=config.als_factors,
-        regularization=config.als_regularization,
-        alpha=config.als_alpha,
-        iterations=config.als_iterations,
-        random_state=config.seed,
-    )
+def _dials(config: RecommendationConfig) -> dict[str, Any]:
+    return {
+        "factors": config.als_factors,
+        "regularization": config.als_regularization,
+        "alpha": config.als_alpha,
+        "iterations": config.als_iterations,
+        "random_state": config.seed,
+    }
 
 
 def customers_of(
@@ -52,7 +59,7 @@ def customers_of(
 
     Each follows from the customer's own row alone.
     """
-    model = _model(config)
+    model = AlternatingLeastSquares(**_dials(config))
     model.item_factors = products
     with threadpool_limits(1, "blas"):
         return np.asarray(model.recalculate_user(np.arange(known.customers.height), known.orders))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from implicit.nearest_neighbours import bm25_weight, tfidf_weight
 from scipy import sparse
 
 from ecom_tasks.recommendation.candidates.kept import Kept, flat, sparse_of
@@ -19,6 +20,22 @@ from ecom_tasks.recommendation.candidates.matrix import (
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 NAME = "neighbours"
+
+
+WEIGHTS = {"bm25": bm25_weight, "tf-idf": tfidf_weight}
+
+
+def weighted(orders: sparse.csr_matrix, weighting: str) -> sparse.csr_matrix:
+    """Weigh who buys many products less, and with bm25 the purchases of popular products too.
+
+    Parameters
+    ----------
+    orders : shape (customers, products); a product is a text, its customers are the words
+    weighting : of `WEIGHTS`, or plain: as they are
+    """
+    if weighting == "plain":
+        return orders
+    return sparse.csr_matrix(WEIGHTS[weighting](orders.T).T, dtype=np.float32)
 
 
 def similarity(orders: sparse.csr_matrix, neighbours: int, shrinkage: float) -> sparse.csr_matrix:
@@ -56,7 +73,8 @@ def similarity(orders: sparse.csr_matrix, neighbours: int, shrinkage: float) -> 
 def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
     """Learn how near products are: `similarity`, with rows and columns exchanged."""
     known = encode(interactions, config.matrix_products)
-    near = similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
+    orders = weighted(known.orders, config.neighbour_weighting)
+    near = similarity(orders, config.neighbours, config.neighbour_shrinkage)
     return Kept(known.products, flat(near.T.tocsr()))
 
 
