@@ -20,7 +20,7 @@ SMOOTH, INTERMITTENT, LUMPY, NEW = "smooth", "intermittent", "lumpy", "new"
 SEGMENTS = (SMOOTH, INTERMITTENT, LUMPY, NEW)
 INTERVAL_LIMIT, VARIATION_LIMIT = 1.32, 0.49
 _NEW_PERIODS = 13
-_FEWEST_VALUES = 400
+_FEWEST_VALUES, _MOST_VALUES = 400, 100_000
 _ITERATIONS = 40
 _SCALE_FLOOR = 0.01
 Array = npt.NDArray[np.floating]
@@ -83,10 +83,15 @@ def fit(
 
     Returns
     -------
-    Combination; equal weights where nothing was observed.
+    Combination; equal weights where nothing was observed. Of more than 100,000 values a sample is
+    fitted.
     """
     names = list(windows[0][1])
     made, actual, mean_weight, median_weight, kinds = _stack(panel, windows)
+    if len(actual) > _MOST_VALUES:
+        some = np.random.default_rng(1).choice(len(actual), _MOST_VALUES, replace=False)
+        made, actual, kinds = made[some], actual[some], kinds[some]
+        mean_weight, median_weight = mean_weight[some], median_weight[some]
     everything = np.ones(len(actual), np.bool_)
     overall = _both(made, actual, mean_weight, median_weight, everything, shrinkage)
     mean: Weights = {}

@@ -71,9 +71,24 @@ class InventoryConfig(DomainConfig):
     quantile_rows: int = Field(
         default=40_000, ge=1000, description="rows at most that the quantile model sees"
     )
+    mean_objective: Literal["squared", "poisson", "tweedie"] = Field(
+        default="squared",
+        description="what the trees of the mean minimise: squared errors, or the deviance of "
+        "Poisson or Tweedie (power 1.3) demand, for which no demand may be negative",
+    )
+    network: bool = Field(
+        default=True, description="whether a neural network (Keras) is among what is combined"
+    )
+    network_rows: int = Field(
+        default=20_000, ge=1000, description="stretches of series at most that the network sees"
+    )
+    network_places: int = Field(
+        default=32, ge=8, le=512, description="periods that the network looks back; a power of two"
+    )
+    network_epochs: int = Field(default=8, ge=1, description="passes of the network over its rows")
     methods: tuple[str, ...] = Field(
         default=("SES", "TSB", "CrostonSBA"),
-        description="methods of statsforecast that are combined with the global model: "
+        description="classical methods that are combined with the global models: "
         "AutoETS, DynamicOptimizedTheta, AutoCES, MSTL, SES, TSB, CrostonSBA",
     )
     weight_shrinkage: float = Field(
@@ -162,6 +177,13 @@ class InventoryConfig(DomainConfig):
         """
         fields = type(self).model_fields
         return self.model_copy(update={name: fields[name].default for name in SUPPLY_SETTINGS})
+
+    @field_validator("network_places")
+    @classmethod
+    def _power_of_two(cls, places: int) -> int:
+        if places & (places - 1):
+            raise ValueError("must be a power of two: 8, 16, 32, ...")
+        return places
 
     @field_validator("methods")
     @classmethod

@@ -76,16 +76,18 @@ def backtest(panel: Panel, config: InventoryConfig) -> Backtest:
     steps, before = config.horizon, config.calibration_windows
     origins = [panel.periods - steps * back for back in range(config.windows, 0, -1)]
     rows = forecaster.training_rows(panel, config)
-    made = ensemble.members(panel, rows, origins[:before], config)
+    some = ensemble.learners(panel, config)
+    part = panel.take(some)
+    made = ensemble.members(panel, rows, origins[:before], config, chosen=some)
     every = ensemble.members(panel, rows, origins[before:], config, following=steps - 1)
-    made += every[::steps]
+    made += [each.take(some) for each in every[::steps]]
     reviews = []
     for number in range(config.test_windows):
-        learnt = ensemble.learn(panel, made[number : number + before], config)
+        learnt = ensemble.learn(part, made[number : number + before], config)
         for each in every[number * steps : (number + 1) * steps]:
             found = ensemble.combined(panel, each, learnt, config)
             reviews.append(Window(found.origin, found.mean, found.quantiles, learnt.calibration))
-    learnt = ensemble.learn(panel, made[config.test_windows :], config)
+    learnt = ensemble.learn(part, made[config.test_windows :], config)
     return Backtest(reviews[::steps], reviews, learnt)
 
 

@@ -24,6 +24,7 @@ from ecom_tasks.metrics.forecast import seasonal_scale
 Quantiles = npt.NDArray[np.float32]
 """(series, steps, levels), units."""
 Integers = npt.NDArray[np.intp]
+Chosen = npt.NDArray[np.bool_] | Integers | slice
 _SCALE_FLOOR = 0.01
 _LEAST_SHARE = 0.25
 _LEAST_BASE = np.float32(0.1)
@@ -35,14 +36,20 @@ promotions, such as weeks since the last one, and takes that from the plan's own
 """
 # One thread each: fits run side by side, which beats many threads on one small fit.
 _COMMON = {"nthread": 1, "tree_method": "hist", "subsample": 0.6, "colsample_bytree": 0.3}
-MEAN = {
-    "objective": "reg:squarederror", "max_depth": 5, "eta": 0.05, "min_child_weight": 50,
+OBJECTIVES: dict[str, dict[str, object]] = {
+    "squared": {"objective": "reg:squarederror"},
+    "poisson": {"objective": "count:poisson"},
+    "tweedie": {"objective": "reg:tweedie", "tweedie_variance_power": 1.3},
+}
+"""Of the mean. The latter two fit its logarithm, and take the variance for its power 1 or 1.3."""
+MEAN: dict[str, object] = {
+    "max_depth": 5, "eta": 0.05, "min_child_weight": 50,
     "max_bin": 128,
 }  # fmt: skip
 MEAN_ROUNDS = 100
-QUANTILE = {
+QUANTILE: dict[str, object] = {
     "objective": "reg:quantileerror", "max_depth": 5, "eta": 0.1, "min_child_weight": 20,
-    "max_bin": 64,
+    "max_bin": 64, "multi_strategy": "multi_output_tree",
 }  # fmt: skip
 QUANTILE_ROUNDS = 60
 
@@ -72,7 +79,7 @@ class Rows:
     target: Floats
     weight: Floats
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
+    def where(self, chosen: Chosen) -> Rows:
         return Rows(
             self.names,
             self.plans,
@@ -115,18 +122,19 @@ def training_rows(panel: Panel, config: InventoryConfig) -> Rows:
     return _rows(panel, pairs, config, sampled)
 
 
-def rows_ahead(panel: Panel, origin: int, config: InventoryConfig) -> Rows:
-    """Lay out the weeks after `origin`: all series for step 1, then for step 2, ..."""
+def rows_ahead(
+    panel: Panel, origin: int, config: InventoryConfig, chosen: Chosen = slice(None)
+) -> Rows:
+    """Lay out the weeks after `origin`: the chosen series for step 1, then for step 2, ..."""
     steps = range(1, config.horizon + 1)
-    everything = np.ones(panel.series, np.bool_)
-    return _rows(panel, [(origin, step) for step in steps], config, [everything] * config.horizon)
+    return _rows(panel, [(origin, step) for step in steps], config, [chosen] * config.horizon)
 
 
 def _rows(
     panel: Panel,
     pairs: Sequence[tuple[int, int]],
     config: InventoryConfig,
-    chosen: Sequence[npt.NDArray[np.bool_]],
+    chosen: Sequence[Chosen],
 ) -> Rows:
     """Lay out the chosen series of each (origin, step), features computed once an origin."""
     parts: list[Rows] = []
@@ -180,12 +188,6 @@ def _far(panel: Panel) -> bool:
     return panel.horizon > FAR and panel.seasons > 1
 
 
-def _counted(panel: Panel, week: int) -> Floats:
-    if week < panel.periods:
-        return panel.units[:, week]
-    return np.full(panel.series, np.nan, np.float32)
-
-
 def _weight(panel: Panel, week: int) -> Floats:
     if panel.weights is None or week >= panel.periods:
         return np.ones(panel.series, np.float32)
@@ -200,7 +202,8 @@ def fit_mean(panel: Panel, rows: Rows, origin: int, config: InventoryConfig) -> 
     known = rows.where(rows.weeks_known <= origin)
     scale = np.nan_to_num(seasonal_scale(panel.units[:, :origin]))[known.series]
     weight = known.level**2 / np.maximum(scale, _SCALE_FLOOR * known.level**2)
-    return _train(MEAN, MEAN_ROUNDS, known, weight / weight.mean(), config)
+    parameters = MEAN | OBJECTIVES[config.mean_objective]
+    return _train(parameters, MEAN_ROUNDS, known, weight / weight.mean(), config)
 
 
 def fit_quantiles(panel: Panel, rows: Rows, origin: int, config: InventoryConfig) -> xgb.Booster:

@@ -89,6 +89,27 @@ class Panel:
             past &= self.observed[:, :origin]
         return np.asarray(past.any(axis=1))
 
+    def take(self, rows: npt.NDArray[Any]) -> Panel:
+        """Return the panel of these series alone."""
+
+        def some(values: npt.NDArray[Any] | None) -> Any:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            keys=self.keys[rows],
+            units=some(self.units),
+            sales=some(self.sales),
+            orders=some(self.orders),
+            locations=some(self.locations),
+            price=some(self.price),
+            discount_depth=some(self.discount_depth),
+            plans={name: some(values) for name, values in self.plans.items()},
+            announced=some(self.announced),
+            observed=some(self.observed),
+            weights=some(self.weights),
+        )
+
     def last(self, count: int) -> Panel:
         """Return the panel of the last `count` periods, or itself where it has no more."""
         drop = self.periods - count

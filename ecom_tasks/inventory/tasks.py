@@ -106,13 +106,16 @@ def backtest(run: Run, series: Ref) -> Ref:
 def train_forecaster(run: Run, series: Ref) -> Ref:
     """Train on every week known and forecast the weeks ahead (not combined or calibrated yet)."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import ensemble, forecast, layout, whatif
+    from ecom_tasks.inventory import ensemble, forecast, layout, neural, whatif
 
     config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
         panel = _panel(series)
         others = ensemble.others(panel, panel.periods, config)
+        network = neural.fit(panel, panel.periods, config) if config.network else None
+        if network is not None:
+            others |= ensemble.of_network(network, panel, panel.periods, config, slice(None))
         draft.write_frame("others.parquet", layout.centres_frame(panel, panel.periods, others))
         models = forecast.fit(panel, config)
         ahead = forecast.rows_ahead(panel, panel.periods, config)
