@@ -17,7 +17,7 @@ from ecom_tasks.inventory import ensemble, features, forecast, statistical
 from ecom_tasks.inventory.config import METHODS, InventoryConfig
 from ecom_tasks.inventory.ensemble import Forecast, Learnt, Members
 from ecom_tasks.inventory.forecast import Rows
-from ecom_tasks.inventory.panel import Floats, Panel
+from ecom_tasks.inventory.panel import VALUE_PERIODS, Floats, Panel
 from ecom_tasks.metrics import forecast as metrics
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ LEVELS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0
 INTERVALS = ((0.25, 0.75), (0.1, 0.9), (0.05, 0.95), (0.01, 0.99))
 SEASONAL, ETS = statistical.SEASONAL, statistical.ETS
 BEST = "best of statsforecast"
-VALUE_PERIODS = {"D": 28, "W": 4, "M": 1}
-"""Last periods known whose value weighs a series in WRMSSE: about a month."""
 _SHORTEST_PAST = 8
 _SEASONS, _PERIODS = 5, 260
 _ETS_SERIES_AT_MOST = 20_000

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from ecom_tasks.inventory.panel import Booleans, Floats, Panel
+from ecom_tasks.inventory.panel import VALUE_PERIODS, Booleans, Floats, Panel
 from ecom_tasks.metrics.forecast import seasonal_scale
 
 SMOOTH, INTERMITTENT, LUMPY, NEW = "smooth", "intermittent", "lumpy", "new"
@@ -156,7 +156,8 @@ def _stack(
         judged = panel.known()[:, window] & panel.sold_before(origin)[:, None]
         row, _ = np.nonzero(judged)
         square, absolute = _naive_errors(panel, origin)
-        value = np.maximum(panel.sales[:, max(0, origin - 4) : origin].sum(axis=1), 0)
+        recent = max(0, origin - max(4, VALUE_PERIODS[panel.frequency]))
+        value = np.maximum(panel.sales[:, recent:origin].sum(axis=1), 0)
         by_value = value / max(float(value.mean()), 1e-9) / square
         weights = panel.weights
         by_error = 1 / absolute[row] if weights is None else weights[:, window][judged]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecom_tasks import compute
 from ecom_tasks.inventory import (
     calibrate,
     combine,
@@ -141,9 +140,12 @@ def _trees(
         mean = forecast.predict_mean(models.mean, ahead, steps)
         return mean, forecast.predict_quantiles(models.quantiles, ahead, steps)
 
-    with ThreadPoolExecutor(compute.workers()) as pool:
+    with (
+        forecast.trainer(config) as client,
+        ThreadPoolExecutor(forecast.side_by_side(client)) as pool,
+    ):
         fitted = [
-            [pool.submit(fit, panel, known, origin, config)
+            [pool.submit(fit, panel, known, origin, config, client)
              for fit in (forecast.fit_mean, forecast.fit_quantiles)]
             for origin in origins
         ]  # fmt: skip

@@ -129,18 +129,15 @@ def predict(network: Network, past: Floats, ahead: Floats) -> tuple[Floats, Floa
     """Return mean (rows, steps) and quantiles (rows, steps, levels), ascending."""
     made = [
         np.asarray(
-            _run(network.model, past[at : at + _ROWS_AT_ONCE],
-                 _measured(network, ahead[at : at + _ROWS_AT_ONCE]))
+            network.model(
+                [past[at : at + _ROWS_AT_ONCE], _measured(network, ahead[at : at + _ROWS_AT_ONCE])],
+                training=False,
+            )
         )
         for at in range(0, len(past), _ROWS_AT_ONCE)
     ]  # fmt: skip
     found = np.concatenate(made)
     return found[..., 0], found[..., 1:]
-
-
-@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-def _run(model: keras.Model, past: tf.Tensor, ahead: tf.Tensor) -> tf.Tensor:
-    return model([past, ahead], training=False)
 
 
 def _measured(network: Network, ahead: Floats) -> Floats:
