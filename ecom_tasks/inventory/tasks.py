@@ -133,6 +133,10 @@ def train_forecaster(run: Run, series: Ref) -> Ref:
         mean = forecast.predict_mean(models.mean, ahead, config.horizon)
         quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon)
         draft.write_frame("whatif.parquet", whatif.table(panel, models, config))
+        if network is not None:
+            from ecom_tasks.training import demand_network
+
+            demand_network.save(network, draft.folder / "network.npz")
         models.mean.save_model(draft.folder / "mean.ubj")
         models.quantiles.save_model(draft.folder / "quantiles.ubj")
         draft.write_frame(
@@ -256,6 +260,8 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         draft.write_text("orders.csv", replenish.buyers_csv(tables["orders"]))
         draft.write_frame("whatif.parquet", dataset.scan(forecaster, "whatif.parquet").collect())
         dataset.fetch(forecaster, draft.folder / "model", "*.ubj")
+        if dataset.paths(forecaster, "*.npz"):
+            dataset.fetch(forecaster, draft.folder / "model", "*.npz")
         draft.write_json("model/calibration.json", dataset.read_json(backtest, "calibration.json"))
         draft.metrics.update(scores, service=proposed.metrics["service"])
         draft.write_json("metrics.json", draft.metrics)

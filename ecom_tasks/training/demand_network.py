@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 # As in `sequence_model`: quiet, and the same bytes from run to run.
@@ -84,11 +85,13 @@ class Network:
     ----------
     model : (past, ahead), the latter in deviations from the centre -> (rows, steps, 1 + levels).
     centre, scale : (features,), of `ahead` in training.
+    dials : that it was trained with.
     """
 
     model: keras.Model
     centre: Floats
     scale: Floats
+    dials: Dials
 
 
 def train(windows: Windows, dials: Dials) -> Network:
@@ -107,7 +110,7 @@ def train(windows: Windows, dials: Dials) -> Network:
     centre = windows.ahead.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
     scale = np.maximum(windows.ahead.std(axis=(0, 1), dtype=np.float64), 1e-3).astype(np.float32)
     model = _model(windows.past.shape[1:], (windows.target.shape[1], features), dials)
-    network = Network(model, centre, scale)
+    network = Network(model, centre, scale, dials)
     learn = _learner(model, dials)
     random = np.random.default_rng(dials.seed)
     steps = dials.epochs * -(-len(windows.past) // dials.batch)
@@ -138,6 +141,26 @@ def predict(network: Network, past: Floats, ahead: Floats) -> tuple[Floats, Floa
     ]  # fmt: skip
     found = np.concatenate(made)
     return found[..., 0], found[..., 1:]
+
+
+def save(network: Network, path: Path) -> None:
+    """Write the network as plain arrays (NumPy's `.npz`); same network, same bytes."""
+    weights = {f"weight_{at:02d}": each for at, each in enumerate(network.model.get_weights())}
+    past, ahead = (np.array(each.shape[1:]) for each in network.model.inputs)
+    np.savez(
+        path, past=past, ahead=ahead, levels=np.array(network.dials.levels),
+        size=np.array(network.dials.size), centre=network.centre, scale=network.scale, **weights,
+    )  # fmt: skip
+
+
+def load(path: Path) -> Network:
+    """Read what `save` wrote."""
+    with np.load(path, allow_pickle=False) as kept:
+        dials = Dials(tuple(kept["levels"].tolist()), size=int(kept["size"]))
+        model = _model(tuple(kept["past"].tolist()), tuple(kept["ahead"].tolist()), dials)
+        weights = sorted(name for name in kept.files if name.startswith("weight_"))
+        model.set_weights([kept[name] for name in weights])
+        return Network(model, kept["centre"], kept["scale"], dials)
 
 
 def _measured(network: Network, ahead: Floats) -> Floats:

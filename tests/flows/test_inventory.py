@@ -75,7 +75,8 @@ def test_a_release_holds_all_that_a_consumer_needs(
     assert {entry.path for entry in made.files} == {
         "forecasts.parquet", "orders.parquet", "orders.csv", "policy.parquet", "metrics.json",
         "hierarchy.parquet", "classes.parquet", "exceptions.parquet", "whatif.parquet",
-        "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json", "evidence.parquet",
+        "model/mean.ubj", "model/quantiles.ubj", "model/network.npz", "model/calibration.json",
+        "evidence.parquet",
         "report.html", "new_products.parquet",
     }  # fmt: skip
     forecasts = table(release, "forecasts")

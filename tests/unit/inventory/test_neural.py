@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from ecom_tasks.inventory import ensemble, forecast, neural
 from ecom_tasks.inventory.panel import Panel
+from ecom_tasks.training import demand_network
 from tests.builders import MONDAY
 from tests.unit.inventory import shop
 
@@ -52,6 +54,18 @@ def test_a_planned_promotion_is_forecast(promoted: Panel, made: tuple[Any, Any, 
 def test_the_same_seed_gives_the_same_forecast(promoted: Panel, made: tuple[Any, Any, Any]) -> None:
     again = neural.fit(promoted, WEEKS, CONFIG)
     assert again is not None
+    mean, quantiles = neural.predict(again, promoted, WEEKS, CONFIG, EVERYTHING)
+    np.testing.assert_array_equal(mean, made[1])
+    np.testing.assert_array_equal(quantiles, made[2])
+
+
+def test_a_network_is_kept_as_arrays(
+    promoted: Panel, made: tuple[Any, Any, Any], tmp_path: Path
+) -> None:
+    for name in ("first.npz", "second.npz"):
+        demand_network.save(made[0], tmp_path / name)
+    assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
+    again = demand_network.load(tmp_path / "first.npz")
     mean, quantiles = neural.predict(again, promoted, WEEKS, CONFIG, EVERYTHING)
     np.testing.assert_array_equal(mean, made[1])
     np.testing.assert_array_equal(quantiles, made[2])
