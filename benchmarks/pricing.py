@@ -45,7 +45,7 @@ def truth(seed: int, scale: Figures) -> Figures:
         panel.own_truth(shop).select(pl.col("product").alias("product_id"), "elasticity"),
         on="product_id",
     ).sort("product_id")
-    ols = plain.log_log(read.weeks, SERIES, ["product_id"]).sort("product_id")
+    ols = plain.log_log(read.weeks.collect(), SERIES, ["product_id"]).sort("product_id")
     true = own["elasticity"].to_numpy()
 
     def rmse(estimate: pl.Series) -> float:
@@ -99,7 +99,7 @@ def loop(seed: int, scale: Figures) -> Figures:
         "product", "week", "price", "units", "store", "category",
         ("price_cut", "display", "mailer"),
     )  # fmt: skip
-    weeks = panel_file.check(panel.simulate(shop), columns).weeks
+    weeks = panel_file.check(panel.simulate(shop), columns).weeks.collect()
     fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
     costs = pl.DataFrame({"product_id": shop.product_ids, "unit_cost": shop.cost})
     positions = today.positions(weeks, costs, config)

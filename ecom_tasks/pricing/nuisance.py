@@ -169,29 +169,60 @@ def _train(
     return xgb.train(parameters, data, num_boost_round=config.trees)
 
 
-def explained(rows: pl.DataFrame) -> dict[str, float]:
+def moments(rows: pl.DataFrame) -> pl.DataFrame:
+    """Sum up what `explained` needs of a part of the shop; sums of parts add up.
+
+    Parameters
+    ----------
+    rows : see `partial_out`
+
+    Returns
+    -------
+    DataFrame of one row: count, sum and squares of demand and what is left of it (weeks with a
+    sale), of log_price and what is left of it.
+    """
+    # Nothing is expected where the levels expect nothing: no share of such demand is foretold.
+    sold = (pl.col("demand") > 0) & (pl.col("demand_ratio") > 0)
+    left = pl.col("demand") - pl.col("demand") / pl.col("demand_ratio")
+    columns = {
+        "demand_left": left.filter(sold), "demand": pl.col("demand").filter(sold),
+        "price_left": pl.col("price_left"), "price": pl.col("log_price"),
+    }  # fmt: skip
+    return rows.select(
+        each
+        for name, column in columns.items()
+        for each in (
+            column.len().cast(pl.Float64).alias(f"{name}: count"),
+            column.sum().alias(f"{name}: sum"),
+            (column**2).sum().alias(f"{name}: squares"),
+        )
+    )
+
+
+def explained(moments: pl.DataFrame) -> dict[str, float]:
     """Return the share of the variance of demand and of price that the controls foretell.
 
     Out of fold. A price that is foretold entirely (share near 1) leaves nothing to learn from.
 
     Parameters
     ----------
-    rows : see `partial_out`
+    moments : see `moments`; a row a part
     """
-    expected = pl.col("demand") / pl.col("demand_ratio")
-    sold = pl.col("demand") > 0
-    shares = rows.select(
-        (
-            1
-            - (pl.col("demand") - expected).filter(sold).var() / pl.col("demand").filter(sold).var()
-        ).alias("demand"),
-        (1 - pl.col("price_left").var() / pl.col("log_price").var()).alias("price"),
-    )
-    return {name: float(value) for name, value in shares.row(0, named=True).items()}
+    total = moments.sum().row(0, named=True)
+
+    def variance(name: str) -> float:
+        count, each, squares = (total[f"{name}: {of}"] for of in ("count", "sum", "squares"))
+        return float((squares - each**2 / count) / (count - 1)) if count > 1 else float("nan")
+
+    return {name: 1 - variance(f"{name}_left") / variance(name) for name in ("demand", "price")}
 
 
-def left_of_price(rows: pl.DataFrame) -> pl.DataFrame:
+def left_of_price(solved: pl.DataFrame) -> pl.DataFrame:
     """Return what levels, promotions and controls leave of each product's price to learn from.
+
+    Parameters
+    ----------
+    solved : see `elasticity.solve`, by product
 
     Returns
     -------
@@ -199,7 +230,6 @@ def left_of_price(rows: pl.DataFrame) -> pl.DataFrame:
         product_id, price_left_share: variance of the price shock over that of the log price within
         series. Near 0 the price was foretold, and an elasticity would hang on rounding.
     """
-    solved = elasticity.solve(rows, ["product_id"])
     within = pl.col("log_price") - pl.col("log_price").mean().over(SERIES)
     return (
         solved

@@ -74,21 +74,27 @@ def build_panel(run: Run, features: Ref) -> Ref:
 def estimate_elasticities(run: Run, panel: Ref) -> Ref:
     """Own-price elasticity of each product and category, with interval and grade of evidence."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import model, promotions, trials
-    from ecom_tasks.pricing.panel import last_week
+    from ecom_tasks.pricing import model, parts, promotions, trials
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
-        weeks = _read_panel(panel)
-        promotions.tell_apart(weeks)
-        fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
+        import polars as pl
+
+        dealt, _, last = _dealt(panel, config)
+        work = partial(
+            _study, panel, last + timedelta(weeks=1), parts.config_of_each(config, len(dealt))
+        )
+        studied = parts.over(work, dealt, "elasticities")
+        promotions.tell_apart([each.ran for each in studied])
+        fitted = model.pool([each.told for each in studied], config)
         draft.write_frame("products.parquet", _rounded(fitted.products))
         draft.write_frame("categories.parquet", _rounded(fitted.categories))
         draft.write_frame("cross.parquet", _rounded(fitted.cross))
-        tests = trials.propose(fitted.products, weeks, config)
+        usual = pl.concat([each.usual for each in studied])
+        tests = trials.propose(fitted.products, usual, config)
         draft.write_frame("price_tests.parquet", _rounded(trials.table(tests)))
-        scores = promotions.scorecard(fitted.rows, weeks, config)
+        scores = pl.concat([each.scorecard for each in studied]).sort("category", "mechanic")
         draft.write_frame("promotions.parquet", _rounded(scores))
         draft.write_json("shop.json", fitted.shop)
 
@@ -98,12 +104,20 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
 def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
     """Learn again from before each held-out window, and foretell its units, beside baselines."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import evaluate
+    from ecom_tasks.pricing import evaluate, parts
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
-        predicted = evaluate.evaluate(_read_panel(panel), config)
+        import polars as pl
+
+        dealt, first, last = _dealt(panel, config)
+        windows = []
+        for start in evaluate.starts(first, last, config):
+            work = partial(_foretell, panel, start, parts.config_of_each(config, len(dealt)))
+            told = parts.over(work, dealt, "held-out weeks")
+            windows.append(evaluate.together(told, start, config))
+        predicted = pl.concat(windows)
         draft.write_frame("held_out.parquet", _rounded(predicted))
         draft.write_frame("calibration.parquet", _rounded(evaluate.calibration(predicted, 8)))
         draft.write_json("scores.json", evaluate.score(predicted))
@@ -309,14 +323,49 @@ def _catalogue(products: Ref, supply: Ref) -> pl.DataFrame:
     return catalogue.with_columns(pl.col("unit_cost").cast(pl.Float64)).sort("product_id").collect()
 
 
-def _read_panel(ref: Ref) -> pl.DataFrame:
-    """Return the whole weeks of the panel, with category and department."""
+def _dealt(ref: Ref, config: PricingConfig) -> tuple[list[list[str]], date, date]:
+    """Return the products of each part of the panel, and its first and last whole week."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import panel, parts
+
+    weeks = dataset.scan(ref, f"{PANEL}/*.parquet")
+    totals = weeks.group_by(panel.WEEK).agg(pl.col("units").sum()).collect().sort(panel.WEEK)
+    sizes = weeks.group_by("product_id").agg(pl.len().alias("rows")).collect()
+    sizes = panel.with_catalogue(sizes, dataset.scan(ref, CATALOGUE).collect())
+    dealt = parts.split(sizes, config.part_rows)
+    return dealt, panel.first_whole_week(totals), totals[panel.WEEK][-1]
+
+
+def _study(ref: Ref, before: date, config: PricingConfig, products: list[str]) -> Any:
+    """Learn one part; may run on a Dask worker."""
+    from ecom_tasks.pricing import parts
+
+    return parts.study(_read_panel(ref, products), before, config)
+
+
+def _foretell(ref: Ref, start: date, config: PricingConfig, products: list[str]) -> Any:
+    """Foretell one part's held-out window; may run on a Dask worker."""
+    from ecom_tasks.pricing import evaluate
+
+    return evaluate.foretell(_read_panel(ref, products), start, config)
+
+
+def _read_panel(ref: Ref, products: list[str] | None = None) -> pl.DataFrame:
+    """Return the whole weeks of these products (None: all), with category and department."""
+    import polars as pl
+
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import panel
 
+    weeks = dataset.scan(ref, f"{PANEL}/*.parquet")
+    totals = weeks.group_by(panel.WEEK).agg(pl.col("units").sum()).collect()
+    kept = weeks.filter(pl.col(panel.WEEK) >= panel.first_whole_week(totals))
+    if products is not None:
+        kept = kept.filter(pl.col("product_id").is_in(products))
     catalogue = dataset.scan(ref, CATALOGUE).collect()
-    weeks = dataset.scan(ref, f"{PANEL}/*.parquet").collect().sort(*panel.SERIES, panel.WEEK)
-    return panel.with_catalogue(panel.whole_weeks(weeks), catalogue)
+    return panel.with_catalogue(kept.collect().sort(*panel.SERIES, panel.WEEK), catalogue)
 
 
 def _told(lake: dict[str, Ref]) -> dict[str, pl.DataFrame]:

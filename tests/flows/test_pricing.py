@@ -164,8 +164,8 @@ def test_a_second_run_finds_everything_made(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr("ecom_tasks.pricing.model.fit", refuse)
-    monkeypatch.setattr("ecom_tasks.pricing.evaluate.evaluate", refuse)
+    monkeypatch.setattr("ecom_tasks.pricing.parts.study", refuse)
+    monkeypatch.setattr("ecom_tasks.pricing.evaluate.foretell", refuse)
     assert run_locally(tasks.flow, run) == ref
 
 
