@@ -74,6 +74,11 @@ class PricingConfig(DomainConfig):
     nuisance_rows: int = Field(
         default=200_000, ge=1000, description="rows that each nuisance model learns from at most"
     )
+    instrument: Literal["none", "cost", "other_locations"] = Field(
+        default="none",
+        description="what moves a price and not demand, where managers price by what no control "
+        "sees: unit cost of the week, or the product's price elsewhere in the week",
+    )
     part_rows: int = Field(
         default=1_000_000,
         ge=1000,

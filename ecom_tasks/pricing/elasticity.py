@@ -56,9 +56,10 @@ def solve(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
 
     Returns
     -------
-    rows with `shock` (price_left off its levels, see `absorb.levels`), `slope` (the elasticity of
-    its group) and `rest` (relative demand that neither controls, levels nor price explain, mean 0
-    in each series).
+    rows with `shock` (price_left off its levels, see `absorb.levels`), `lever` (what the condition
+    is taken with: the shock, or the part of it that an instrument moves, then with `moved_by`, the
+    instrument off its levels), `slope` (the elasticity of its group) and `rest` (relative demand
+    that neither controls, levels nor price explain, mean 0 in each series).
     """
     weight, price = rows["weight"].to_numpy(), rows["price_left"].to_numpy()
     demand = rows["demand_ratio"].to_numpy()
@@ -69,6 +70,11 @@ def solve(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     shock = further.take_off(absorb.demean(price, weight, levels))
     ratios = absorb.Ratios(weight, levels)
     group = absorb.codes(rows, by)
+    lever, moved_by = shock, None
+    if "instrument_left" in rows.columns:
+        instrument = rows["instrument_left"].to_numpy()
+        moved_by = further.take_off(absorb.demean(instrument, weight, levels))
+        lever = _explained(shock, moved_by, weight, group)
     slope = np.full(group.max() + 1 if len(group) else 0, _START)
 
     def left(sweeps: int) -> Array:
@@ -77,8 +83,8 @@ def solve(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
 
     rest = left(_FIRST_SWEEPS)
     for _ in range(_STEPS):
-        up = np.bincount(group, weight * shock * rest, len(slope))
-        curvature = np.bincount(group, weight * shock * price * (1 + rest), len(slope))
+        up = np.bincount(group, weight * lever * rest, len(slope))
+        curvature = np.bincount(group, weight * lever * price * (1 + rest), len(slope))
         # Damped: a full step from far away can overshoot.
         step = np.where(curvature > 0, up / np.where(curvature > 0, curvature, 1.0), 0.0)
         before, slope = slope, np.clip(slope + np.clip(step, -1.0, 1.0), LOWEST, HIGHEST)
@@ -86,9 +92,17 @@ def solve(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
         rest = left(_LATER_SWEEPS)
         if moved < _CLOSE:
             break
-    return rows.with_columns(
-        pl.Series("shock", shock), pl.Series("slope", slope[group]), pl.Series("rest", rest)
-    )
+    solved = {"shock": shock, "lever": lever, "slope": slope[group], "rest": rest}
+    if moved_by is not None:
+        solved["moved_by"] = moved_by
+    return rows.with_columns(pl.Series(name, values) for name, values in solved.items())
+
+
+def _explained(price: Array, instrument: Array, weight: Array, group: absorb.Codes) -> Array:
+    """Return the part of the price that goes with the instrument, by each group's own slope."""
+    squares = np.bincount(group, weight * instrument**2)
+    slope = np.bincount(group, weight * instrument * price) / np.maximum(squares, 1e-12)
+    return np.asarray(instrument * slope[group])
 
 
 class Further:
@@ -166,12 +180,12 @@ def further_columns(rows: pl.DataFrame) -> list[str]:
 
 def scores(solved: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """Return score and information of each row, with its group, sorted by series and week."""
-    weight, shock = pl.col("weight"), pl.col("shock")
+    weight, lever = pl.col("weight"), pl.col("lever")
     return solved.sort(*by, *SERIES, WEEK).select(
         *dict.fromkeys([*by, *SERIES, WEEK]),
         "slope",
-        (weight * shock * pl.col("rest")).alias("score"),
-        (weight * shock**2 * (1 + pl.col("rest"))).alias("information"),
+        (weight * lever * pl.col("rest")).alias("score"),
+        (weight * lever * pl.col("shock") * (1 + pl.col("rest"))).alias("information"),
     )
 
 

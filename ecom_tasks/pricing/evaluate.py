@@ -96,9 +96,13 @@ def foretell(panel: pl.DataFrame, start: date, config: PricingConfig) -> Foretol
     if taught is None or later is None or models is None:
         return Foretold(learnt.told, None, None, np.zeros(2))
     known = taught.select(later.columns)
+    chosen = absorb.chosen(known)
+    instrumented = config.instrument != "none"
     # Models of what levels leave cannot foretell a week whose level is unknown.
-    if len(absorb.levels(taught)) > 1:
+    if instrumented or len(absorb.levels(taught)) > 1:
         models = nuisance.train(known, config)
+    if instrumented:
+        chosen = chosen.with_columns(pl.lit(value=False).alias("absorbed"))
     rows = pl.concat([known, later])
     demand, price = models.predict(rows)
     rows = rows.with_columns(
@@ -111,7 +115,7 @@ def foretell(panel: pl.DataFrame, start: date, config: PricingConfig) -> Foretol
     recent = rows.filter(pl.col(WEEK) >= start - timedelta(weeks=config.level_weeks)).select(
         *SERIES, WEEK, "units", "usual_units", "moved", "log_price", "expected", "shock"
     )
-    return Foretold(learnt.told, recent, absorb.chosen(known), plain.sums(taught, SERIES))
+    return Foretold(learnt.told, recent, chosen, plain.sums(taught, SERIES))
 
 
 def together(parts: list[Foretold], start: date, config: PricingConfig) -> pl.DataFrame:

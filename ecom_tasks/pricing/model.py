@@ -1,7 +1,8 @@
 """All that is learnt from the weeks before a day: elasticities, intervals, evidence.
 
 The catalogue is learnt in parts (see `parts`) of whole categories, each by itself: levels,
-controls, own and cross elasticities. What parts share is brought together afterwards from small tables:
+controls, own and cross elasticities. What parts share is brought together afterwards from small
+tables:
 products are drawn towards categories and departments, cross effects towards zero, and the shop's
 own figures are pooled.
 """
@@ -20,6 +21,7 @@ from ecom_tasks.pricing import (
     cross,
     elasticity,
     evidence,
+    instruments,
     nuisance,
     placebo,
     pooling,
@@ -148,7 +150,14 @@ def learn(
         before,
         config,
     )
-    learnt, models = nuisance.partial_out(rows.filter(pl.col(WEEK) < before), config)
+    taught = instruments.add(rows.filter(pl.col(WEEK) < before), config)
+    learnt, models = nuisance.partial_out(taught, config)
+    if config.instrument != "none":
+        judged = instruments.judge(judged, instruments.first_stage(learnt, config))
+        strong = judged.filter(pl.col("variation") == variation.ENOUGH)
+        if strong.height < config.min_products:
+            return Learnt(Told(judged, catalogue, None))
+        learnt = learnt.join(strong, on="product_id", how="semi", maintain_order="left")
     pairs = None
     if whole:
         pairs = cross.measure(learnt, config, together)
@@ -191,7 +200,7 @@ def pool(parts: list[Told], config: PricingConfig) -> Fitted:
     DataContractError
         Prices moved too little to learn anything, with the products that come closest.
     """
-    judged = pl.concat([part.judged for part in parts]).sort("product_id")
+    judged = pl.concat([part.judged for part in parts], how="diagonal").sort("product_id")
     catalogue = pl.concat([part.catalogue for part in parts]).sort("product_id")
     told = [part.estimates for part in parts if part.estimates]
     if not told:
@@ -250,6 +259,14 @@ def _only(found: pl.DataFrame) -> dict[str, Any]:
 
 def _too_still(judged: pl.DataFrame) -> DataContractError:
     reasons = judged["variation"].value_counts(sort=True).rows()
+    if judged["variation"].is_in([instruments.WEAK]).any():
+        return DataContractError(
+            "The instrument moves prices too little to learn from it how demand answers: "
+            + "; ".join(f"{count} products: {reason}" for reason, count in reasons),
+            "A weak instrument answers at random (Staiger and Stock 1997). Every product keeps its "
+            "price. Set pricing.instrument to another or to none, or test prices",
+            judged.sort("first_stage_f", descending=True, nulls_last=True).head(5).to_dicts(),
+        )
     shown = judged.sort("moved_weeks", "weeks", "product_id", descending=[True, True, False])
     return DataContractError(
         "Prices moved too little to learn how demand answers to them: "

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from ecom_tasks.errors import ConfigError, DataContractError
+from ecom_tasks.pricing.instruments import COST
 from ecom_tasks.pricing.panel import ALL_LOCATIONS, MECHANICS, PROMOTION, SERIES, WEEK
 from ecom_tasks.pricing.promotions import refuse_collinear
 
@@ -22,7 +23,10 @@ _AT_ONCE = 5_000_000
 
 @dataclass(frozen=True)
 class Columns:
-    """What the file's columns mean; `location` and `category` may be empty: there is only one."""
+    """What the file's columns mean; `location` and `category` may be empty: there is only one.
+
+    So may `cost`, the purchase cost of a unit in the period: nothing is known of it.
+    """
 
     product: str
     time: str
@@ -31,10 +35,11 @@ class Columns:
     location: str = ""
     category: str = ""
     promotions: tuple[str, ...] = ()
+    cost: str = ""
 
     def named(self) -> list[str]:
         each = [self.product, self.location, self.time, self.price, self.units, self.category]
-        return [name for name in (*each, *self.promotions) if name]
+        return [name for name in (*each, *self.promotions, self.cost) if name]
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ def check(frame: pl.LazyFrame | pl.DataFrame, columns: Columns) -> Read:
             pl.col(name).cast(pl.Float64).fill_null(0.0).alias(f"{PROMOTION}{name}")
             for name in columns.promotions
         ],
+        *[pl.col(name).cast(pl.Float64).alias(COST) for name in [columns.cost] if name],
     )
     count = _refuse(rows)
     _refuse_twice(rows, count)

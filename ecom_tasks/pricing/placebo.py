@@ -29,8 +29,8 @@ def ahead(solved: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     next week, for `pooling` and `by_product`.
     """
     follows = pl.col(WEEK).shift(-1).over(SERIES) - pl.col(WEEK) == pl.duration(weeks=1)
-    weight, shock, following = pl.col("weight"), pl.col("shock"), pl.col("next")
-    names = dict.fromkeys([*by, *SERIES, "category", "department", WEEK, "weight", "shock", "rest"])
+    weight, shock, following = pl.col("weight"), pl.col("lever"), pl.col("next")
+    names = dict.fromkeys([*by, *SERIES, "category", "department", WEEK, "weight", "lever", "rest"])
     both = (
         solved
         .filter("sold")
@@ -54,7 +54,9 @@ def ahead(solved: pl.DataFrame, by: list[str]) -> pl.DataFrame:
         both
         .with_columns(slope.over(group).alias("slope"))
         .with_columns(
-            (pl.col("rest") - pl.col("slope") * following).alias("rest"), following.alias("shock")
+            (pl.col("rest") - pl.col("slope") * following).alias("rest"),
+            following.alias("shock"),
+            following.alias("lever"),
         )
         .drop("everything")
     )
@@ -99,7 +101,7 @@ def permutation(solved: pl.DataFrame, by: list[str], draws: int, seed: int) -> p
         from zero.
     """
     solved = solved.sort(*SERIES, WEEK)
-    weight, shock = solved["weight"].to_numpy(), solved["shock"].to_numpy()
+    weight, shock = solved["weight"].to_numpy(), solved["lever"].to_numpy()
     group, series = absorb.codes(solved, by), absorb.codes(solved, SERIES)
     # What demand leaves when no price answers: of the first order, slope * shock put back.
     rest = solved["rest"].to_numpy() + solved["slope"].to_numpy() * shock
