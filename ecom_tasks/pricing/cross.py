@@ -45,7 +45,10 @@ class _Grid:
 
 
 def measure(
-    rows: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None = None
+    rows: pl.DataFrame,
+    config: PricingConfig,
+    together: pl.DataFrame | None = None,
+    prepared: elasticity.Prepared | None = None,
 ) -> pl.DataFrame:
     """Measure the cross elasticities of all candidates, each from its product's weeks alone.
 
@@ -56,6 +59,7 @@ def measure(
     rows : see `nuisance.partial_out`
     config : `cross_candidates` a product, `cross_false` of those found
     together : product_id, other_id, score: what is bought together, or alike; best candidates first
+    prepared : see `elasticity.solve`
 
     Returns
     -------
@@ -66,7 +70,7 @@ def measure(
     raw, found = _raw(), empty()
     for _ in range(_PASSES):
         given = with_effect(rows, found)
-        solved = elasticity.solve(given, ["product_id"])
+        solved = elasticity.solve(given, ["product_id"], prepared)
         parts = [
             _category(str(name[0]), part, config, together)
             for name, part in solved.sort("product_id").group_by("category", maintain_order=True)

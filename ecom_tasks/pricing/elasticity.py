@@ -20,6 +20,8 @@ holiday, the mailer) say nothing; what is left does.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -36,7 +38,7 @@ LOWEST, HIGHEST = -10.0, 5.0
 _START = -1.0
 _STEPS = 15
 # Change of an elasticity below which Newton's method has arrived.
-_CLOSE = 1e-7
+_CLOSE = 1e-6
 _FIRST_SWEEPS, _LATER_SWEEPS = 10, 2
 CROSS = "cross"
 # Weight of the category's usual noise beside the product's own, in clusters: half a year of weeks
@@ -46,13 +48,47 @@ MANY_PLACES = 8
 _TAIL = 0.975
 
 
-def solve(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Prepared:
+    """What all solutions of the same rows begin with.
+
+    Attributes
+    ----------
+    levels : see `absorb.levels`; further : what else each product answers to
+    shock : price_left off both; with_price : what of `further` went with it, a row a product
+    moved_by : the instrument off both; None where there is none
+    """
+
+    levels: list[absorb.Codes]
+    further: Further
+    shock: Array
+    with_price: Array
+    moved_by: Array | None
+
+
+def prepare(rows: pl.DataFrame) -> Prepared:
+    """Take levels and promotions off the price, see `solve`."""
+    weight, levels = rows["weight"].to_numpy(), absorb.levels(rows)
+    further = Further(rows, weight, levels)
+
+    def off(name: str) -> tuple[Array, Array]:
+        values = absorb.demean(rows[name].to_numpy(), weight, levels)
+        explained = further.solve(values)
+        return values - further.spread(further.off, explained), explained
+
+    shock, with_price = off("price_left")
+    moved_by = off("instrument_left")[0] if "instrument_left" in rows.columns else None
+    return Prepared(levels, further, shock, with_price, moved_by)
+
+
+def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -> pl.DataFrame:
     """Solve the moment condition for each group by Newton's method.
 
     Parameters
     ----------
     rows : see `nuisance.partial_out`
-    by : columns that name a group; empty: one for all
+    by : columns that name a group, of whole products; empty: one for all
+    prepared : of these rows, which may have got or lost `CROSS` since
 
     Returns
     -------
@@ -61,24 +97,22 @@ def solve(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     instrument off its levels), `slope` (the elasticity of its group) and `rest` (relative demand
     that neither controls, levels nor price explain, mean 0 in each series).
     """
+    made = prepared or prepare(rows)
+    further, shock = made.further, made.shock
     weight, price = rows["weight"].to_numpy(), rows["price_left"].to_numpy()
     demand = rows["demand_ratio"].to_numpy()
     if CROSS in rows.columns:
         demand = demand * np.exp(-rows[CROSS].to_numpy())
-    levels = absorb.levels(rows)
-    further = Further(rows, weight, levels)
-    shock = further.take_off(absorb.demean(price, weight, levels))
-    ratios = absorb.Ratios(weight, levels)
+    ratios = absorb.Ratios(weight, made.levels)
     group = absorb.codes(rows, by)
-    lever, moved_by = shock, None
-    if "instrument_left" in rows.columns:
-        instrument = rows["instrument_left"].to_numpy()
-        moved_by = further.take_off(absorb.demean(instrument, weight, levels))
-        lever = _explained(shock, moved_by, weight, group)
+    lever = shock if made.moved_by is None else _explained(shock, made.moved_by, weight, group)
     slope = np.full(group.max() + 1 if len(group) else 0, _START)
+    group_of_product = np.zeros(further.count, dtype=np.int64)
+    group_of_product[further.product] = group
+    effects = np.zeros((further.count, len(further.off)))
 
     def left(sweeps: int) -> Array:
-        explained = slope[group] * price + further.effect()
+        explained = slope[group] * price + further.spread(further.raw, effects)
         return ratios.of(demand * np.exp(-explained), sweeps) - 1
 
     rest = left(_FIRST_SWEEPS)
@@ -88,13 +122,17 @@ def solve(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
         # Damped: a full step from far away can overshoot.
         step = np.where(curvature > 0, up / np.where(curvature > 0, curvature, 1.0), 0.0)
         before, slope = slope, np.clip(slope + np.clip(step, -1.0, 1.0), LOWEST, HIGHEST)
-        moved = max(float(np.abs(slope - before).max(initial=0.0)), further.step(rest))
+        moved = slope - before
+        # What the price explains from now on, promotions that go with it need not.
+        further_step = further.solve(rest) - moved[group_of_product][:, None] * made.with_price
+        further_step = np.clip(further_step, -1.0, 1.0)
+        effects = effects + further_step
         rest = left(_LATER_SWEEPS)
-        if moved < _CLOSE:
+        if max(np.abs(moved).max(initial=0.0), np.abs(further_step).max(initial=0.0)) < _CLOSE:
             break
     solved = {"shock": shock, "lever": lever, "slope": slope[group], "rest": rest}
-    if moved_by is not None:
-        solved["moved_by"] = moved_by
+    if made.moved_by is not None:
+        solved["moved_by"] = made.moved_by
     return rows.with_columns(pl.Series(name, values) for name, values in solved.items())
 
 
@@ -113,22 +151,21 @@ class Further:
     """
 
     def __init__(self, rows: pl.DataFrame, weight: Array, levels: list[absorb.Codes]) -> None:
-        self.names = further_columns(rows)
+        names = further_columns(rows)
         self.product = absorb.codes(rows, ["product_id"])
         self._weight = weight
         self.count = int(self.product.max()) + 1 if len(self.product) else 0
-        self._raw = [rows[name].cast(pl.Float64).fill_null(0.0).to_numpy() for name in self.names]
-        self._off = [absorb.demean(column, weight, levels) for column in self._raw]
-        self.coefficients = np.zeros((self.count, len(self.names)))
-        self.inverse = self._inverse()
+        self.raw = [rows[name].cast(pl.Float64).fill_null(0.0).to_numpy() for name in names]
+        self.off = [absorb.demean(column, weight, levels) for column in self.raw]
+        self._inverse = self._inverted()
 
-    def _inverse(self) -> Array:
+    def _inverted(self) -> Array:
         """Invert each product's matrix of squares; what does not move has no effect."""
-        width = len(self.names)
+        width = len(self.off)
         squares = np.zeros((self.count, width, width))
         for one in range(width):
             for other in range(one + 1):
-                total = self._sum(self._off[one] * self._off[other])
+                total = self._sum(self.off[one] * self.off[other])
                 squares[:, one, other] = squares[:, other, one] = total
         if not width:
             return squares
@@ -139,34 +176,19 @@ class Further:
             np.bincount(self.product, self._weight * values, self.count), dtype=np.float64
         )
 
-    def _solve(self, target: Array) -> Array:
-        up = np.column_stack([self._sum(column * target) for column in self._off])
-        return np.asarray(np.einsum("pij,pj->pi", self.inverse, up))
+    def solve(self, target: Array) -> Array:
+        """Return what of a target goes with these columns, shape (products, columns)."""
+        if not self.off:
+            return np.zeros((self.count, 0))
+        up = np.column_stack([self._sum(column * target) for column in self.off])
+        return np.asarray(np.einsum("pij,pj->pi", self._inverse, up))
 
-    def _spread(self, columns: list[Array], coefficients: Array) -> Array:
+    def spread(self, columns: list[Array], coefficients: Array) -> Array:
         """Add columns up, each times its product's coefficient, shape (rows,)."""
         total = np.zeros(len(self.product))
         for column, each in zip(columns, coefficients.T, strict=True):
             total += column * each[self.product]
         return total
-
-    def take_off(self, values: Array) -> Array:
-        """Return values without what these columns explain in each product."""
-        if not self.names:
-            return values
-        return np.asarray(values - self._spread(self._off, self._solve(values)))
-
-    def step(self, rest: Array) -> float:
-        """Move the effects towards the answer; return by how much at most."""
-        if not self.names:
-            return 0.0
-        moved = np.clip(self._solve(rest), -1.0, 1.0)
-        self.coefficients += moved
-        return float(np.abs(moved).max(initial=0.0))
-
-    def effect(self) -> Array:
-        """Return log demand that they explain, shape (rows,)."""
-        return self._spread(self._raw, self.coefficients)
 
 
 def further_columns(rows: pl.DataFrame) -> list[str]:

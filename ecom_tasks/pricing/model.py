@@ -158,17 +158,22 @@ def learn(
         if strong.height < config.min_products:
             return Learnt(Told(judged, catalogue, None))
         learnt = learnt.join(strong, on="product_id", how="semi", maintain_order="left")
-    pairs = None
+    prepared, pairs = elasticity.prepare(learnt), None
     if whole:
-        pairs = cross.measure(learnt, config, together)
+        pairs = cross.measure(learnt, config, together, prepared)
         learnt = cross.with_effect(learnt, cross.shrink(pairs, config))
-    told = Told(judged, catalogue, _estimate(learnt, pairs, config))
+    told = Told(judged, catalogue, _estimate(learnt, prepared, pairs, config))
     return Learnt(told, learnt, rows.filter(pl.col(WEEK) >= before), models)
 
 
-def _estimate(rows: pl.DataFrame, pairs: pl.DataFrame | None, config: PricingConfig) -> Estimates:
+def _estimate(
+    rows: pl.DataFrame,
+    prepared: elasticity.Prepared,
+    pairs: pl.DataFrame | None,
+    config: PricingConfig,
+) -> Estimates:
     alone, category, shop = (
-        elasticity.solve(rows, by) for by in (["product_id"], ["category"], [])
+        elasticity.solve(rows, by, prepared) for by in (["product_id"], ["category"], [])
     )
     return Estimates(
         own=elasticity.by_product(alone, config),
