@@ -81,10 +81,9 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
     def build(draft: Draft) -> None:
         import polars as pl
 
-        dealt, _, last = _dealt(panel, config)
-        work = partial(
-            _study, panel, last + timedelta(weeks=1), parts.config_of_each(config, len(dealt))
-        )
+        dealt, first, last = _dealt(panel, config)
+        each_config = parts.config_of_each(config, len(dealt))
+        work = partial(_study, panel, first, last + timedelta(weeks=1), each_config)
         studied = parts.over(work, dealt, "elasticities")
         promotions.tell_apart([each.ran for each in studied])
         fitted = model.pool([each.told for each in studied], config)
@@ -114,7 +113,8 @@ def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
         dealt, first, last = _dealt(panel, config)
         windows = []
         for start in evaluate.starts(first, last, config):
-            work = partial(_foretell, panel, start, parts.config_of_each(config, len(dealt)))
+            each_config = parts.config_of_each(config, len(dealt))
+            work = partial(_foretell, panel, first, start, each_config)
             told = parts.over(work, dealt, "held-out weeks")
             windows.append(evaluate.together(told, start, config))
         predicted = pl.concat(windows)
@@ -160,6 +160,8 @@ def propose_prices(
     run: Run, panel: Ref, elasticities: Ref, rules: Ref, features: Ref, forecasts: Ref
 ) -> Ref:
     """For each product on sale, the price within the rules that is expected to earn most."""
+    import polars as pl
+
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import joint, optimise, situation, today
     from ecom_tasks.pricing.guardrails import Guardrails
@@ -169,13 +171,20 @@ def propose_prices(
 
     def build(draft: Draft) -> None:
         ruled = Guardrails.model_validate(dataset.read_json(rules, GUARDRAILS))
-        positions = today.positions(
-            _read_panel(panel), dataset.scan(panel, CATALOGUE).collect(), config
-        )
-        today.check_costs(positions, config)
         told: dict[str, Any] = _told(lake)
         known = situation.Known(**told, **_forecast(forecasts))
-        positions = situation.add(positions, _read_panel(panel), known, ruled, run.as_of)
+        catalogue = dataset.scan(panel, CATALOGUE).collect()
+        dealt, first, _ = _dealt(panel, config)
+
+        def stand(products: list[str]) -> pl.DataFrame:
+            weeks = _read_panel(panel, first, products)
+            positions = today.positions(weeks, catalogue, config)
+            return situation.add(positions, weeks, known, ruled, run.as_of)
+
+        # One part after the other: what is known of a product needs no more than its own weeks.
+        positions = pl.concat([stand(part) for part in dealt])
+        positions = positions.sort("product_id")
+        today.check_costs(positions, config)
         answers = dataset.scan(elasticities, "products.parquet").collect()
         columns = ["product_id", "estimate", "error", "lower", "upper", "grade", "why"]
         shared = optimise.at_current_prices(
@@ -338,32 +347,32 @@ def _dealt(ref: Ref, config: PricingConfig) -> tuple[list[list[str]], date, date
     return dealt, panel.first_whole_week(totals), totals[panel.WEEK][-1]
 
 
-def _study(ref: Ref, before: date, config: PricingConfig, products: list[str]) -> Any:
+def _study(ref: Ref, first: date, before: date, config: PricingConfig, products: list[str]) -> Any:
     """Learn one part; may run on a Dask worker."""
     from ecom_tasks.pricing import parts
 
-    return parts.study(_read_panel(ref, products), before, config)
+    return parts.study(_read_panel(ref, first, products), before, config)
 
 
-def _foretell(ref: Ref, start: date, config: PricingConfig, products: list[str]) -> Any:
+def _foretell(
+    ref: Ref, first: date, start: date, config: PricingConfig, products: list[str]
+) -> Any:
     """Foretell one part's held-out window; may run on a Dask worker."""
     from ecom_tasks.pricing import evaluate
 
-    return evaluate.foretell(_read_panel(ref, products), start, config)
+    return evaluate.foretell(_read_panel(ref, first, products), start, config)
 
 
-def _read_panel(ref: Ref, products: list[str] | None = None) -> pl.DataFrame:
-    """Return the whole weeks of these products (None: all), with category and department."""
+def _read_panel(ref: Ref, first: date, products: list[str]) -> pl.DataFrame:
+    """Return the weeks of these products from the first whole one, with category and department."""
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import panel
 
-    weeks = dataset.scan(ref, f"{PANEL}/*.parquet")
-    totals = weeks.group_by(panel.WEEK).agg(pl.col("units").sum()).collect()
-    kept = weeks.filter(pl.col(panel.WEEK) >= panel.first_whole_week(totals))
-    if products is not None:
-        kept = kept.filter(pl.col("product_id").is_in(products))
+    kept = dataset.scan(ref, f"{PANEL}/*.parquet").filter(
+        (pl.col(panel.WEEK) >= first) & pl.col("product_id").is_in(products)
+    )
     catalogue = dataset.scan(ref, CATALOGUE).collect()
     return panel.with_catalogue(kept.collect().sort(*panel.SERIES, panel.WEEK), catalogue)
 

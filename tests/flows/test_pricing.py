@@ -317,7 +317,9 @@ def test_the_gate_stands_before_the_release(
 
 def test_a_held_out_week_does_not_foretell_itself(published: tuple[Run, Ref]) -> None:
     run, _ = published
-    panel = tasks._read_panel(tasks.build_panel(run, tasks.pin_features(run)))
+    built = tasks.build_panel(run, tasks.pin_features(run))
+    [products], first_week, _ = tasks._dealt(built, PricingConfig())
+    panel = tasks._read_panel(built, first_week, products)
     last = pl.col("week_starts_on") == AS_OF - timedelta(days=6)
     busier = panel.with_columns(
         pl
