@@ -81,7 +81,7 @@ class PricingConfig(DomainConfig):
     )
     part_rows: int = Field(
         default=1_000_000,
-        ge=1000,
+        ge=100,
         description="rows of the panel (a product's week at a location) that are learnt together; "
         "a larger shop is learnt in parts of whole categories, a core each; 1,000,000 take about "
         "2 GiB",

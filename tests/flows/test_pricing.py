@@ -315,6 +315,29 @@ def test_the_gate_stands_before_the_release(
     assert dataset.find(run, "artefacts/pricing") == ref
 
 
+def test_a_shop_in_two_parts_goes_the_same_way(
+    published: tuple[Run, Ref], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, ref = published
+    monkeypatch.setenv("ECOM_DASK", "threads")
+    apart = replace(run, overrides={"pricing": {"part_rows": 500}})
+    panel = tasks.build_panel(apart, tasks.pin_features(apart))
+    dealt, _, _ = tasks._dealt(panel, PricingConfig.of(apart))
+    assert [len(products) for products in dealt] == [8, 8]
+    learnt = tasks.estimate_elasticities(apart, panel)
+    found, whole = frame(learnt, "products.parquet"), frame(ref, "elasticities.parquet")
+    assert found["product_id"].to_list() == whole["product_id"].to_list()
+    # Parts of 500 rows are too small for their trees to find the season; nothing else differs.
+    off = (found["own_estimate"] - whole["own_estimate"]).abs() / whole["own_error"]
+    assert off.median() < 1.0  # type: ignore[operator]
+    assert found["own_estimate"].null_count() == 0
+    scores = dataset.read_json(tasks.evaluate_elasticities(apart, panel), "scores.json")
+    known = dataset.read_json(ref, "metrics.json")["held_out"]
+    for name in ("moved_prices", "all_prices"):
+        assert scores[name]["rows"] == known[name]["rows"]
+        assert scores[name][evaluate.ELASTICITIES] < scores[name][evaluate.NO_RESPONSE]
+
+
 def test_a_held_out_week_does_not_foretell_itself(published: tuple[Run, Ref]) -> None:
     run, _ = published
     built = tasks.build_panel(run, tasks.pin_features(run))
