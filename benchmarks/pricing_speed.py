@@ -183,7 +183,7 @@ def plot(sizes: list[Figures], path: Path) -> None:
 
     mpl.use("Agg")
     # Same figures, same bytes.
-    mpl.rcParams["svg.hashsalt"] = "pricing"
+    mpl.rcParams |= {"svg.hashsalt": "pricing", "svg.fonttype": "none"}
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
