@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, cast
 
 from airflow.sdk import (
     Asset,
+    AssetAny,
     BaseOperator,
     Connection,
     Context,
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 SCHEME = "ecom://"
 LAKE = Asset(name="lake", uri=f"{SCHEME}lake/all", group="ecom")
 FEATURES = Asset(name="features", uri=f"{SCHEME}features/all", group="ecom")
+RETRAIN = Asset(name="retrain", uri=f"{SCHEME}monitoring/retrain", group="ecom")
 HEAVY = "compute"
 """Pool of the steps that take memory: about 2 GiB a slot."""
 RETRIES = 2
@@ -81,8 +83,10 @@ def tables_of(collection: Asset, names: Iterable[str]) -> list[Asset]:
     ]
 
 
-def day_by_day(asset: Asset) -> PartitionedAssetTimetable:
+def day_by_day(asset: Asset | AssetAny) -> PartitionedAssetTimetable:
     """Run once for each day that the asset has an event of, whatever else came meanwhile.
+
+    Of several (`FEATURES | RETRAIN`) the event of each one sets off a run.
 
     Events of an asset without partitions that come during a run are answered by one run: of a
     backfill, days would be left out.
