@@ -113,10 +113,11 @@ def ours(path: Path) -> np.ndarray:
     panel = table.read(known, Columns(["unique_id"], "ds", "y"), setting)
     config = InventoryConfig(horizon=HORIZON, season=SEASON, calibration_windows=1, history=26)
     rows = forecast.training_rows(panel, config)
-    origins = [panel.periods - HORIZON, panel.periods]
-    made = ensemble.members(panel, rows, origins, config)
-    learnt = ensemble.learn(panel, made[:1], config)
-    return np.asarray(ensemble.combined(panel, made[1], learnt, config).mean, np.float64)
+    some = ensemble.learners(panel, config)
+    before = ensemble.members(panel, rows, [panel.periods - HORIZON], config, chosen=some)
+    learnt = ensemble.learn(panel.take(some), before, config)
+    [made] = ensemble.members(panel, rows, [panel.periods], config)
+    return np.asarray(ensemble.combined(panel, made, learnt, config).mean, np.float64)
 
 
 def mlforecast(path: Path) -> np.ndarray:

@@ -37,7 +37,7 @@ with DAG(
     made = flow(
         airflow_steps(
             "recommendation",
-            pools={"pin_features": "default_pool"},
+            pools={"pin_features": "default_pool", "pin_learning": "default_pool"},
             outlets={"publish_release": [released("recommendation")]},
             # It takes the longest of the models: begun first, all of them end earlier.
             urgency=10,

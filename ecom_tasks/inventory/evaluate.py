@@ -15,11 +15,10 @@ from ecom_tasks.inventory.calibrate import Calibration
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.ensemble import Learnt
 from ecom_tasks.inventory.forecast import Quantiles
-from ecom_tasks.inventory.panel import Floats, Panel
+from ecom_tasks.inventory.panel import VALUE_PERIODS, Floats, Panel
 from ecom_tasks.metrics import forecast as metrics
 
 INTERVALS = ((0.1, 0.9), (0.05, 0.95), (0.01, 0.99))
-WEIGHT_WEEKS = 4
 HEADLINE = "wrmsse"
 
 
@@ -76,16 +75,18 @@ def backtest(panel: Panel, config: InventoryConfig) -> Backtest:
     steps, before = config.horizon, config.calibration_windows
     origins = [panel.periods - steps * back for back in range(config.windows, 0, -1)]
     rows = forecaster.training_rows(panel, config)
-    made = ensemble.members(panel, rows, origins[:before], config)
+    some = ensemble.learners(panel, config)
+    part = panel.take(some)
+    made = ensemble.members(panel, rows, origins[:before], config, chosen=some)
     every = ensemble.members(panel, rows, origins[before:], config, following=steps - 1)
-    made += every[::steps]
+    made += [each.take(some) for each in every[::steps]]
     reviews = []
     for number in range(config.test_windows):
-        learnt = ensemble.learn(panel, made[number : number + before], config)
+        learnt = ensemble.learn(part, made[number : number + before], config)
         for each in every[number * steps : (number + 1) * steps]:
             found = ensemble.combined(panel, each, learnt, config)
             reviews.append(Window(found.origin, found.mean, found.quantiles, learnt.calibration))
-    learnt = ensemble.learn(panel, made[config.test_windows :], config)
+    learnt = ensemble.learn(part, made[config.test_windows :], config)
     return Backtest(reviews[::steps], reviews, learnt)
 
 
@@ -143,7 +144,9 @@ def _point_metrics(
 ) -> dict[str, float | None]:
     train = panel.units[:, :origin].astype(np.float64)
     made = forecast.astype(np.float64)
-    value = panel.sales[:, origin - WEIGHT_WEEKS : origin].sum(axis=1, dtype=np.float64)
+    value = panel.sales[:, origin - VALUE_PERIODS[panel.frequency] : origin].sum(
+        axis=1, dtype=np.float64
+    )
     figures = {
         HEADLINE: metrics.wrmsse(sold, made, train, value),
         "rmsse": _mean_known(metrics.rmsse(sold, made, train)),
@@ -199,7 +202,7 @@ def evidence(panel: Panel, tests: Sequence[Window], plain: str, config: Inventor
         assert window.mean is not None
         sold = actual(panel, window.origin, config).astype(np.float64)
         train = panel.units[:, : window.origin].astype(np.float64)
-        recent = panel.sales[:, window.origin - WEIGHT_WEEKS : window.origin]
+        recent = panel.sales[:, window.origin - VALUE_PERIODS[panel.frequency] : window.origin]
         value = recent.sum(axis=1, dtype=np.float64)
         other = baselines.forecast(panel, window.origin, config)[plain]
         parts.append(panel.keys.select(

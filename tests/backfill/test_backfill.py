@@ -94,9 +94,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         wait_for_dags(started)
         for dag in RELEASING:
             started.api().patch(f"dags/{dag}?update_mask=is_paused", {"is_paused": True})
-        for name, value in services.environment(home, "consumer").items():
-            patch.setenv(name, value)
-        client.cache_clear()
         yield Stack(started, folder / "shop.toml")
         services.stop(home)
         services.clean(home)
@@ -115,6 +112,9 @@ def content(ref: Ref, seen: dict[str, dict[str, str]] | None = None) -> dict[str
 def test_weeks_made_up_for_are_what_single_runs_make(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name, value in services.environment(stack.running.home, "consumer").items():
+        monkeypatch.setenv(name, value)
+    client.cache_clear()
     stack.backfill()
     stack.finished("ingestion", WEEKS, backfilled=True)
     runs = stack.finished("features", WEEKS, backfilled=False)

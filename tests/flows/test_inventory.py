@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def test_a_release_holds_all_that_a_consumer_needs(
     assert {entry.path for entry in made.files} == {
         "forecasts.parquet", "orders.parquet", "orders.csv", "policy.parquet", "metrics.json",
         "hierarchy.parquet", "classes.parquet", "exceptions.parquet", "whatif.parquet",
-        "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json", "evidence.parquet",
+        "model/mean.ubj", "model/quantiles.ubj", "model/network.npz", "model/calibration.json",
+        "evidence.parquet",
         "report.html", "new_products.parquet",
     }  # fmt: skip
     forecasts = table(release, "forecasts")
@@ -225,10 +227,39 @@ def test_locations_wait_for_their_warehouse(published: tuple[Run, Ref]) -> None:
     assert any("one warehouse" in each for each in dataset.manifest(made).assumptions)
 
 
+def test_days_are_forecast_and_ordered_for(published: tuple[Run, Ref]) -> None:
+    day, _ = published
+    settings = {
+        "frequency": "daily", "horizon": 7, "samples": 100, "calibration_windows": 1,
+        "test_windows": 1, "paydays": [15, 31], "network_epochs": 2,
+    }  # fmt: skip
+    daily = replace(day, run_id="daily", overrides={"inventory": settings})
+    release = run_locally(tasks.flow, daily)
+    made = dataset.manifest(release)
+    forecasts, policy = table(release, "forecasts"), table(release, "policy")
+    assert forecasts["day"].unique().sort().to_list() == [
+        day.as_of + timedelta(days=ahead) for ahead in range(1, 8)
+    ]
+    assert forecasts.height == PRODUCTS * 7
+    # Each customer comes on one weekday of his own: a day is not a seventh of a week.
+    assert made.headline is not None
+    assert made.headline.value < 0.9 * made.headline.baseline
+    weekly = forecasts.group_by("product_id").agg(pl.col("mean").sum())
+    both = policy.join(weekly, on="product_id")
+    assert both["weekly_demand"].to_list() == pytest.approx(both["mean"].to_list(), rel=1e-5)
+    assert set(policy["review_days"]) == {1.0}
+    assert 0.8 < made.metrics["service"]["model"]["fill_rate"] <= 1
+    with_weeks = table(published[1], "policy").select("product_id", "weekly_demand")
+    compared = policy.join(with_weeks, on="product_id")
+    assert compared["weekly_demand"].sum() == pytest.approx(
+        compared["weekly_demand_right"].sum(), rel=0.15
+    )
+
+
 def test_a_short_history_says_what_is_needed(run: Run) -> None:
     day = with_features(run)
     long = changed(day, test_windows=6)
-    needed = InventoryConfig(horizon=2, test_windows=6).weeks_needed
+    needed = InventoryConfig(horizon=2, test_windows=6).periods_needed
     assert needed < WEEKS
     run_locally(tasks.flow, long)
     with pytest.raises(DataContractError, match=f"needs 38 complete weeks.*got {WEEKS}"):

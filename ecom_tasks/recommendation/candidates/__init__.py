@@ -7,7 +7,8 @@ what earns its time moves to `GENERATORS`, which the flow runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import polars as pl
 
@@ -22,6 +23,7 @@ from ecom_tasks.recommendation.candidates import (
     repeat,
     sequence,
 )
+from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 Generator = Callable[[pl.DataFrame, RecommendationConfig], pl.DataFrame]
@@ -58,11 +60,32 @@ VIEWED = (score_name(propagation.NAME), rank_name(propagation.NAME))
 """Further columns, where the shop knows what was viewed."""
 
 
+class Learning(Protocol):
+    """Module of a generator that learns across customers, and then proposes to some of them."""
+
+    NAME: str
+
+    def fit(self, interactions: pl.DataFrame, config: RecommendationConfig) -> Kept: ...
+
+    def propose(
+        self, kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig
+    ) -> pl.DataFrame: ...
+
+
+LEARNING: tuple[Learning, ...] = (neighbours, als, ease, popular)
+
+
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> dict[str, Kept]:
+    """Fit the generators that learn across customers, by name."""
+    return {each.NAME: each.fit(interactions, config) for each in LEARNING}
+
+
 def propose(
     interactions: pl.DataFrame,
     follows: pl.DataFrame,
     config: RecommendationConfig,
     views: pl.DataFrame | None = None,
+    fitted: Mapping[str, Kept] | None = None,
 ) -> pl.DataFrame:
     """Unite the candidates of all generators, with the score and rank that each one gives.
 
@@ -72,9 +95,10 @@ def propose(
     Parameters
     ----------
     interactions : rows of the feature table customer_products at one cutoff, of products that
-        have enough customers
+        have enough customers; all rows of each customer who is proposed to
     follows : of `sequence.propose` on the same interactions
     views : session_id, product_id, up to the same cutoff; None: the shop does not know any
+    fitted : of `fit`, on the interactions of all customers; None: on these
 
     Returns
     -------
@@ -84,7 +108,10 @@ def propose(
         Sorted by pair.
     """
     pair = ["customer_id", "product_id"]
-    found = {name: generate(interactions, config) for name, generate in GENERATORS.items()}
+    models = fit(interactions, config) if fitted is None else fitted
+    found = {repeat.NAME: repeat.generate(interactions, config)}
+    for each in LEARNING:
+        found[each.NAME] = each.propose(models[each.NAME], interactions, config)
     found[sequence.NAME] = follows
     if views is not None:
         found[propagation.NAME] = propagation.generate(interactions, config, views)
