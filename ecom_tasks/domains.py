@@ -28,7 +28,7 @@ RELEASING = ("recommendation", "pricing", "inventory")
 """Domains whose last task puts a release into service."""
 PUBLISHING = "publish_release"
 """The name of that task."""
-TRAINING_ANEW: dict[str, dict[str, object]] = {}
+TRAINING_ANEW: dict[str, dict[str, object]] = {"recommendation": {"retrain_days": 1}}
 """Domain -> settings by which its models are of the day itself, where they may be older."""
 
 

@@ -135,7 +135,7 @@ def _lists(figures: dict[str, Any], config: MonitoringConfig) -> list[dict[str, 
 
 def _forecasts(figures: dict[str, Any], config: MonitoringConfig) -> list[dict[str, Any]]:
     promised = figures["promised"]
-    where = f"{figures['series_weeks']:,} forecasts of a product and week"
+    where = f"{figures['forecasts']:,} forecasts"
     rows = []
     if promised["wape"] and figures["wape"] is not None:
         times = figures["wape"] / promised["wape"]

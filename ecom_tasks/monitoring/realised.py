@@ -22,7 +22,7 @@ DEPTH = 10
 """Places of a list that are judged, as in the releases' own evaluation."""
 _PAIR = ["customer_id", "product_id"]
 FORECASTS: dict[str, pl.DataType] = {
-    "part": pl.String(), "of": pl.String(), "series_weeks": pl.Int64(), "units": pl.Float64(),
+    "part": pl.String(), "of": pl.String(), "forecasts": pl.Int64(), "units": pl.Float64(),
     "forecast": pl.Float64(), "wape": pl.Float64(), "bias": pl.Float64(), "coverage": pl.Float64(),
 }  # fmt: skip
 LISTS: dict[str, pl.DataType] = {
@@ -36,32 +36,48 @@ PRICES: dict[str, pl.DataType] = {
 }  # fmt: skip
 
 
-def forecasts_of_bucket(demand: pl.LazyFrame, promised: pl.LazyFrame, last: date) -> pl.DataFrame:
-    """Set what sold beside what was forecast, for the products of one bucket of demand.
+def daily(lines: pl.LazyFrame) -> pl.LazyFrame:
+    """Bring order_lines to what a product sold at a place: a row a line, returns subtracted."""
+    sign = pl.when(pl.col("returned").fill_null(value=False)).then(-1.0).otherwise(1.0)
+    return lines.select(
+        "product_id",
+        pl.col("location_id").fill_null(ALL),
+        pl.col("ordered_at").dt.date().alias("day"),
+        (sign * pl.col("quantity")).alias("units"),
+    )
+
+
+def forecasts_of_bucket(sold: pl.LazyFrame, promised: pl.LazyFrame, last: date) -> pl.DataFrame:
+    """Set what sold beside what was forecast, for the products of one bucket.
 
     Parameters
     ----------
-    demand : product_id, location_id, week_starts_on, units; whole products
-    promised : product_id, location_id (`all`: over all locations), week_starts_on, mean, q10, q90
-    last : day up to which demand is known, inclusive; only weeks that are complete count
+    sold : product_id, location_id, week_starts_on or day, units; whole products
+    promised : product_id, location_id (`all`: over all locations), week_starts_on or day, mean,
+        q10, q90
+    last : day up to which sales are known, inclusive; only weeks that are complete count
 
     Returns
     -------
     DataFrame
-        product_id, week_starts_on, units (0 where nothing sold), mean, q10, q90
+        product_id, week_starts_on (of a day: its Monday), units (0 where nothing sold), mean, q10,
+        q90; a row for each forecast whose time is over
     """
+    period, days = ("day", 1) if "day" in promised.collect_schema() else (WEEK, 7)
     everywhere = promised.select((pl.col("location_id") == ALL).all()).collect().item()
-    key = ["product_id", WEEK] if everywhere else ["product_id", "location_id", WEEK]
-    sold = demand.group_by(key).agg(pl.col("units").sum())
+    key = ["product_id", period] if everywhere else ["product_id", "location_id", period]
     return (
         promised
-        .filter(pl.col(WEEK) + timedelta(days=6) <= last)
-        .join(demand.select("product_id").unique(), on="product_id", how="semi")
-        .join(sold, on=key, how="left")
-        .select("product_id", WEEK, pl.col("units").fill_null(0.0), "mean", "q10", "q90")
+        .filter(pl.col(period) + timedelta(days=days - 1) <= last)
+        .join(sold.select("product_id").unique(), on="product_id", how="semi")
+        .join(sold.group_by(key).agg(pl.col("units").sum()), on=key, how="left")
+        .select(
+            "product_id", pl.col(period).dt.truncate("1w").alias(WEEK),
+            pl.col("units").fill_null(0.0), "mean", "q10", "q90",
+        )
         .sort("product_id", WEEK, "mean", "units")
         .collect()
-    )
+    )  # fmt: skip
 
 
 def judge_forecasts(rows: pl.DataFrame, products: pl.DataFrame) -> pl.DataFrame:
@@ -103,7 +119,7 @@ def _judge_part(group: pl.DataFrame, part: str, of: str) -> dict[str, object]:
         for name in ("units", "mean", "q10", "q90")
     )
     return {
-        "part": part, "of": of, "series_weeks": len(units), "units": units.sum(),
+        "part": part, "of": of, "forecasts": len(units), "units": units.sum(),
         "forecast": mean.sum(), "wape": forecast.wape(units, mean),
         "bias": forecast.bias(units, mean),
         "coverage": forecast.interval_coverage(units, low, high),

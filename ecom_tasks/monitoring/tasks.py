@@ -88,7 +88,7 @@ def measure(run: Run) -> Ref:
     config = MonitoringConfig.of(run).for_measuring()
     features = dataset.find(run, "features/all")
     served = {
-        domain: release.served_before(run.root, f"artefacts/{domain}", run.as_of)
+        domain: release.served_by_day(run.root, f"artefacts/{domain}", run.as_of)
         for domain in WATCHED
     }
     ripe = run.as_of - timedelta(days=config.judged_after_days)
@@ -131,7 +131,7 @@ def measure(run: Run) -> Ref:
         if "recommendation" in judged:
             jobs += _list_jobs(judged["recommendation"], made_from["recommendation"], lines)
         if "inventory" in judged:
-            jobs += _forecast_jobs(judged["inventory"], today["demand"], run)
+            jobs += _forecast_jobs(judged["inventory"], today["demand"], lines, run)
         if "pricing" in judged:
             jobs += _price_jobs(judged["pricing"], today["demand"], run)
         first = _at_once(jobs, "what came true")
@@ -300,22 +300,28 @@ def _window_days(ref: Ref) -> int:
     return min((until - since).days for since, until in spans)
 
 
-def _forecast_jobs(ref: Ref, demand: Ref, run: Run) -> list[tuple[Any, Callable[[], Any]]]:
+def _forecast_jobs(
+    ref: Ref, demand: Ref, lines: Ref, run: Run
+) -> list[tuple[Any, Callable[[], Any]]]:
+    """Read what sold in the periods that were forecast: weekly demand, or the lines of each day."""
     from ecom_tasks.artefacts import dataset
 
+    promised = next(f for f in dataset.manifest(ref).files if f.path == "forecasts.parquet")
+    sold = lines if "day" in (promised.columns or {}) else demand
+    pattern = "by_product/*.parquet" if sold == lines else "*.parquet"
     return [
-        ("forecasts", partial(_forecasts, demand, path, ref, run.as_of))
-        for path in dataset.paths(demand)
+        ("forecasts", partial(_forecasts, sold, path, ref, run.as_of))
+        for path in dataset.paths(sold, pattern)
     ]
 
 
-def _forecasts(demand: Ref, path: str, ref: Ref, last: date) -> pl.DataFrame:
+def _forecasts(sold: Ref, path: str, ref: Ref, last: date) -> pl.DataFrame:
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.monitoring import realised
 
-    return realised.forecasts_of_bucket(
-        dataset.scan(demand, path), dataset.scan(ref, "forecasts.parquet"), last
-    )
+    rows, promised = dataset.scan(sold, path), dataset.scan(ref, "forecasts.parquet")
+    by_day = "day" in promised.collect_schema()
+    return realised.forecasts_of_bucket(realised.daily(rows) if by_day else rows, promised, last)
 
 
 def _price_jobs(ref: Ref, demand: Ref, run: Run) -> list[tuple[Any, Callable[[], Any]]]:
@@ -416,7 +422,7 @@ def _realised(
         forecasts = realised.judge_forecasts(rows, products)
         overall = forecasts.filter(part="all").select("wape", "bias", "coverage").to_dicts()[0]
         facts["inventory"] = {
-            "series_weeks": rows.height,
+            "forecasts": rows.height,
             "promised": {
                 "wape": metrics["model"]["wape"], "bias": metrics["model"]["bias"],
                 "coverage": metrics["coverage"].get("0.8"),

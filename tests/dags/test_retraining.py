@@ -107,10 +107,7 @@ def test_findings_found_finished_are_not_told_again(ask: Any) -> None:
     assert ask([LISTS], [], made_by="an earlier run").told == []
 
 
-def test_overrides_of_the_run_stay_and_training_is_forced(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(TRAINING_ANEW, "recommendation", {"retrain_days": 1})
+def test_overrides_of_the_run_stay_and_training_is_forced(run: Run) -> None:
     given = Run("r", run.as_of, run.root, overrides={
         "recommendation": {"top_k": 8, "retrain_days": 7}, "pricing": {"largest_step": 0.05},
     })  # fmt: skip

@@ -163,7 +163,7 @@ def test_forecasts_off_by_a_half_have_that_wape_and_bias(watched: tuple[Run, Ref
     _, ref = watched
     every = table(ref, "realised_forecasts").filter(part="all").to_dicts()[0]
     sold = sold_since()
-    assert every["series_weeks"] == 12 * SINCE == sold.height
+    assert every["forecasts"] == 12 * SINCE == sold.height
     assert every["units"] == sold["units"].sum()
     assert every["wape"] == every["bias"] == 0.5
     # Weeks without a sale lie above their interval, all others within.
