@@ -148,7 +148,8 @@ def brought_on(
         over = not set(until) & set(progress.unfinished()) and not progress.awaited()
         # A run ended while queued has no start, and Airflow then fails on the event that set it
         # off (apache/airflow issue 71360).
-        if over and "queued" not in {run.state for run in progress.runs.values()}:
+        waiting = api.get("dags/monitoring/dagRuns", state=["queued"])["dag_runs"]
+        if over and not waiting and "queued" not in {run.state for run in progress.runs.values()}:
             following.give_up(api)
             return progress
         assert time.monotonic() < deadline, progress
