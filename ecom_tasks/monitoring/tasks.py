@@ -111,14 +111,14 @@ def measure(run: Run) -> Ref:
     )
 
     def build(draft: Draft) -> None:
-        made_from = {domain: _made_from(ref) for domain, ref in judged.items()}
+        made_from = {ref: _made_from(ref) for ref in judged.values()}
         pairs = {
             (domain, table): pair
-            for domain in judged
-            for table in WATCHED[domain]
-            if (pair := _pair(table, today[table], made_from[domain], _day(judged[domain]), run,
-                              config))
-        }  # fmt: skip
+            for domain, names in WATCHED.items()
+            for table in names
+            if (before := _before(table, today[table], judged.get(domain), made_from, run, config))
+            and (pair := _both(before, _rows(table, today[table], run.as_of, config)))
+        }
         pairs |= {
             (domain, ""): pair
             for domain, refs in latest.items()
@@ -129,7 +129,7 @@ def measure(run: Run) -> Ref:
             for job in _samples(pair[0], config)
         ]  # fmt: skip
         if "recommendation" in judged:
-            jobs += _list_jobs(judged["recommendation"], made_from["recommendation"], lines)
+            jobs += _list_jobs(judged["recommendation"], made_from[judged["recommendation"]], lines)
         if "inventory" in judged:
             jobs += _forecast_jobs(judged["inventory"], today["demand"], lines, run)
         if "pricing" in judged:
@@ -208,17 +208,20 @@ def _made_from(ref: Ref) -> dict[str, Ref]:
     return {each.manifest.name.removeprefix("features/"): each.ref for each in nodes}
 
 
-def _pair(
-    table: str, now: Ref, made_from: dict[str, Ref], then: date, run: Run, config: MonitoringConfig
-) -> tuple[Rows, Rows] | None:
-    """Return the rows to compare, reference first; None where one side has none."""
+def _before(
+    table: str, now: Ref, judged: Ref | None, made_from: dict[Ref, dict[str, Ref]], run: Run,
+    config: MonitoringConfig,
+) -> Rows | None:  # fmt: skip
+    """Return the rows that today's are held against; None where nothing says which."""
     if config.reference_days:
-        made_from, then = {table: now}, run.as_of - timedelta(days=config.reference_days)
-    if table not in made_from:
+        return _rows(table, now, run.as_of - timedelta(days=config.reference_days), config)
+    if judged is None or table not in made_from[judged]:
         return None
-    before = _rows(table, made_from[table], then, config)
-    today = _rows(table, now, run.as_of, config)
-    return (before, today) if before.paths and today.paths else None
+    return _rows(table, made_from[judged][table], _day(judged), config)
+
+
+def _both(before: Rows, now: Rows) -> tuple[Rows, Rows] | None:
+    return (before, now) if before.paths and now.paths else None
 
 
 def _rows(table: str, ref: Ref, day: date, config: MonitoringConfig) -> Rows:
@@ -237,7 +240,7 @@ def _predictions(domain: str, newest: Ref, before: Ref) -> tuple[Rows, Rows] | N
     older, newer = (
         Rows(ref, tuple(dataset.paths(ref, pattern)), column) for ref in (before, newest)
     )
-    return (older, newer) if older.paths and newer.paths else None
+    return _both(older, newer)
 
 
 def _samples(rows: Rows, config: MonitoringConfig) -> Iterator[Callable[[], Any]]:
@@ -382,7 +385,8 @@ def _drift(
     found = [pl.DataFrame(schema=names | drift.SCHEMA)]
     for (domain, table), pair in pairs.items():
         before, now = (drift.total(counted[(domain, table), side]) for side in (0, 1))
-        release = _version(judged[domain] if table else pair[0].ref)
+        held = judged.get(domain, Ref("")) if table else pair[0].ref
+        release = _version(held) if held else ""
         found.append(
             drift.compare(before, now, 1 - config.chance).select(
                 pl.lit(domain).alias("domain"), pl.lit(table or "predictions").alias("table"),

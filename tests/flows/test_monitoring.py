@@ -244,6 +244,12 @@ def test_a_shop_without_an_old_release_has_nothing_to_judge(root: str) -> None:
     assert set(table(ref, "findings")["verdict"]) == {"nothing to judge yet"}
     assert dataset.manifest(ref).metrics["alerts"] == []
     assert table(ref, "drift").is_empty()
+    # An earlier day of today's own features needs no release.
+    own = replace(today, overrides=dict(today.overrides) | {"monitoring": {"reference_days": 28}})
+    drifted = table(run_locally(tasks.flow, own), "drift")
+    assert drifted.select("domain", "table", "release").unique().sort("domain").rows() == [
+        ("inventory", "demand", ""), ("pricing", "demand", ""),
+    ]  # fmt: skip
 
 
 def test_a_planted_shift_is_found_in_its_column_only(root: str) -> None:
@@ -291,3 +297,4 @@ def test_today_can_be_held_against_an_earlier_day_of_its_own(watched: tuple[Run,
     assert set(found["rows_before"]) == {rows}
     # No customers of that day were published with today's features.
     assert set(table(ref, "drift")["table"]) == {"demand"}
+    assert {"pricing", "inventory"} == set(found["domain"])
