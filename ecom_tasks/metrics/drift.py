@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 SMALLEST_SHARE = 1e-4
-"""What stands for an empty bin, whose logarithm would be infinite."""
+"""Stands for a bin that is empty on one side, or half a row where that is more."""
 
 
 def population_stability_index(reference: Counts, counts: Counts) -> float:
@@ -39,7 +39,12 @@ def population_stability_index(reference: Counts, counts: Counts) -> float:
     ----------
     Siddiqi (2006), "Credit Risk Scorecards", Wiley: below .1 nothing to see, above .25 a shift.
     """
-    before, now = (np.maximum(each, SMALLEST_SHARE) for each in _shares(reference, counts))
+    _shares(reference, counts)
+    used = (reference + counts) > 0
+    before, now = (
+        np.maximum(each[used] / each.sum(), max(SMALLEST_SHARE, 0.5 / int(each.sum())))
+        for each in (reference, counts)
+    )
     return float(((now - before) * np.log(now / before)).sum())
 
 

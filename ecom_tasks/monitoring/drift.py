@@ -24,6 +24,7 @@ IDENTIFIERS = frozenset({"customer_id", "product_id", "location_id", "title"})
 """Text that names a row instead of describing it."""
 _NAMED = 5
 _RARE = 0.01
+_ROWS = 10
 SCHEMA: dict[str, pl.DataType] = {
     "column": pl.String(), "kind": pl.String(), "psi": pl.Float64(),
     "psi_by_chance": pl.Float64(), "js_distance": pl.Float64(), "missing_before": pl.Float64(),
@@ -72,13 +73,16 @@ def sample(rows: pl.LazyFrame, every: int) -> pl.DataFrame:
 
 
 def edges(samples: Iterable[pl.DataFrame], bins: int) -> dict[str, Array]:
-    """Cut each column at its quantiles; a column without any value is left out."""
+    """Cut each column at its quantiles; a column without any value is left out.
+
+    Where few rows were sampled there are fewer bins, of at least ten rows each.
+    """
     found: dict[str, Array] = {}
     for column in pl.concat(samples).get_columns():
         values = column.drop_nulls().to_numpy()
         values = values[np.isfinite(values)]
         if len(values):
-            found[column.name] = _cut(values, bins)
+            found[column.name] = _cut(values, max(min(bins, len(values) // _ROWS), 2))
     return found
 
 

@@ -32,14 +32,22 @@ def render(
     tables : drift and realised_forecasts, realised_recommendations, realised_prices
     facts : judged and realised, as measured
     """
-    columns = ["verdict", "domain", "what", "where", "value", "limit", "said"]
     judged = ", ".join(f"{domain} of {v[:10]}" for domain, v in facts["judged"].items())
     sections = [
         Section(
             "Findings",
             f"Judged: {judged or 'nothing yet'}. Alerts come first.",
-            table=found.select(columns).rename({"said": "what it means, what to do"}),
+            table=found.select("verdict", "domain", "what", "where", "value", "limit"),
         )
+    ]
+    told = found.filter(pl.col("said") != "")
+    meant = [("Alerts: what they mean, what to do", told.filter(verdict=ALERT)),
+             ("Warnings: what they mean", told.filter(verdict=WARNING)),
+             ("The others", told.filter(~pl.col("verdict").is_in([ALERT, WARNING])))]  # fmt: skip
+    sections += [
+        Section(heading, table=rows.select("domain", "what", pl.col("said").alias("in words")))
+        for heading, rows in meant
+        if rows.height
     ]
     for make in (_forecasts, _lists, _prices):
         sections += make(tables, facts)

@@ -30,11 +30,11 @@ def test_equal_shares_are_no_distance_apart() -> None:
     assert drift.jensen_shannon_distance(once, thrice) == pytest.approx(0, abs=1e-7)
 
 
-def test_an_empty_bin_counts_as_the_smallest_share() -> None:
-    least = drift.SMALLEST_SHARE
-    expected = (least - 0.5) * log(least / 0.5) + (1 - 0.5) * log(1 / 0.5)
-    found = drift.population_stability_index(counts(5, 5), counts(0, 9))
-    assert found == pytest.approx(expected, rel=1e-12)
+def test_an_empty_bin_counts_as_half_a_row_or_the_smallest_share() -> None:
+    for rows, least in ((9, 0.5 / 9), (10**6, drift.SMALLEST_SHARE)):
+        expected = (least - 0.5) * log(least / 0.5) + (1 - 0.5) * log(1 / 0.5)
+        found = drift.population_stability_index(counts(5, 5), counts(0, rows))
+        assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_jensen_shannon_is_that_of_scipy_and_ends_at_one() -> None:

@@ -45,10 +45,10 @@ def test_buckets_give_exactly_what_whole_tables_give() -> None:
 
 
 def test_the_counts_are_those_of_all_rows_however_few_were_sampled() -> None:
-    before, now = table(1), table(2, shift=0.3)
-    cut = drift.edges([drift.sample(before.lazy(), 100)], 10)
+    before, now = table(1), table(2, shift=1.0)
+    cut = drift.edges([drift.sample(before.lazy(), 10)], 10)
     assert drift.count(before.lazy(), cut).bins["price"].sum() == before["price"].is_not_nan().sum()
-    few, all_rows = (of(whole(before, now, every), "price")["psi"] for every in (100, 1))
+    few, all_rows = (of(whole(before, now, every), "price")["psi"] for every in (10, 1))
     assert few == pytest.approx(all_rows, rel=0.3)
 
 
@@ -83,6 +83,12 @@ def test_a_value_that_fills_several_bins_has_one_of_its_own() -> None:
     assert drift.count(now.lazy(), cut).bins["x"][:2].tolist() == [60, 0]
 
 
+def test_few_rows_are_cut_into_few_bins() -> None:
+    for rows, bins in ((1000, 10), (40, 4), (7, 2)):
+        sampled = pl.DataFrame({"x": [float(n) for n in range(rows)]})
+        assert len(drift.edges([sampled], 10)["x"]) == bins - 1 + (bins == 2)
+
+
 def test_missing_values_are_counted_apart() -> None:
     before = pl.DataFrame({"x": [1.0, 2.0, 3.0, 4.0], "brand": ["a", "a", "b", None]})
     now = pl.DataFrame({"x": [1.0, None, float("nan"), 4.0], "brand": [None, None, "a", "b"]})
@@ -103,17 +109,19 @@ def test_a_column_that_is_empty_on_one_side_has_no_index() -> None:
 
 
 def test_new_categories_are_named_and_rare_ones_counted_together() -> None:
-    before = pl.DataFrame({"brand": ["a"] * 500 + ["b"] * 480 + [f"rare {n}" for n in range(20)]})
+    before = pl.DataFrame({
+        "brand": ["a"] * 500 + ["b"] * 465 + ["c"] * 15 + [f"rare {n}" for n in range(20)]
+    })
     now = pl.DataFrame({
-        "brand": ["a"] * 400 + ["b"] * 480 + ["rare 3"] * 20 + ["z"] * 60 + ["y"] * 40
+        "brand": ["a"] * 400 + ["b"] * 465 + ["c"] * 15 + ["rare 3"] * 20 + ["z"] * 60 + ["y"] * 40
     })
     found = of(whole(before, now), "brand")
     assert found["new_share"] == 0.1
     assert found["new_categories"] == "z, y"
-    # a, b, rare, new
+    # a, b, c, rare, new
     assert found["psi"] == pytest.approx(
         metrics.population_stability_index(
-            np.array([500, 480, 20, 0]), np.array([400, 480, 20, 100])
+            np.array([500, 465, 15, 20, 0]), np.array([400, 465, 15, 20, 100])
         ),
         abs=1e-6,
     )
