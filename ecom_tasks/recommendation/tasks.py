@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,12 +234,16 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     def build(draft: Draft) -> None:
         from ecom_tasks.recommendation import ranker, snapshots
 
+        # The next cutoff learns from most of the same windows.
+        @lru_cache(config.train_windows)
+        def thinned(window: Window) -> Examples:
+            return ranker.thin(all_of(window), config.unordered_share, config.seed)
+
         def learnt(windows: list[Window]) -> Examples:
-            share = config.unordered_share
-            return ranker.join([ranker.thin(all_of(each), share, config.seed) for each in windows])
+            return ranker.join([thinned(each) for each in windows])
 
         early = plan.train_before(plan.test[0].cutoff, config.train_windows)
-        if sum(ranker.ordered(all_of(each)) for each in early) < config.smallest_training:
+        if sum(ranker.ordered(thinned(each)) for each in early) < config.smallest_training:
             _blend(draft, features, proposed, cutoffs)
             return
         draft.metrics["model"] = "ranker"
