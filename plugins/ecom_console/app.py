@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
 
-from ecom_console import inventory, overview, plots, pricing, render, rights
+from ecom_console import inventory, overview, plots, pricing, recommendation, render, rights
 from ecom_tasks.artefacts.store import KeyMissingError
 from ecom_tasks.errors import EcomError
 
@@ -25,7 +25,7 @@ app = FastAPI(
     title="ecom", docs_url=None, redoc_url=None, openapi_url=None,
     dependencies=[rights.logged_in],
 )  # fmt: skip
-for part in (overview, pricing, inventory):
+for part in (overview, recommendation, pricing, inventory):
     app.include_router(part.router)
 
 

@@ -197,7 +197,7 @@ def grades(metrics: dict[str, Any]) -> dict[str, Any] | None:
     said = ", ".join(f"{name} {counts[name]:,}" for name in names)
     values = [counts[name] for name in names]
     bars = plots.bars("products", values, names, orientation="h", text=[f"{v:,}" for v in values],
-                      textposition="auto")  # fmt: skip
+                      textposition="outside", cliponaxis=False)  # fmt: skip
     return plots.figure(
         f"Products by evidence: {said}", [bars], hovermode="closest",
         yaxis={"autorange": "reversed"},
@@ -233,7 +233,8 @@ def curves(found: Version, known: dict[str, Any]) -> dict[str, Any]:
                 plots.line("expected", prices, _plain(of["expected"])),
                 *_marks(known, prices, of["expected"]),
             ],
-            x="price", y=f"{name} a week", hovermode="x",
+            y=f"{name} a week", hovermode="x",
+            xaxis={"title": {"text": "price"}, "tickformat": ",.2f"},
         )  # fmt: skip
     return drawn
 
@@ -312,5 +313,5 @@ def history(found: Version, product_id: str) -> dict[str, Any] | None:
         ],
         y="units",
         yaxis2={"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero",
-                "title": {"text": "price"}},
+                "tickformat": ",.2f", "title": {"text": "price"}},
     )  # fmt: skip
