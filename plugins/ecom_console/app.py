@@ -9,7 +9,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
 
-from ecom_console import inventory, overview, plots, pricing, recommendation, render, rights
+from ecom_console import (
+    data,
+    inventory,
+    overview,
+    plots,
+    pricing,
+    recommendation,
+    release,
+    render,
+    rights,
+    whatif,
+)
 from ecom_tasks.artefacts.store import KeyMissingError
 from ecom_tasks.errors import EcomError
 
@@ -18,6 +29,7 @@ _HINTS = {
     401: "Log in to Airflow, then load this page again",
     403: "Ask whoever looks after Airflow for the right; nothing was changed",
     404: "Begin at the overview",
+    409: "Load the page again and look at what is in service now",
     422: "Go back and correct the form",
 }
 
@@ -25,7 +37,7 @@ app = FastAPI(
     title="ecom", docs_url=None, redoc_url=None, openapi_url=None,
     dependencies=[rights.logged_in],
 )  # fmt: skip
-for part in (overview, recommendation, pricing, inventory):
+for part in (overview, data, release, recommendation, pricing, inventory, whatif):
     app.include_router(part.router)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POINTS = 61
+_DRAWS = 99
 _WIDEST = 0.4
 """A curve goes at least this far from the current price, relative to it."""
 
@@ -56,20 +57,31 @@ def answer(found: Version, known: dict[str, Any], prices: NDArray[np.float64]) -
     ----------
     known : see `position`.
     """
-    import numpy as np
-    from scipy import stats
+    from statistics import NormalDist
 
-    from ecom_tasks.pricing.optimise import demand_factor
+    import numpy as np
 
     settings = found.made.config
-    confidence, largest = settings["confidence"], settings["largest_response"]
-    score = float(stats.norm.ppf((1 + confidence) / 2))
+    normal = NormalDist()
+    score = normal.inv_cdf((1 + settings["confidence"]) / 2)
     error = (known["upper"] - known["lower"]) / 2 / score
-    scores = stats.norm.ppf((np.arange(99) + 0.5) / 99)
-    ratio = prices / known["current_price"]
-    spread = demand_factor(ratio, known["estimate"] + error * scores, largest)
-    ends = demand_factor(ratio, np.array([known["lower"], known["upper"]]), largest)
-    return Answer(prices, spread.mean(axis=1), ends.min(axis=1), ends.max(axis=1))
+    scores = np.array([normal.inv_cdf((each + 0.5) / _DRAWS) for each in range(_DRAWS)])
+    ends = np.array([known["lower"], known["upper"]])
+    spread = _factor(prices / known["current_price"], known["estimate"] + error * scores, settings)
+    outer = _factor(prices / known["current_price"], ends, settings)
+    return Answer(prices, spread.mean(axis=1), outer.min(axis=1), outer.max(axis=1))
+
+
+def _factor(ratio: Any, elasticity: Any, settings: dict[str, Any]) -> Any:
+    """Return units over today's, (prices, elasticities); `optimise.demand_factor` without SciPy.
+
+    SciPy takes a second to load, which somebody at a page would wait for.
+    """
+    import numpy as np
+
+    bound = np.log(settings["largest_response"])
+    exponent = np.log(ratio)[:, None] * np.minimum(elasticity, 0.0)
+    return np.exp(np.clip(exponent, -bound, bound))
 
 
 def grid_of_prices(known: dict[str, Any]) -> NDArray[np.float64]:

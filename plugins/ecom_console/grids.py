@@ -21,7 +21,7 @@ class Column:
     ----------
     name : of the frame's column.
     title : its heading.
-    kind : `text`, `title`, `long` (text that needs room), `code`, `badge`, `number`, `money`, `signed`,
+    kind : `text`, `title`, `long` (text that needs room), `code`, `mono`, `badge`, `number`, `money`, `signed`,
         `share` (of one, signed), or `place`: a text that is left out where all rows say the same.
     link : where a cell leads, with `{name of a column}` in it; empty: nowhere.
     """
@@ -113,7 +113,7 @@ def grid(
     Parameters
     ----------
     asked : `q`, `sort`, `down` (0 or 1), `page` and the choices; anything odd counts as not asked.
-    sort : column that orders the table when nobody asks, the largest first.
+    sort : column that orders the table when nobody asks, the largest first; empty: as it is.
     search : text columns that `q` is looked for in.
     """
     rows = chosen(table, asked, search, choices)
@@ -123,8 +123,9 @@ def grid(
     pages = max(1, -(-rows.height // ROWS))
     number = asked.get("page", "1")
     page = min(max(1, int(number)), pages) if number.isdecimal() and len(number) < 9 else 1
-    shown = rows.sort(by, descending=descending, nulls_last=True, maintain_order=True)
-    shown = shown.slice((page - 1) * ROWS, ROWS)
+    if by:
+        rows = rows.sort(by, descending=descending, nulls_last=True, maintain_order=True)
+    shown = rows.slice((page - 1) * ROWS, ROWS)
     offered = [
         (each, values, asked.get(each.name, ""))
         for each in choices
