@@ -26,7 +26,7 @@ class MoveOperator(BaseOperator):
     """Promote a version or roll back, as the run's form says; its asset is told of the move."""
 
     def __init__(self, **kwargs: Any) -> None:
-        settings = {"pool": "default_pool", "retries": RETRIES, "retry_policy": RETRY_POLICY,
+        settings: dict[str, Any] = {"pool": "default_pool", "retries": RETRIES, "retry_policy": RETRY_POLICY,
                     "doc_md": "Move the channel; only this process is given the signing key."}  # fmt: skip
         super().__init__(**settings | kwargs)
 

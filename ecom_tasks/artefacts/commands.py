@@ -57,7 +57,9 @@ def enter(add: Add, domains: Sequence[str]) -> None:
     all_the_same = "put a version into service that its gate did not let pass"
     promote.add_argument("--although-rejected", action="store_true", help=all_the_same)
     promote.add_argument("--by", default="", help="who approved it, for the history")
-    promote.add_argument("--reason", default="", help="for the history (default: approved, promoted)")
+    promote.add_argument(
+        "--reason", default="", help="for the history (default: approved, promoted)"
+    )
     promote.add_argument("--share", type=float, help="of customers, for a canary: 0.1 is a tenth")
     _add_channel(promote)
     rollback = named("rollback", _rollback)

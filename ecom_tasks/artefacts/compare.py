@@ -47,9 +47,7 @@ def differences(first: Sequence[Manifest], second: Sequence[Manifest]) -> list[D
     """
     trees = (first, second)
     made = [tree[0] for tree in trees]
-    sources = [
-        {each.name: _fingerprint(each) for each in tree[1:]} for tree in trees
-    ]
+    sources = [{each.name: _fingerprint(each) for each in tree[1:]} for tree in trees]
     parts: list[tuple[str, list[dict[str, Any]]]] = [
         ("data", sources),
         ("code", [{"fingerprint": m.code.fingerprint[:16], "git": m.code.git, **m.code.packages}

@@ -89,11 +89,12 @@ def _counts(before: pl.Series, now: pl.Series) -> tuple[Any, Any]:
     if before.dtype.is_numeric():
         levels = [before.quantile(each / _CLASSES) for each in range(1, _CLASSES)]
         edges = np.unique(np.array(levels, dtype=float))
-        return tuple(
-            np.bincount(np.searchsorted(edges, side.drop_nulls().to_numpy(), side="left"),
-                        minlength=len(edges) + 1).astype(float)
-            for side in (before, now)
-        )  # fmt: skip
+
+        def tenths(side: pl.Series) -> Any:
+            places = np.searchsorted(edges, side.drop_nulls().to_numpy(), side="left")
+            return np.bincount(places, minlength=len(edges) + 1).astype(float)
+
+        return tenths(before), tenths(now)
     text = [side.drop_nulls().cast(pl.String) for side in (before, now)]
     counted = text[0].value_counts(name="n").sort("n", before.name, descending=[True, False])
     frequent = counted[before.name].head(_LARGEST).to_list()

@@ -38,7 +38,9 @@ def lineage(start: Version) -> dict[str, Any]:
     """
     nodes = walk(start)
     by_ref = {each.ref: each for each in nodes}
-    edges = [(ref, each.ref) for each in nodes for ref in each.made.inputs.values() if ref in by_ref]
+    edges = [
+        (ref, each.ref) for each in nodes for ref in each.made.inputs.values() if ref in by_ref
+    ]
     column: dict[str, int] = {}
 
     def depth(ref: str) -> int:

@@ -43,7 +43,11 @@ EXCEPTIONS = (
     Column("reason", "Why", "long"),
     Column("product_id", "Id", "code"),
 )
-CLASSES = (Choice("abc", "Value class"), Choice("xyz", "Steadiness"), Choice("location_id", "Location"))
+CLASSES = (
+    Choice("abc", "Value class"),
+    Choice("xyz", "Steadiness"),
+    Choice("location_id", "Location"),
+)
 KINDS = (Choice("exception", "Exception"), Choice("location_id", "Location"))
 SEARCH = ("title", "product_id")
 
@@ -174,7 +178,9 @@ def cost_figure(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     names = [{"model": "this policy", "textbook": "textbook"}[name] for name in policies]
     parts = (("holding", "accent"), ("ordering", "faint"), ("shortage", "warm"), ("waste", "bad"))
     traces = [
-        plots.bars(part, names, [service[name].get(f"{part}_cost", 0.0) for name in policies], colour)
+        plots.bars(
+            part, names, [service[name].get(f"{part}_cost", 0.0) for name in policies], colour
+        )
         for part, colour in parts
     ]
     least = service.get("clairvoyant", {}).get("total_cost")
@@ -228,7 +234,11 @@ def history(found: Version, product_id: str, location_id: str) -> pl.DataFrame:
     rows = keys.filter(mine)["row"].to_list()
     weeks = published.frame(series, "weeks.parquet")
     past = (pl.col("row").is_in(rows)) & (pl.col("week_starts_on") <= found.made.as_of)
-    known = weeks.filter(past & (pl.col("observed") > 0)) if "observed" in weeks.columns else weeks.filter(past)
+    known = (
+        weeks.filter(past & (pl.col("observed") > 0))
+        if "observed" in weeks.columns
+        else weeks.filter(past)
+    )
     return known.sort("week_starts_on").tail(HISTORY_WEEKS)
 
 
@@ -249,6 +259,8 @@ def fan(found: Version, product_id: str, location_id: str) -> dict[str, Any]:
     ]
     weekly = ", ".join(f"{value:.0f}" for value in ahead["mean"])
     return plots.figure(
-        f"Units a week: {len(sold)} weeks of history, then a forecast of {weekly}", traces, y="units",
+        f"Units a week: {len(sold)} weeks of history, then a forecast of {weekly}",
+        traces,
+        y="units",
         yaxis={"title": {"text": "units"}, "rangemode": "tozero"},
     )

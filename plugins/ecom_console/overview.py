@@ -38,7 +38,9 @@ def domain(name: str) -> dict[str, Any]:
     pointer = pointing.get(PRODUCTION)
     now = known.get(pointer.version) if pointer else None
     earlier = [move.version for move in pointer.history] if pointer else []
-    before = next((known[v] for v in earlier if pointer and v != pointer.version and v in known), None)
+    before = next(
+        (known[v] for v in earlier if pointer and v != pointer.version and v in known), None
+    )
     newest = all_versions[0] if all_versions else None
     refused = newest if newest and newest.made.gate and not newest.made.gate.accepted else None
     return {

@@ -6,14 +6,14 @@ a figure fits a light and a dark page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ecom_tasks.errors import ConfigError
 
-Values = Sequence[Any]
+Values = Iterable[Any]
 
 
 def library() -> Path:

@@ -218,7 +218,9 @@ def curves(found: Version, known: dict[str, Any]) -> dict[str, Any]:
     """
     answer = demand.answer(found, known, demand.grid_of_prices(known))
     prices = [round(float(price), 4) for price in answer.price]
-    units = {name: known["weekly_units"] * getattr(answer, name) for name in ("expected", "low", "high")}
+    units = {
+        name: known["weekly_units"] * getattr(answer, name) for name in ("expected", "low", "high")
+    }
     margin = answer.price - known["unit_cost"]
     profit = {name: values * margin for name, values in units.items()}
     drawn = {}

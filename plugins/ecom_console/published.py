@@ -217,6 +217,4 @@ def titles(found: Version) -> pl.DataFrame:
     schema = {"product_id": pl.String, "title": pl.String, "category": pl.String}
     if products is None or not products.entry("rows.parquet"):
         return pl.DataFrame(schema=schema)
-    return derived(
-        products, "titles", lambda: frame(products, "rows.parquet").select(list(schema))
-    )
+    return derived(products, "titles", lambda: frame(products, "rows.parquet").select(list(schema)))

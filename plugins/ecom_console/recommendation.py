@@ -20,7 +20,9 @@ NAME = "artefacts/recommendation"
 _ORDERS_SHOWN = 60
 _PRODUCT = "recommendation/product?id={product_id}"
 CUSTOMERS = (
-    Column("customer_id", "Customer (pseudonym)", "code", "recommendation/customer?id={customer_id}"),
+    Column(
+        "customer_id", "Customer (pseudonym)", "code", "recommendation/customer?id={customer_id}"
+    ),
     Column("segment", "Segment", "badge"),
     Column("products", "Products in the list", "number"),
     Column("again", "Bought before", "number"),
@@ -129,10 +131,14 @@ def customers(found: Version) -> pl.DataFrame:
     import polars as pl
 
     def make() -> pl.DataFrame:
-        counted = recommendations(found).group_by("customer_id").agg(
-            products=pl.len(),
-            again=(pl.col("generator") == "repeat").sum(),
-            best=pl.col("score").max(),
+        counted = (
+            recommendations(found)
+            .group_by("customer_id")
+            .agg(
+                products=pl.len(),
+                again=(pl.col("generator") == "repeat").sum(),
+                best=pl.col("score").max(),
+            )
         )
         segments = published.frame(found, "segments.parquet")
         return counted.join(segments, on="customer_id", how="left").sort("customer_id")
@@ -145,11 +151,15 @@ def listed(found: Version) -> pl.DataFrame:
     import polars as pl
 
     def make() -> pl.DataFrame:
-        counted = recommendations(found).group_by("product_id").agg(
-            lists=pl.len(),
-            first=(pl.col("rank") == 1).sum(),
-            mean_rank=pl.col("rank").mean(),
-            generator=pl.col("generator").mode().sort().first(),
+        counted = (
+            recommendations(found)
+            .group_by("product_id")
+            .agg(
+                lists=pl.len(),
+                first=(pl.col("rank") == 1).sum(),
+                mean_rank=pl.col("rank").mean(),
+                generator=pl.col("generator").mode().sort().first(),
+            )
         )
         return titled(found, counted.sort("product_id"))
 

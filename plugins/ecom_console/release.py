@@ -19,6 +19,7 @@ from ecom_console.published import Version
 from ecom_tasks.artefacts.compare import differences
 from ecom_tasks.artefacts.manifest import MANIFEST
 from ecom_tasks.artefacts.release import PENDING, PRODUCTION, Pointer
+from ecom_tasks.artefacts.store import KeyMissingError, open_store
 from ecom_tasks.domains import RELEASING
 
 if TYPE_CHECKING:
@@ -93,16 +94,25 @@ def page(
     )  # fmt: skip
 
 
-@router.post("/{domain}/{number}/move", dependencies=[*of_domain, Depends(rights.moves), Depends(rights.meant)])
+@router.post(
+    "/{domain}/{number}/move",
+    dependencies=[*of_domain, Depends(rights.moves), Depends(rights.meant)],
+)
 def move(
-    request: Request, user: GetUserDep, domain: Domain, number: Number, action: Annotated[Action, Form()]
+    request: Request,
+    user: GetUserDep,
+    domain: Domain,
+    number: Number,
+    action: Annotated[Action, Form()],
 ) -> Response:
     """Ask for a move: the workers do it, in the user's name, and the page follows."""
     found = published.version(f"artefacts/{domain}", number)
     pointing = published.pointers(found.made.name)
     offered = actions(found, pointing.get(PRODUCTION), pointing.get(PENDING))
     if action not in [each["action"] for each in offered]:
-        raise HTTPException(409, f"{number} cannot be moved so: somebody was faster, or it was refused")
+        raise HTTPException(
+            409, f"{number} cannot be moved so: somebody was faster, or it was refused"
+        )
     run_id = runs.order_move({"domain": domain, "action": action, "version": number}, user)
     base = request.scope.get("root_path", "")
     where = f"{base}/releases/{domain}/{number}?{urlencode({'asked': run_id})}"
@@ -126,12 +136,14 @@ def file(domain: Domain, number: Number, path: str) -> Response:
     if path != MANIFEST and not found.entry(path):
         raise HTTPException(404, f"{domain} {number} has no file {path}")
     name = f"{domain}-{number}-{path.replace('/', '-')}"
-    link = getattr(published.open_store(found.folder), "link", None)
+    link = getattr(open_store(found.folder), "link", None)
     if link is not None:
         return RedirectResponse(link(path, name, _LINK_VALID_S), status_code=303)
     headers = render.headers("sandbox; default-src 'none'")
     headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return Response(published.read(found, path), media_type="application/octet-stream", headers=headers)
+    return Response(
+        published.read(found, path), media_type="application/octet-stream", headers=headers
+    )
 
 
 def listing(domains: Sequence[str]) -> pl.DataFrame:
@@ -183,7 +195,7 @@ def _served(found: Version, production: Pointer | None) -> Version | None:
         return None
     try:
         return published.version(found.made.name, production.version)
-    except published.KeyMissingError:
+    except KeyMissingError:
         return None
 
 
@@ -233,13 +245,17 @@ def over_time(
     told = [each for each in reversed(versions)
             if each.made.headline and each.made.headline.metric == headline.metric]  # fmt: skip
     names = [each.made.version for each in told]
-    shown = [f"{render.moment(each.made.provenance.created_at)}<br>{each.made.as_of}" for each in told]
+    shown = [
+        f"{render.moment(each.made.provenance.created_at)}<br>{each.made.as_of}" for each in told
+    ]
     places = list(range(len(told)))
     values = [each.made.headline.value for each in told if each.made.headline]
     base = [each.made.headline.baseline for each in told if each.made.headline]
     traces = [
         plots.line("version", places, values, "accent", mode="lines+markers", text=names),
-        plots.line("plain baseline", places, base, "faint", mode="lines+markers", line={"dash": "dot"}),
+        plots.line(
+            "plain baseline", places, base, "faint", mode="lines+markers", line={"dash": "dot"}
+        ),
     ]
     if production and production.version in names:
         at = names.index(production.version)
@@ -262,7 +278,9 @@ def compared(served: Version | None, found: Version) -> pl.DataFrame:
     rows = []
     if served is not None:
         trees = [[each.made for each in graph.walk(start)] for start in (served, found)]
-        told = [asdict(each) for each in differences(*trees) if each.part not in {"metrics", "files"}]
+        told = [
+            asdict(each) for each in differences(*trees) if each.part not in {"metrics", "files"}
+        ]
         rows = [{name: _short(value) for name, value in each.items()} for each in told]
     return pl.DataFrame(rows, schema=dict.fromkeys(("part", "what", "first", "second"), pl.String))
 

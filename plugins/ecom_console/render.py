@@ -94,7 +94,9 @@ def moment(text: str) -> str:
 def ago(text: str) -> str:
     """How long ago a moment (ISO 8601) was, in its largest unit."""
     then = datetime.fromisoformat(text)
-    seconds = (datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds()
+    seconds = (
+        datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))
+    ).total_seconds()
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         count = int(seconds // length)
         if count:

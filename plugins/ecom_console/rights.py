@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from fastapi import Depends, Form, HTTPException, Request
-from fastapi.params import Depends as Dependency
 
 from ecom_tasks.domains import RELEASING
 
@@ -23,7 +22,7 @@ _VALID_S = 12 * 3600
 logged_in = Depends(get_user)
 
 
-def reads(*dags: str) -> Dependency:
+def reads(*dags: str) -> Any:
     """Let in who may read all of these DAGs; others are answered 401 or 403."""
     checks = [requires_access_dag("GET", param_dag_id=dag) for dag in dags]
 

@@ -36,7 +36,10 @@ def page(  # noqa: PLR0913, PLR0917  (the fields of the form)
     if prices is None or stocks is None:
         return render.page(request, "whatif.html", missing=missing)
     shared: dict[str, Any] = {
-        "missing": [], "id": id, "q": q, "found": products(stocks, q) if q or not id else []
+        "missing": [],
+        "id": id,
+        "q": q,
+        "found": products(stocks, q) if q or not id else [],
     }
     if not id:
         return render.page(request, "whatif.html", scenario=None, **shared)
@@ -75,7 +78,9 @@ def products(found: Version, text: str) -> list[dict[str, Any]]:
 
     rows = grids.chosen(inventory.orders(found), {"q": text}, inventory.SEARCH)
     wanted = ["product_id", "location_id", "title", "weekly_demand"]
-    return rows.sort("value", descending=True, nulls_last=True).select(wanted).head(_FOUND).to_dicts()
+    return (
+        rows.sort("value", descending=True, nulls_last=True).select(wanted).head(_FOUND).to_dicts()
+    )
 
 
 def start(
@@ -179,7 +184,9 @@ def _totals(
     return {
         "units": total,
         "revenue": total * price if price is not None else None,
-        "profit": total * (price - cost) if priced and price is not None and cost is not None else None,
+        "profit": total * (price - cost)
+        if priced and price is not None and cost is not None
+        else None,
         "cover": None if stock is None else cover(units, stock) if weekly else None,
     }
 
@@ -197,9 +204,7 @@ def cover(units: list[float], stock: float) -> float:
 
 def ahead_figure(made: dict[str, Any]) -> dict[str, Any]:
     """Return units a week as forecast, and with the change."""
-    expected, low, high = (
-        [round(each[part], 3) for each in made["changed"]] for part in range(3)
-    )
+    expected, low, high = ([round(each[part], 3) for each in made["changed"]] for part in range(3))
     same = all(abs(a - b) < 1e-9 for a, b in zip(expected, made["usual"], strict=True))
     traces = [plots.line("as forecast", made["weeks"], [round(u, 3) for u in made["usual"]], "text",
                          mode="lines+markers")]  # fmt: skip

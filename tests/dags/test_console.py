@@ -45,9 +45,7 @@ def who() -> dict[str, Any]:
 
 
 @pytest.fixture
-def client(
-    root: str, who: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TestClient]:
+def client(root: str, who: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """The console below a path, as Airflow mounts it; Airflow's database is left out."""
     monkeypatch.setenv("ECOM_ROOT", root)
     monkeypatch.setattr(DagModel, "get_team_name", staticmethod(lambda _: None))
@@ -117,7 +115,9 @@ def test_every_page_of_a_domain_asks_for_its_right(
     manager = create_auth_manager()
     monkeypatch.setattr(type(manager), "is_authorized_dag", lambda *_, **__: False)
     for method in route.methods:
-        answer = client.request(method, filled(route), data={"action": "promote"} if method == "POST" else None)
+        answer = client.request(
+            method, filled(route), data={"action": "promote"} if method == "POST" else None
+        )
         assert answer.status_code == 403, (method, route.path)
 
 
@@ -312,7 +312,9 @@ def test_pages_show_data_as_text_and_load_nothing_from_elsewhere(
     assert answer.headers["cache-control"] == "no-store"
     # All that leads somewhere stays below the path that Airflow is reached by.
     links = re.findall(r'(?:href|src|action)="([^"]*)"', answer.text)
-    assert {link for link in links if not link.startswith(("/shop/ecom/", "?", "#", "data:,"))} == set()
+    assert {
+        link for link in links if not link.startswith(("/shop/ecom/", "?", "#", "data:,"))
+    } == set()
     assert '<a href="/shop/ecom/' in answer.text
     assert answer.text.count('aria-current="page"') >= 1
 

@@ -225,7 +225,12 @@ def token(airflow: services.Services) -> str:
     return airflow.api().token()
 
 
-PAGES = ("/ecom/", "/ecom/releases", "/ecom/releases/pricing/1", "/ecom/releases/pricing/1/report.html")
+PAGES = (
+    "/ecom/",
+    "/ecom/releases",
+    "/ecom/releases/pricing/1",
+    "/ecom/releases/pricing/1/report.html",
+)
 
 
 @pytest.mark.parametrize("path", PAGES)
