@@ -4,7 +4,8 @@
 
 The releases of the demonstration that runs there are copied below a prefix of their own; 199
 older versions of each domain and the rows that are missing are made up. Asked over HTTP, one
-request at a time, as somebody at a browser does; Airflow's own part (who asks, what ran) is left out.
+request at a time, as somebody at a browser does; Airflow's own part (who asks, what ran) is left
+out.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from typing import Any
 
 os.environ.setdefault("AIRFLOW_HOME", mkdtemp(prefix="ecom-bench-airflow-"))
 
-import polars as pl  # noqa: E402
+import polars as pl
 
-from ecom_tasks import services  # noqa: E402
-from ecom_tasks.artefacts import release  # noqa: E402
-from ecom_tasks.artefacts.manifest import FileEntry, Manifest  # noqa: E402
-from ecom_tasks.artefacts.store import Store, open_store  # noqa: E402
-from ecom_tasks.domains import RELEASING  # noqa: E402
-from ecom_tasks.ingestion.bucketing import partition  # noqa: E402
+from ecom_tasks import services
+from ecom_tasks.artefacts import release
+from ecom_tasks.artefacts.manifest import FileEntry, Manifest
+from ecom_tasks.artefacts.store import Store, open_store
+from ecom_tasks.domains import RELEASING
+from ecom_tasks.ingestion.bucketing import partition
 
 VERSIONS, ROWS, LIST = 200, 100_000, 20
 TIMES = 25
@@ -53,7 +54,7 @@ class Shop:
 
 def prepare(root: str, target: str) -> Shop:
     """Copy the releases in service, and surround them with older versions."""
-    source, store, rng = open_store(root), open_store(target), random.Random(1)
+    source, store, rng = open_store(root), open_store(target), random.Random(1)  # noqa: S311
     customers = [f"{rng.getrandbits(128):032x}" for _ in range(ROWS // LIST)]
     versions = {}
     for domain in RELEASING:
@@ -148,7 +149,7 @@ def served() -> Iterator[int]:
 
 def questions(shop: Shop) -> dict[str, list[str]]:
     """Return addresses to ask for, by page; each a little different, as people are."""
-    rng = random.Random(2)
+    rng = random.Random(2)  # noqa: S311
 
     def some(values: list[str]) -> list[str]:
         return rng.sample(values, TIMES)

@@ -26,8 +26,12 @@ class MoveOperator(BaseOperator):
     """Promote a version or roll back, as the run's form says; its asset is told of the move."""
 
     def __init__(self, **kwargs: Any) -> None:
-        settings: dict[str, Any] = {"pool": "default_pool", "retries": RETRIES, "retry_policy": RETRY_POLICY,
-                    "doc_md": "Move the channel; only this process is given the signing key."}  # fmt: skip
+        settings: dict[str, Any] = {
+            "pool": "default_pool",
+            "retries": RETRIES,
+            "retry_policy": RETRY_POLICY,
+            "doc_md": "Move the channel; only this process is given the signing key.",
+        }
         super().__init__(**settings | kwargs)
 
     def execute(self, context: Context) -> str:

@@ -149,8 +149,9 @@ def checks(docs: Version) -> pl.DataFrame:
     import polars as pl
 
     def make() -> pl.DataFrame:
-        kinds = {name: pl.String for name in
-                 ("outcome", "table", "column", "aspect", "expected", "observed", "severity")}  # fmt: skip
+        kinds = dict.fromkeys(
+            ("outcome", "table", "column", "aspect", "expected", "observed", "severity"), pl.String
+        )
         rows = [
             {name: each.get(name) for name in kinds}
             | {"outcome": "held" if each["success"] else

@@ -27,8 +27,6 @@ def of_table(found: Version) -> pl.DataFrame | None:
     -------
     column, psi, js (bits), missing_before, missing_now, reading (stable, moving or moved).
     """
-    import polars as pl
-
     table = found.made.name.rpartition("/")[2]
     paths = [file.path for file in found.made.files if file.path.endswith("bucket=000.parquet")]
     if table not in DATES or not paths:
@@ -57,8 +55,14 @@ def columns(before: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
     """Compare two tables column by column; see `of_table`."""
     import polars as pl
 
-    schema = {"column": pl.String, "psi": pl.Float64, "js": pl.Float64,
-              "missing_before": pl.Float64, "missing_now": pl.Float64, "reading": pl.String}  # fmt: skip
+    schema = {
+        "column": pl.String,
+        "psi": pl.Float64,
+        "js": pl.Float64,
+        "missing_before": pl.Float64,
+        "missing_now": pl.Float64,
+        "reading": pl.String,
+    }
     named = [each for each in before.columns if each not in _IDENTIFIERS]
     rows = [row for each in named if (row := _compared(before[each], now[each])) is not None]
     return pl.DataFrame(rows, schema=schema)

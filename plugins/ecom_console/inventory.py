@@ -106,7 +106,7 @@ def exceptions_csv(request: Request) -> Response:
 
 
 @router.get("/product", response_class=HTMLResponse)
-def product_page(request: Request, id: str, location: str = "all") -> HTMLResponse:  # noqa: A002
+def product_page(request: Request, id: str, location: str = "all") -> HTMLResponse:
     """Show one product: its past, its forecast as a fan, and why so much is ordered."""
     found = published.in_channel(NAME, PRODUCTION)
     if found is None:
@@ -194,8 +194,8 @@ def cost_figure(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
              "line": {"color": "text", "dash": "dot", "width": 1}}
         ]  # fmt: skip
         layout["annotations"] = [
-            {"xref": "paper", "x": 1, "y": least, "text": "who knows the future", "xanchor": "right",
-             "yanchor": "bottom", "showarrow": False}
+            {"xref": "paper", "x": 1, "y": least, "text": "who knows the future",
+             "xanchor": "right", "yanchor": "bottom", "showarrow": False}
         ]  # fmt: skip
     return plots.figure(f"Costs over the test weeks: {said}", traces, y="cost", **layout)
 

@@ -139,7 +139,7 @@ def changes_csv(request: Request) -> Response:
 
 
 @router.get("/product", response_class=HTMLResponse)
-def product_page(request: Request, id: str) -> HTMLResponse:  # noqa: A002
+def product_page(request: Request, id: str) -> HTMLResponse:
     """Show one product: its demand and profit by price, and what is known of its buyers."""
     found = published.in_channel(NAME, PRODUCTION)
     if found is None:

@@ -63,7 +63,7 @@ _kept: Kept | None = None
 
 def kept() -> Kept:
     """Return what this process keeps: `ECOM_CONSOLE_CACHE_MIB` of it, 256 by default."""
-    global _kept  # noqa: PLW0603  (one for the process, made at the first request)
+    global _kept
     if _kept is None:
         text = os.environ.get("ECOM_CONSOLE_CACHE_MIB", "256")
         if not text.isdecimal():

@@ -76,7 +76,7 @@ def quality_page(request: Request) -> HTMLResponse:
 
 
 @router.get("/customer", response_class=HTMLResponse)
-def customer_page(request: Request, id: str) -> HTMLResponse:  # noqa: A002
+def customer_page(request: Request, id: str) -> HTMLResponse:
     """Show one customer: the list with its reasons, and what they bought before."""
     found = published.in_channel(NAME, PRODUCTION)
     if found is None:
@@ -90,7 +90,7 @@ def customer_page(request: Request, id: str) -> HTMLResponse:  # noqa: A002
 
 
 @router.get("/product", response_class=HTMLResponse)
-def product_page(request: Request, id: str) -> HTMLResponse:  # noqa: A002
+def product_page(request: Request, id: str) -> HTMLResponse:
     """Show the neighbours of one product."""
     found = published.in_channel(NAME, PRODUCTION)
     if found is None:
@@ -264,8 +264,14 @@ def orders(found: Version, customer_id: str) -> pl.DataFrame:
 
     from ecom_tasks.ingestion.bucketing import bucket_number, file_of
 
-    schema = {"order_id": pl.String, "product_id": pl.String, "title": pl.String,
-              "quantity": pl.Float64, "unit_price": pl.Float64, "ordered_at": pl.Datetime}  # fmt: skip
+    schema = {
+        "order_id": pl.String,
+        "product_id": pl.String,
+        "title": pl.String,
+        "quantity": pl.Float64,
+        "unit_price": pl.Float64,
+        "ordered_at": pl.Datetime,
+    }
     lines = published.ancestor(found, "lake/order_lines")
     if lines is None:
         return pl.DataFrame(schema=schema)

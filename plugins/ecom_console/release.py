@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi import Path as UrlPath
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ecom_console import graph, grids, overview, plots, published, render, rights, runs
+from ecom_console import graph, grids, plots, published, render, rights, runs
 from ecom_console.grids import Choice, Column
 from ecom_console.published import Version
 from ecom_tasks.artefacts.compare import differences
@@ -261,13 +261,21 @@ def over_time(
         at = names.index(production.version)
         traces.append(plots.dots("in service", [at], [values[at]], "warm", marker={"size": 12}))
     at = names.index(found.made.version)
-    traces.append(plots.dots("this version", [at], [values[at]], "text",
-                             marker={"symbol": "circle-open", "size": 18, "line": {"width": 2}}))  # fmt: skip
+    traces.append(
+        plots.dots(
+            "this version",
+            [at],
+            [values[at]],
+            "text",
+            marker={"symbol": "circle-open", "size": 18, "line": {"width": 2}},
+        )
+    )
     step = max(1, len(told) // 6)
     return plots.figure(
         f"{headline.metric} of {len(told)} versions, this one {headline.value:.4g}", traces,
         hovermode="closest",
-        xaxis={"tickvals": places[::step], "ticktext": shown[::step], "range": [-0.5, len(told) - 0.5]},
+        xaxis={"tickvals": places[::step], "ticktext": shown[::step],
+               "range": [-0.5, len(told) - 0.5]},
     )  # fmt: skip
 
 

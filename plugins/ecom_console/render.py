@@ -28,6 +28,7 @@ REPORT_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
     "frame-ancestors 'self'"
 )
+UNKNOWN = "\N{EN DASH}"
 STARTED = secrets.token_hex(4)
 """Part of the address of styles and scripts: an upgraded server is asked for the new ones."""
 
@@ -58,7 +59,7 @@ def headers(policy: str) -> dict[str, str]:
 def figure(value: Any, digits: int = 4) -> str:
     """A number as people read it: thousands apart, about four digits; a dash where unknown."""
     if value is None:
-        return "–"
+        return UNKNOWN
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -73,7 +74,7 @@ def figure(value: Any, digits: int = 4) -> str:
 
 
 def share(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.1%}" if value else "0%"
+    return UNKNOWN if value is None else f"{value:+.1%}" if value else "0%"
 
 
 def size(count: int) -> str:

@@ -16,7 +16,7 @@ from ecom_console.published import Version
 from ecom_tasks.artefacts.release import PRODUCTION
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 _LARGEST_PRICE = 1e6
 _FOUND = 20
@@ -25,8 +25,8 @@ router = APIRouter(prefix="/whatif", dependencies=[rights.reads("pricing", "inve
 
 
 @router.get("", response_class=HTMLResponse)
-def page(  # noqa: PLR0913, PLR0917  (the fields of the form)
-    request: Request, id: str = "", location: str = "",  # noqa: A002
+def page(  # noqa: PLR0913  (the fields of the form)
+    request: Request, id: str = "", location: str = "",
     price: str = "", promotion: str = "", stock: str = "", q: str = "",
 ) -> HTMLResponse:  # fmt: skip
     """Ask for a product, then show what a change would bring."""

@@ -90,14 +90,27 @@ def inventory(run: Run, sources: dict[str, Ref]) -> Ref:
     }, inputs=[sources["products"]])  # fmt: skip
     levels = {"q05": 0.5, "q25": 0.8, "q50": 1.0, "q75": 1.2, "q95": 1.5}
     forecasts = pl.DataFrame({
-        "product_id": ["p1", "p1"], "location_id": ["all", "all"],
-        "week_starts_on": weeks, "mean": [10.0, 12.0],
-    }).with_columns((pl.col("mean") * factor).alias(name) for name, factor in levels.items())  # fmt: skip
-    orders = pl.DataFrame(key | {
-        "title": ["Milk", NASTY], "order_quantity": [7.0, None],
-        "quantity_before_stock": [30.0, 5.0], "order_up_to": [30.0, 5.0], "on_hand": [20.0, None],
-        "on_order": [3.0, None], "unit_cost": [1.0, 2.0], "value": [7.0, 10.0],
-        "lead_time_days": [7.0, 7.0], "basis": ["", "before stock"], "assumed": ["", "unit_cost"]})  # fmt: skip
+        "product_id": ["p1", "p1"],
+        "location_id": ["all", "all"],
+        "week_starts_on": weeks,
+        "mean": [10.0, 12.0],
+    }).with_columns((pl.col("mean") * factor).alias(name) for name, factor in levels.items())
+    orders = pl.DataFrame(
+        key
+        | {
+            "title": ["Milk", NASTY],
+            "order_quantity": [7.0, None],
+            "quantity_before_stock": [30.0, 5.0],
+            "order_up_to": [30.0, 5.0],
+            "on_hand": [20.0, None],
+            "on_order": [3.0, None],
+            "unit_cost": [1.0, 2.0],
+            "value": [7.0, 10.0],
+            "lead_time_days": [7.0, 7.0],
+            "basis": ["", "before stock"],
+            "assumed": ["", "unit_cost"],
+        }
+    )
     policy = pl.DataFrame(key).with_columns(
         pl.lit(1.0).alias(name) for name in
         ("weekly_demand", "safety_stock", "reorder_point", "base_stock_level", "order_up_to",
@@ -116,18 +129,47 @@ def inventory(run: Run, sources: dict[str, Ref]) -> Ref:
         draft.headline(metric="wrmsse", value=0.66, baseline_name="moving average", baseline=0.78,
                        higher_is_better=False, rows=2, unit="order proposals")  # fmt: skip
 
-    return dataset.release(run, made(run, "artefacts/inventory", {
-        "orders.parquet": orders, "policy.parquet": policy, "forecasts.parquet": forecasts,
-        "classes.parquet": pl.DataFrame(key | {"abc": ["A", "C"], "xyz": ["X", "Z"]}),
-        "exceptions.parquet": pl.DataFrame({
-            "exception": ["overstock"], "product_id": ["p1"], "location_id": ["all"],
-            "title": ["Milk"], "units": [3.0], "value": [4.0], "reason": ["too much"]}),
-        "whatif.parquet": pl.DataFrame({
-            "product_id": ["p1"], "location_id": ["all"], "promotion": ["mailer"],
-            "weeks_promoted": [4], "units_without": [10.0], "units_with": [15.0],
-            "uplift": [5.0], "uplift_q10": [-2.0], "uplift_q90": [8.0]}),
-    }, inputs=[series], config=InventoryConfig(), more=headline, metrics={
-        "service": service, "coverage": {"0.8": 0.79}, "model": {"wape": 0.45, "bias": -0.1}}))  # fmt: skip
+    return dataset.release(
+        run,
+        made(
+            run,
+            "artefacts/inventory",
+            {
+                "orders.parquet": orders,
+                "policy.parquet": policy,
+                "forecasts.parquet": forecasts,
+                "classes.parquet": pl.DataFrame(key | {"abc": ["A", "C"], "xyz": ["X", "Z"]}),
+                "exceptions.parquet": pl.DataFrame({
+                    "exception": ["overstock"],
+                    "product_id": ["p1"],
+                    "location_id": ["all"],
+                    "title": ["Milk"],
+                    "units": [3.0],
+                    "value": [4.0],
+                    "reason": ["too much"],
+                }),
+                "whatif.parquet": pl.DataFrame({
+                    "product_id": ["p1"],
+                    "location_id": ["all"],
+                    "promotion": ["mailer"],
+                    "weeks_promoted": [4],
+                    "units_without": [10.0],
+                    "units_with": [15.0],
+                    "uplift": [5.0],
+                    "uplift_q10": [-2.0],
+                    "uplift_q90": [8.0],
+                }),
+            },
+            inputs=[series],
+            config=InventoryConfig(),
+            more=headline,
+            metrics={
+                "service": service,
+                "coverage": {"0.8": 0.79},
+                "model": {"wape": 0.45, "bias": -0.1},
+            },
+        ),
+    )
 
 
 def pricing(run: Run, sources: dict[str, Ref], value: float = 0.4) -> Ref:
@@ -188,20 +230,45 @@ def recommendation(run: Run, sources: dict[str, Ref]) -> Ref:
         draft.headline(metric="ndcg_at_10", value=0.4, baseline_name="popularity", baseline=0.2,
                        higher_is_better=True, rows=2, unit="recommendations")  # fmt: skip
 
-    return dataset.release(run, made(run, "artefacts/recommendation", {
-        f"recommendations/bucket={bucket:03}.parquet": rows,
-        f"recommendations/bucket={1 - bucket:03}.parquet": empty,
-        "segments.parquet": pl.DataFrame({"customer_id": [CUSTOMER], "segment": ["loyal"]}),
-        "new_products.parquet": pl.DataFrame({
-            "customer_id": [CUSTOMER], "product_id": ["p3"], "score": [1.0],
-            "generator": ["new_in_category"], "rank": [1]}),
-        "similar_products.parquet": pl.DataFrame({
-            "product_id": ["p1"], "similar_product_id": ["p2"], "score": [0.3], "rank": [1]}),
-        "bought_together.parquet": pl.DataFrame({
-            "product_id": ["p1"], "with_product_id": ["p2"], "rank": [1], "orders_together": [17],
-            "confidence": [0.25], "lift": [3.0], "lift_low": [2.0]}),
-    }, inputs=[sources["products"], sources["orders"]], more=headline, metrics={
-        "windows": {"March": {"all": {"customers": 10, "contenders": {"ranker": judged}}}}}))  # fmt: skip
+    return dataset.release(
+        run,
+        made(
+            run,
+            "artefacts/recommendation",
+            {
+                f"recommendations/bucket={bucket:03}.parquet": rows,
+                f"recommendations/bucket={1 - bucket:03}.parquet": empty,
+                "segments.parquet": pl.DataFrame({"customer_id": [CUSTOMER], "segment": ["loyal"]}),
+                "new_products.parquet": pl.DataFrame({
+                    "customer_id": [CUSTOMER],
+                    "product_id": ["p3"],
+                    "score": [1.0],
+                    "generator": ["new_in_category"],
+                    "rank": [1],
+                }),
+                "similar_products.parquet": pl.DataFrame({
+                    "product_id": ["p1"],
+                    "similar_product_id": ["p2"],
+                    "score": [0.3],
+                    "rank": [1],
+                }),
+                "bought_together.parquet": pl.DataFrame({
+                    "product_id": ["p1"],
+                    "with_product_id": ["p2"],
+                    "rank": [1],
+                    "orders_together": [17],
+                    "confidence": [0.25],
+                    "lift": [3.0],
+                    "lift_low": [2.0],
+                }),
+            },
+            inputs=[sources["products"], sources["orders"]],
+            more=headline,
+            metrics={
+                "windows": {"March": {"all": {"customers": 10, "contenders": {"ranker": judged}}}}
+            },
+        ),
+    )
 
 
 def shop(run: Run) -> dict[str, Ref]:

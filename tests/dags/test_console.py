@@ -30,10 +30,10 @@ from tests.dags.console_shop import CUSTOMER, NASTY
 
 PAGES = [
     "/", "/data", "/data/table/order_lines", "/releases", "/recommendation",
-    "/recommendation/products", "/recommendation/quality", f"/recommendation/customer?id={CUSTOMER}",
-    "/recommendation/product?id=p1", "/pricing", "/pricing/categories", "/pricing/promotions",
-    "/pricing/tests", "/pricing/product?id=p1", "/inventory", "/inventory/exceptions",
-    "/inventory/product?id=p1", "/whatif", "/whatif?id=p1",
+    "/recommendation/products", "/recommendation/quality", "/recommendation/product?id=p1",
+    f"/recommendation/customer?id={CUSTOMER}", "/pricing", "/pricing/categories",
+    "/pricing/promotions", "/pricing/tests", "/pricing/product?id=p1", "/inventory",
+    "/inventory/exceptions", "/inventory/product?id=p1", "/whatif", "/whatif?id=p1",
 ]  # fmt: skip
 Person = SimpleAuthManagerUser
 

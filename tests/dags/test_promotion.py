@@ -55,8 +55,12 @@ def executed(run: Run, person: str, **params: str) -> tuple[str, Told]:
     events = Told()
     seen = type("DagRun", (), {"run_id": "r", "triggering_user_name": person, "logical_date": None,
                                "run_after": None, "partition_date": None})()  # fmt: skip
-    context = {"dag_run": seen, "params": params | {"as_of": run.as_of.isoformat()},
-               "triggering_asset_events": {}, "outlet_events": {AssetAlias(MOVED): events}}  # fmt: skip
+    context = {
+        "dag_run": seen,
+        "params": params | {"as_of": run.as_of.isoformat()},
+        "triggering_asset_events": {},
+        "outlet_events": {AssetAlias(MOVED): events},
+    }
     return MoveOperator(task_id="move_channel").execute(cast(Any, context)), events
 
 
