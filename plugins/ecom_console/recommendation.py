@@ -210,12 +210,13 @@ def ndcg_figure(metrics: dict[str, Any]) -> dict[str, Any] | None:
         return None
     names = list(next(iter(windows.values()))["all"]["contenders"])
     colours = dict(zip(reversed(names), ("accent", "faint", "warm"), strict=False))
+    periods = [window.replace(" to ", "<br>to ") for window in windows]
     traces, said = [], []
     for name in names:
         values = [part["all"]["contenders"][name] for part in windows.values()]
         heights = [value["ndcg_at_10"] for value in values]
         traces.append(
-            plots.bars(name, list(windows), heights, colours.get(name, "soft"), error_y={
+            plots.bars(name, periods, heights, colours.get(name, "soft"), error_y={
                 "type": "data", "symmetric": False, "color": "text", "thickness": 1,
                 "array": [value["ndcg_at_10_upper"] - value["ndcg_at_10"] for value in values],
                 "arrayminus": [value["ndcg_at_10"] - value["ndcg_at_10_lower"] for value in values],

@@ -275,7 +275,7 @@ def over_time(
         f"{headline.metric} of {len(told)} versions, this one {headline.value:.4g}", traces,
         hovermode="closest",
         xaxis={"tickvals": places[::step], "ticktext": shown[::step],
-               "range": [-0.5, len(told) - 0.5]},
+               "range": [-0.5, len(told) - 0.5], "zeroline": False},
     )  # fmt: skip
 
 

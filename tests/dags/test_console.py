@@ -446,7 +446,7 @@ def test_a_customer_sees_the_list_with_reasons_and_history(
     assert "Bread 0.3" in neighbours
     assert "Bread 17 25.0% 3" in neighbours
     quality = text(client.get("/recommendation/quality").text)
-    assert "ranker 10 0.4 0.3500 to 0.4500" in quality
+    assert "ranker 0.4 0.3500 to 0.4500 March 10" in quality
     tiles = text(client.get("/recommendation").text)
     assert "66.7%" in tiles  # two of three products
 
