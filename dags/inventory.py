@@ -18,7 +18,7 @@ service level.
 Runs whenever **features** have been published, or **monitoring** asks for new training. The last
 task publishes only a model that beats the plain baseline on days it has not seen: otherwise it
 fails with `ModelRejectedError`, the version in service stays, and there is nothing to repair in
-Airflow. Every version has a report: see **Releases** in the menu.
+Airflow. Every version has a report: see **Shop console** in the menu, *Releases*.
 
 A release whose orders are worth more than the shop's limit waits for a person under **Required
 Actions**; no answer in time rejects it.

@@ -18,7 +18,7 @@ under the shop's rules; where the data cannot tell, it says so.
 Runs whenever **features** have been published, or **monitoring** asks for new training. The last
 task publishes only a model that beats the plain baseline on days it has not seen: otherwise it
 fails with `ModelRejectedError`, the version in service stays, and there is nothing to repair in
-Airflow. Every version has a report: see **Releases** in the menu.
+Airflow. Every version has a report: see **Shop console** in the menu, *Releases*.
 
 A release that moves a price far waits for a person under **Required Actions**;
 no answer in time rejects it.

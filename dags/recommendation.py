@@ -19,7 +19,7 @@ the overrides: path of the rules file); what is bought together, similar, popula
 Runs whenever **features** have been published, or **monitoring** asks for new training. The last
 task publishes only a model that beats the plain baseline on days it has not seen: otherwise it
 fails with `ModelRejectedError`, the version in service stays, and there is nothing to repair in
-Airflow. Every version has a report: see **Releases** in the menu.
+Airflow. Every version has a report: see **Shop console** in the menu, *Releases*.
 """
 
 with DAG(

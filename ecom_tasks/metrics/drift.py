@@ -1,8 +1,4 @@
-"""How far two distributions lie apart, from counts in the same bins.
-
-Counts add up: the histogram of a table is the sum of those of its buckets, so that nothing here
-ever needs the whole table.
-"""
+"""How far a distribution has moved from a reference: two figures over the same classes."""
 
 from __future__ import annotations
 
@@ -11,91 +7,95 @@ from numpy.typing import NDArray
 from scipy import stats
 
 Array = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
-SMALLEST_SHARE = 1e-4
-"""Stands for a bin that is empty on one side, or half a row where that is more."""
+_LEAST = 1e-4
+"""Share that an empty class is given, so that its logarithm exists."""
 
 
-def population_stability_index(reference: Counts, counts: Counts) -> float:
-    """Sum over bins of `(share - share before) * ln(share / share before)`; 0 for equal shares.
+def population_stability_index(reference: Array, recent: Array) -> float:
+    """Return ``sum((q - p) * ln(q / p))`` over classes, p the reference's share and q the recent.
+
+    Below 0.1 is usually read as stable, above 0.25 as moved. An empty class counts as a share of
+    0.0001.
 
     Parameters
     ----------
-    reference, counts : rows in each bin, shape (bins,); each with at least one row
+    reference, recent : counts of the same classes, shape (classes,)
 
     Raises
     ------
     ValueError
-        The bins differ in number, or one side has no row.
+        A side is empty, or the sides have not the same classes.
 
     Examples
     --------
-    >>> half, less = np.array([5, 5]), np.array([2, 8])
-    >>> round(population_stability_index(half, less), 6)  # (.2 - .5) ln(.2/.5) + .3 ln(.8/.5)
+    >>> population_stability_index(np.array([5.0, 5.0]), np.array([50.0, 50.0]))
+    0.0
+    >>> moved = population_stability_index(np.array([5.0, 5.0]), np.array([8.0, 2.0]))
+    >>> round(moved, 6)  # .3 * ln(1.6) - .3 * ln(.4)
     0.415888
-
-    References
-    ----------
-    Siddiqi (2006), "Credit Risk Scorecards", Wiley: below .1 nothing to see, above .25 a shift.
     """
-    _shares(reference, counts)
-    used = (reference + counts) > 0
-    before, now = (
-        np.maximum(each[used] / each.sum(), max(SMALLEST_SHARE, 0.5 / int(each.sum())))
-        for each in (reference, counts)
-    )
-    return float(((now - before) * np.log(now / before)).sum())
+    p, q = (np.maximum(each, _LEAST) for each in _shares(reference, recent))
+    return float(np.sum((q - p) * np.log(q / p)))
 
 
-def stability_by_chance(reference: Counts, counts: Counts, level: float) -> float:
-    """Return the index that two samples of one population stay below with probability `level`.
+def jensen_shannon_divergence(reference: Array, recent: Array) -> float:
+    """Return the Jensen-Shannon divergence in bits: 0 for the same shares, 1 for nothing shared.
 
-    Their index is close to `(1/n + 1/m)` times a chi-square of as many degrees of freedom as there
-    are bins in use, less one. 0 where one bin holds everything.
+    The mean of the Kullback-Leibler divergences of both sides from their midpoint (Lin 1991).
 
     Parameters
     ----------
-    reference, counts : see `population_stability_index`
-    level : in (0, 1)
+    reference, recent : counts of the same classes, shape (classes,)
+
+    Raises
+    ------
+    ValueError
+        A side is empty, or the sides have not the same classes.
+
+    Examples
+    --------
+    >>> jensen_shannon_divergence(np.array([3.0, 0.0]), np.array([0.0, 7.0]))
+    1.0
+    """
+    p, q = _shares(reference, recent)
+    middle = (p + q) / 2
+
+    def from_middle(side: Array) -> float:
+        there = side > 0
+        return float(np.sum(side[there] * np.log2(side[there] / middle[there])))
+
+    return (from_middle(p) + from_middle(q)) / 2
+
+
+def stability_by_chance(reference: Array, recent: Array, level: float) -> float:
+    """Return the stability index that two samples of one population stay below.
+
+    It is close to ``1 / n + 1 / m`` times a chi-square of as many degrees of freedom as there are
+    classes in use, less one; 0 where one class holds everything.
+
+    Parameters
+    ----------
+    reference, recent : counts of the same classes, shape (classes,)
+    level : probability of staying below, in (0, 1)
+
+    Raises
+    ------
+    ValueError
+        A side is empty, or the sides have not the same classes.
 
     References
     ----------
     Yurdakul (2018), "Statistical properties of the population stability index", Western Michigan
     University, dissertation 3208.
     """
-    _shares(reference, counts)
-    used = int(((reference + counts) > 0).sum())
-    if used < 2:
-        return 0.0
-    noise = 1 / int(reference.sum()) + 1 / int(counts.sum())
-    return float(noise * stats.chi2.ppf(level, used - 1))
+    _shares(reference, recent)
+    used = int(((reference + recent) > 0).sum())
+    noise = 1 / reference.sum() + 1 / recent.sum()
+    return float(noise * stats.chi2.ppf(level, used - 1)) if used > 1 else 0.0
 
 
-def jensen_shannon_distance(reference: Counts, counts: Counts) -> float:
-    """Square root of the Jensen-Shannon divergence to base 2: 0 for equal shares, 1 for disjoint.
-
-    Parameters
-    ----------
-    reference, counts : see `population_stability_index`
-
-    References
-    ----------
-    Endres and Schindelin (2003), "A new metric for probability distributions", IEEE TIT.
-    """
-    before, now = _shares(reference, counts)
-    middle = (before + now) / 2
-
-    def divergence(shares: Array) -> float:
-        some = shares > 0
-        return float((shares[some] * np.log2(shares[some] / middle[some])).sum())
-
-    return float(np.sqrt(max((divergence(before) + divergence(now)) / 2, 0.0)))
-
-
-def _shares(reference: Counts, counts: Counts) -> tuple[Array, Array]:
-    if reference.shape != counts.shape:
-        raise ValueError(f"bins differ: {reference.shape} and {counts.shape}")
-    if not (reference.sum() > 0 and counts.sum() > 0):
-        raise ValueError("a distribution needs at least one row on each side")
-    return reference / reference.sum(), counts / counts.sum()
+def _shares(reference: Array, recent: Array) -> tuple[Array, Array]:
+    if reference.shape != recent.shape or reference.sum() <= 0 or recent.sum() <= 0:
+        raise ValueError("drift needs counts of the same classes, with something on each side")
+    return reference / reference.sum(), recent / recent.sum()

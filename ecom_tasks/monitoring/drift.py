@@ -8,6 +8,7 @@ exactly the quantiles are met does not matter to the result: the counts are thos
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ecom_tasks.metrics import drift as metrics
-from ecom_tasks.metrics.drift import Array, Counts
+from ecom_tasks.metrics.drift import Array
 
 IDENTIFIERS = frozenset({"customer_id", "product_id", "location_id", "title"})
 """Text that names a row instead of describing it."""
@@ -32,6 +34,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "rows_before": pl.Int64(), "rows_now": pl.Int64(),
 }  # fmt: skip
 
+Counts = NDArray[np.int64]
 Edges = Mapping[str, Array]
 """Column -> inner edges, ascending: a value belongs to the first bin whose edge is not below it."""
 
@@ -132,16 +135,11 @@ def compare(reference: Histogram, today: Histogram, level: float) -> pl.DataFram
     """
     rows = []
     for name in sorted(set(reference.missing) & set(today.missing)):
-        before, now = _aligned(reference, today, name)
-        told = before.sum() > 0 and now.sum() > 0
         fresh = _new(reference, today, name)
         rows.append({
             "column": name,
             "kind": "number" if name in reference.bins else "text",
-            "psi": metrics.population_stability_index(before, now) if told else None,
-            "psi_by_chance":
-                metrics.stability_by_chance(before, now, level) if told else None,
-            "js_distance": metrics.jensen_shannon_distance(before, now) if told else None,
+            **_distances(*_aligned(reference, today, name), level),
             "missing_before": reference.missing[name] / max(reference.rows, 1),
             "missing_now": today.missing[name] / max(today.rows, 1),
             "new_share": sum(fresh.values()) / max(today.rows, 1),
@@ -150,6 +148,20 @@ def compare(reference: Histogram, today: Histogram, level: float) -> pl.DataFram
             "rows_now": today.rows,
         })  # fmt: skip
     return pl.DataFrame(rows, schema=SCHEMA).with_columns(pl.col(pl.Float64).round(6))
+
+
+def _distances(before: Counts, now: Counts, level: float) -> dict[str, float | None]:
+    if not (before.sum() and now.sum()):
+        return dict.fromkeys(("psi", "psi_by_chance", "js_distance"))
+    used = (before + now) > 0
+    left, right = (counts[used].astype(np.float64) for counts in (before, now))
+    # An empty bin counts as half a row: of few rows it would else say more than it can know.
+    halves = [np.maximum(counts, 0.5) for counts in (left, right)]
+    return {
+        "psi": metrics.population_stability_index(halves[0], halves[1]),
+        "psi_by_chance": metrics.stability_by_chance(left, right, level),
+        "js_distance": math.sqrt(max(metrics.jensen_shannon_divergence(left, right), 0.0)),
+    }
 
 
 def _aligned(reference: Histogram, today: Histogram, name: str) -> tuple[Counts, Counts]:

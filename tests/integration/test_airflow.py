@@ -308,7 +308,12 @@ def token(airflow: services.Services) -> str:
     return airflow.api().token()
 
 
-PAGES = ("/ecom/releases", "/ecom/releases/pricing/1", "/ecom/releases/pricing/1/report.html")
+PAGES = (
+    "/ecom/",
+    "/ecom/releases",
+    "/ecom/releases/pricing/1",
+    "/ecom/releases/pricing/1/report.html",
+)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -326,15 +331,15 @@ def test_page_of_releases_is_shown(airflow: services.Services, token: str) -> No
 
 
 def test_missing_report_is_told(airflow: services.Services, token: str) -> None:
-    answer = asked(airflow, PAGES[2], token)
+    answer = asked(airflow, PAGES[-1], token)
     assert answer.status == http.client.NOT_FOUND
-    assert "pricing 1 has no report" in answer.read().decode()
+    assert "It is not in the store" in answer.read().decode()
 
 
 def test_page_is_in_the_menu(airflow: services.Services) -> None:
     plugins = airflow.api().get("plugins")["plugins"]
     (ours,) = [plugin for plugin in plugins if plugin["name"] == "ecom"]
-    assert [view["href"] for view in ours["external_views"]] == ["/ecom/releases"]
+    assert [view["href"] for view in ours["external_views"]] == ["/ecom/"]
     assert airflow.api().get("plugins/importErrors")["import_errors"] == []
 
 

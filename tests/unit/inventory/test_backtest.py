@@ -16,7 +16,10 @@ from ecom_tasks.inventory import backtest, table
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.table import Columns, Setting
 
-QUICK: dict[str, Any] = {"methods": ("SES",), "calibration_windows": 1, "history": 8}
+QUICK: dict[str, Any] = {
+    "methods": ("SES",), "calibration_windows": 1, "history": 8,
+    "network_rows": 1000, "network_epochs": 1,
+}  # fmt: skip
 
 
 def sales(series: int = 12, periods: int = 48, seed: int = 0) -> pl.DataFrame:

@@ -1,67 +1,75 @@
-"""Distances of histograms: textbook values, an independent twin, and what chance does."""
+"""Drift figures: known values, symmetry, and what they refuse."""
 
 from __future__ import annotations
 
-from math import log
+import math
 
 import numpy as np
 import pytest
-from scipy.spatial import distance
 
-from ecom_tasks.metrics import drift
+from ecom_tasks.metrics.drift import (
+    jensen_shannon_divergence,
+    population_stability_index,
+    stability_by_chance,
+)
 
-
-def counts(*rows: int) -> drift.Counts:
-    return np.array(rows, np.int64)
-
-
-def test_stability_index_of_known_histograms() -> None:
-    before, now = counts(20, 30, 50), counts(300, 300, 400)
-    expected = (
-        (0.3 - 0.2) * log(0.3 / 0.2) + (0.3 - 0.3) * log(0.3 / 0.3) + (0.4 - 0.5) * log(0.4 / 0.5)
-    )
-    assert drift.population_stability_index(before, now) == pytest.approx(expected, rel=1e-12)
-    assert drift.population_stability_index(now, before) == pytest.approx(expected, rel=1e-12)
+BOTH = [population_stability_index, jensen_shannon_divergence]
 
 
-def test_equal_shares_are_no_distance_apart() -> None:
-    once, thrice = counts(7, 0, 93), counts(21, 0, 279)
-    assert drift.population_stability_index(once, thrice) == pytest.approx(0, abs=1e-15)
-    assert drift.jensen_shannon_distance(once, thrice) == pytest.approx(0, abs=1e-7)
+def test_population_stability_index_by_hand() -> None:
+    reference, recent = np.array([20.0, 30.0, 50.0]), np.array([2.0, 5.0, 3.0])
+    by_hand = (
+        (0.2 - 0.2) * math.log(1) + (0.5 - 0.3) * math.log(0.5 / 0.3)
+        + (0.3 - 0.5) * math.log(0.3 / 0.5)
+    )  # fmt: skip
+    assert population_stability_index(reference, recent) == pytest.approx(by_hand)
 
 
-def test_an_empty_bin_counts_as_half_a_row_or_the_smallest_share() -> None:
-    for rows, least in ((9, 0.5 / 9), (10**6, drift.SMALLEST_SHARE)):
-        expected = (least - 0.5) * log(least / 0.5) + (1 - 0.5) * log(1 / 0.5)
-        found = drift.population_stability_index(counts(5, 5), counts(0, rows))
-        assert found == pytest.approx(expected, rel=1e-12)
+def test_an_empty_class_counts_as_a_tiny_share() -> None:
+    moved = population_stability_index(np.array([1.0, 0.0]), np.array([1.0, 1.0]))
+    by_hand = (0.5 - 1) * math.log(0.5 / 1) + (0.5 - 1e-4) * math.log(0.5 / 1e-4)
+    assert moved == pytest.approx(by_hand)
 
 
-def test_jensen_shannon_is_that_of_scipy_and_ends_at_one() -> None:
-    before, now = counts(1, 2, 0, 7), counts(3, 3, 3, 1)
-    twin = distance.jensenshannon(before / before.sum(), now / now.sum(), base=2)
-    assert drift.jensen_shannon_distance(before, now) == pytest.approx(twin, rel=1e-12)
-    assert drift.jensen_shannon_distance(counts(4, 0), counts(0, 9)) == 1.0
+def test_jensen_shannon_divergence_by_hand() -> None:
+    # Midpoint (3/4, 1/4): 1 * log2(4/3) on one side, 1/2 log2(2/3) + 1/2 log2(2) on the other.
+    by_hand = (math.log2(4 / 3) + 0.5 * math.log2(2 / 3) + 0.5 * math.log2(2)) / 2
+    found = jensen_shannon_divergence(np.array([7.0, 0.0]), np.array([4.0, 4.0]))
+    assert found == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("figure", BOTH)
+def test_both_are_symmetric_and_do_not_count_heads(figure: object) -> None:
+    assert callable(figure)
+    one, other = np.array([5.0, 3.0, 2.0]), np.array([1.0, 1.0, 6.0])
+    assert figure(one, other) == pytest.approx(figure(other, one))
+    assert figure(10 * one, other) == pytest.approx(figure(one, other))
+    assert figure(one, 7 * one) == pytest.approx(0)
+    assert figure(one, other) > 0
+
+
+@pytest.mark.parametrize("figure", BOTH)
+@pytest.mark.parametrize(
+    ("reference", "recent"), [([1.0], [1.0, 1.0]), ([0.0, 0.0], [1.0, 1.0]), ([1.0], [0.0])]
+)
+def test_what_cannot_be_compared(
+    figure: object, reference: list[float], recent: list[float]
+) -> None:
+    assert callable(figure)
+    with pytest.raises(ValueError, match="same classes"):
+        figure(np.array(reference), np.array(recent))
 
 
 def test_chance_stays_below_its_level_as_often_as_it_says() -> None:
     random = np.random.default_rng(7)
     shares = np.full(10, 0.1)
-    pairs = zip(
-        random.multinomial(2000, shares, 4000), random.multinomial(3000, shares, 4000), strict=True
-    )
+    sides = [random.multinomial(rows, shares, 4000).astype(float) for rows in (2000, 3000)]
     above = [
-        drift.population_stability_index(a, b) > drift.stability_by_chance(a, b, 0.95)
-        for a, b in pairs
+        population_stability_index(a, b) > stability_by_chance(a, b, 0.95)
+        for a, b in zip(*sides, strict=True)
     ]
     # Standard error of the share: sqrt(.05 * .95 / 4000) = .0034.
     assert np.mean(above) == pytest.approx(0.05, abs=0.011)
-    assert drift.stability_by_chance(counts(5, 0), counts(9, 0), 0.95) == 0.0
-
-
-def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(ValueError, match="bins differ"):
-        drift.population_stability_index(counts(1, 2), counts(1, 2, 3))
-    for side in ((counts(0, 0), counts(1, 1)), (counts(1, 1), counts(0, 0))):
-        with pytest.raises(ValueError, match="at least one row"):
-            drift.jensen_shannon_distance(*side)
+    assert stability_by_chance(np.array([5.0, 0.0]), np.array([9.0, 0.0]), 0.95) == 0.0
+    with pytest.raises(ValueError, match="same classes"):
+        stability_by_chance(np.array([0.0]), np.array([1.0]), 0.95)

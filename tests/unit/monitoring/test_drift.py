@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log2
+
 import numpy as np
 import polars as pl
 import pytest
@@ -83,6 +85,15 @@ def test_a_value_that_fills_several_bins_has_one_of_its_own() -> None:
     assert drift.count(now.lazy(), cut).bins["x"][:2].tolist() == [60, 0]
 
 
+def test_an_empty_bin_counts_as_half_a_row() -> None:
+    before, now = pl.DataFrame({"x": [0, 1] * 10}), pl.DataFrame({"x": [0] * 30})
+    expected = metrics.population_stability_index(np.array([10.0, 10]), np.array([30, 0.5]))
+    assert of(whole(before, now), "x")["psi"] == pytest.approx(expected, abs=1e-6)
+    # The Jensen-Shannon distance takes the counts as they are: shares of 1/2 and 1/2, 1 and 0.
+    divergence = (0.5 * log2(0.5 / 0.75) + 0.5 * log2(0.5 / 0.25) + log2(1 / 0.75)) / 2
+    assert of(whole(before, now), "x")["js_distance"] == pytest.approx(divergence**0.5, abs=1e-6)
+
+
 def test_few_rows_are_cut_into_few_bins() -> None:
     for rows, bins in ((1000, 10), (40, 4), (7, 2)):
         sampled = pl.DataFrame({"x": [float(n) for n in range(rows)]})
@@ -121,7 +132,7 @@ def test_new_categories_are_named_and_rare_ones_counted_together() -> None:
     # a, b, c, rare, new
     assert found["psi"] == pytest.approx(
         metrics.population_stability_index(
-            np.array([500, 465, 15, 20, 0]), np.array([400, 465, 15, 20, 100])
+            np.array([500, 465, 15, 20, 0.5]), np.array([400.0, 465, 15, 20, 100])
         ),
         abs=1e-6,
     )
