@@ -137,17 +137,20 @@ def test_prices_followed_are_judged_at_the_level_of_those_kept() -> None:
         proposal("elsewhere", 1.0, 1.1, 100.0, -10.0),
         proposal("unsold", 1.0, 1.1, 100.0, -10.0),
         # Old and new price are nearer to each other than prices are told apart.
-        proposal("hair", 1.0, 1.012, 100.0, -1.0),
+        proposal("hair", 1.0, 1.012, 100.0, -50.0),
+        proposal("hair kept", 1.0, 1.012, 100.0, -50.0),
     ])  # fmt: skip
     sold = pl.DataFrame({
-        "product_id": ["kept", "as expected", "far below", "stayed", "elsewhere", "hair"],
-        "units": [400.0, 480.0, 100.0, 400.0, 400.0, 396.0],
-        "price": [1.0, 0.9, 0.905, 1.005, 1.3, 1.01],
+        "product_id": [
+            "kept", "as expected", "far below", "stayed", "elsewhere", "hair", "hair kept",
+        ],
+        "units": [400.0, 480.0, 100.0, 400.0, 400.0, 200.0, 400.0],
+        "price": [1.0, 0.9, 0.905, 1.005, 1.3, 1.009, 1.004],
     })  # fmt: skip
     found, facts = realised.judge_prices(proposals, sold, 2, CONFIG)
     # Over two weeks the kept sold 400 each instead of 200: twice the level.
-    assert (facts["level"], facts["spread"], facts["kept"]) == (2.0, 1.0, 2)
-    assert (facts["proposed"], facts["followed"], facts["not_followed"]) == (6, 3, 3)
+    assert (facts["level"], facts["spread"], facts["kept"]) == (2.0, 1.0, 3)
+    assert (facts["proposed"], facts["followed"], facts["not_followed"]) == (7, 3, 4)
     rows = {row["product_id"]: row for row in found.to_dicts()}
     assert set(rows) == {"as expected", "far below", "hair"}
     right = rows["as expected"]
@@ -176,10 +179,14 @@ def test_units_that_spread_more_than_counts_widen_the_interval() -> None:
 def test_the_price_since_is_the_upper_median_of_the_last_five_weeks() -> None:
     weeks = [day(7 * n) for n in range(8)]
     demand = pl.LazyFrame({
-        "product_id": ["milk"] * 8, "location_id": ["north"] * 8, "week_starts_on": weeks,
-        "units": [1.0] * 8, "median_price": [9.0, 9.0, 1.0, 1.0, 2.0, 2.0, None, 5.0],
+        "product_id": ["milk"] * 8 + ["tea"] * 2, "location_id": ["north"] * 10,
+        "week_starts_on": weeks + weeks[1:3], "units": [1.0] * 10,
+        "median_price": [9.0, 9.0, 1.0, 1.0, 2.0, 5.0, None, 5.0, 1.0, 3.0],
     })  # fmt: skip
     found = realised.prices_of_bucket(demand, SUNDAY, day(7 * 7 + 6))
-    # Week 0 began before; of 9, 1, 1, 2, 2, 5 the last five are 1, 1, 2, 2, 5.
-    assert found.rows() == [("milk", 7.0, 2.0)]
-    assert realised.prices_of_bucket(demand, SUNDAY, day(7 * 7 + 5))["units"].to_list() == [6.0]
+    # Week 0 began before; of 9, 1, 1, 2, 5, 5 the last five count.
+    assert found.rows() == [("milk", 7.0, 2.0), ("tea", 2.0, 3.0)]
+    assert realised.prices_of_bucket(demand, SUNDAY, day(7 * 7 + 5))["units"].to_list() == [
+        6.0,
+        2.0,
+    ]
