@@ -42,7 +42,7 @@ def table(site: Site, domain: str, path: str) -> pl.DataFrame:
     return pl.read_parquet(store.read(f"{made.name}/v/{made.version}/{path}").data)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def names(site: Site) -> dict[str, str]:
     """What the addresses of pages are about: real versions, a real customer, a real product."""
     bucket = table(site, "recommendation", "recommendations/bucket=003.parquet")
