@@ -136,7 +136,7 @@ def served() -> Iterator[int]:
     create_auth_manager()
     DagModel.get_team_name = staticmethod(lambda _: None)  # type: ignore[assignment,method-assign]
     runs.last = lambda *_: []
-    app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser("ann", "ADMIN")
+    app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="ann", role="ADMIN")
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar, Concatenate, ParamSpec, cast
 
+import ecom_links
 from airflow.sdk import (
     Asset,
     AssetAny,
@@ -149,7 +150,8 @@ class StepOperator(BaseOperator):
         self.domain = domain
         self.inputs = inputs
         self._step: Any = None
-        self._made: Ref | None = None
+        self.made: Ref | None = None
+        self.operator_extra_links = ecom_links.of_task(domain, self.task_id)
 
     def execute(self, context: Context) -> str:
         run = current_run(context)
@@ -173,7 +175,7 @@ class StepOperator(BaseOperator):
             outcome.exit_code, outcome.seconds, amount(outcome.peak_bytes),
             f"; its inputs are {size_of(inputs)}" if failed else "",
         )  # fmt: skip
-        ref = self._made = result(outcome, inputs)
+        ref = self.made = result(outcome, inputs)
         announce(context, self.outlets, run, ref)
         return ref
 
@@ -185,7 +187,7 @@ class StepOperator(BaseOperator):
         """Tell the OpenLineage provider, where somebody configured it, what was read and made."""
         from ecom_openlineage import lineage
 
-        return lineage([Ref(str(ref)) for ref in self.inputs], self._made)
+        return lineage([Ref(str(ref)) for ref in self.inputs], self.made)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
         return self.get_openlineage_facets_on_complete(task_instance)

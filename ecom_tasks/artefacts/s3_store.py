@@ -89,11 +89,16 @@ class S3Store:
                     file.write(chunk)
 
     def link(self, key: str, name: str, seconds: int) -> str:
-        """Return an address that hands the content out as a file, to anyone, for a while."""
+        """Return an address that hands the content out as a file, to anyone, for a while.
+
+        `ECOM_S3_PUBLIC_ENDPOINT` names the store as others reach it, where that differs.
+        """
+        public = os.environ.get("ECOM_S3_PUBLIC_ENDPOINT", "")
+        signer = client(public) if public else self.client
         named = {"ResponseContentDisposition": f'attachment; filename="{name}"'}
         with translated(self.uri(key)):
             return str(
-                self.client.generate_presigned_url(
+                signer.generate_presigned_url(
                     "get_object", Params=self._place(key) | named, ExpiresIn=seconds
                 )
             )

@@ -43,7 +43,7 @@ def render(
     told = found.filter(pl.col("said") != "")
     meant = [("Alerts: what they mean, what to do", told.filter(verdict=ALERT)),
              ("Warnings: what they mean", told.filter(verdict=WARNING)),
-             ("The others", told.filter(~pl.col("verdict").is_in([ALERT, WARNING])))]  # fmt: skip
+             ("The others, in words", told.filter(~pl.col("verdict").is_in([ALERT, WARNING])))]  # fmt: skip
     sections += [
         Section(heading, table=rows.select("domain", "what", pl.col("said").alias("in words")))
         for heading, rows in meant

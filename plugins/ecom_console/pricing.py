@@ -201,6 +201,7 @@ def grades(metrics: dict[str, Any]) -> dict[str, Any] | None:
     return plots.figure(
         f"Products by evidence: {said}", [bars], hovermode="closest",
         yaxis={"autorange": "reversed"},
+        xaxis={"range": [0, 1.25 * max(values, default=1)]},
     )  # fmt: skip
 
 

@@ -80,8 +80,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         try:
             started = services.start(home, shop=shop)
             copy(theirs, started.environment)
-            for name, value in started.environment.items():
-                patch.setenv(name, value)
             pending = second_release(started)
             add_viewer(home)
             wait_for_dags(services.start(home))
@@ -114,8 +112,22 @@ def copy(theirs: dict[str, str], ours: dict[str, str]) -> None:
         list(pool.map(one, keys))
 
 
+@pytest.fixture(autouse=True)
+def _reaching(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests read the store past the console, to know what it should show."""
+    for name, value in site.environment.items():
+        monkeypatch.setenv(name, value)
+
+
 def second_release(started: services.Services) -> str:
     """Release pricing once more with a lower limit for what needs a person."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in started.environment.items():
+            patch.setenv(name, value)
+        return _second_release(started)
+
+
+def _second_release(started: services.Services) -> str:
     store = open_store(started.root)
     pointer = release.read_pointer(store, "artefacts/pricing", release.PRODUCTION)
     assert pointer is not None
@@ -126,7 +138,7 @@ def second_release(started: services.Services) -> str:
     })  # fmt: skip
     command = [sys.executable, "-m", "ecom_tasks", "step", "pricing", "publish_release",
                *made.inputs.values(), "--run", run.to_json()]  # fmt: skip
-    subprocess.run(command, cwd=PROJECT, check=True, env=os.environ | started.environment)
+    subprocess.run(command, cwd=PROJECT, check=True)
     waiting = release.read_pointer(store, "artefacts/pricing", release.PENDING)
     assert waiting is not None
     assert waiting.version != made.version

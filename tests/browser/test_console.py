@@ -42,7 +42,7 @@ def table(site: Site, domain: str, path: str) -> pl.DataFrame:
     return pl.read_parquet(store.read(f"{made.name}/v/{made.version}/{path}").data)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def names(site: Site) -> dict[str, str]:
     """What the addresses of pages are about: real versions, a real customer, a real product."""
     bucket = table(site, "recommendation", "recommendations/bucket=003.parquet")
@@ -129,7 +129,7 @@ def tile(page: Any, name: str) -> str:
 
 def test_figures_are_those_of_the_manifests(site: Site, visit: Any) -> None:
     page = visit("admin").page
-    page.goto(site.console)
+    page.goto(f"{site.console}/")
     for domain in ("recommendation", "pricing", "inventory"):
         made = site.production(domain)
         card = page.locator(f"section[aria-labelledby='{domain}']")
@@ -166,7 +166,7 @@ def test_tables_filter_sort_page_and_go_into_a_file(site: Site, visit: Any) -> N
     page.goto(f"{site.console}/pricing")
     prices = table(site, "pricing", "prices.parquet").filter(pl.col("change") != 0)
     strong = prices.filter(pl.col("grade") == "strong")
-    page.get_by_label("Evidence").select_option("strong")
+    page.locator("select[name=grade]").select_option("strong")
     page.get_by_role("button", name="Filter").click()
     assert f"{strong.height:,} rows of" in page.locator(".pager").inner_text()
     page.get_by_role("link", name="Next").click()
@@ -251,7 +251,7 @@ def test_who_only_looks_is_denied(site: Site, visit: Any) -> None:
 def test_a_release_is_approved_rolled_back_and_promoted(site: Site, visit: Any) -> None:
     visitor = visit("admin")
     page, before = visitor.page, site.pointer("pricing")
-    page.goto(site.console)
+    page.goto(f"{site.console}/")
     assert "Waits for approval" in page.content()
     page.get_by_role("link", name=site.pending).first.click()
     page.screenshot(path=SHOTS / "approval.png")

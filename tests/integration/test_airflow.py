@@ -261,6 +261,14 @@ def test_a_failure_and_a_late_run_are_told_to_whom_the_settings_name() -> None:
     assert "order_number" in failed
 
 
+def test_tasks_link_to_the_console(airflow: services.Services, good: Progress) -> None:
+    api, judged = airflow.api(), task(good, "ingestion", "validate_tables")
+    path = f"dags/ingestion/dagRuns/{judged.run_id}/taskInstances/{judged.name}"
+    version = following.made_by(api, judged).rsplit("/", 2)[-2]
+    (link,) = api.get(f"{path}/links")["extra_links"].values()
+    assert link == f"{airflow.airflow_url}/ecom/data/docs/{version}/data_docs/index.html"
+
+
 def test_a_lineage_backend_is_told_what_was_read_and_made(good: Progress) -> None:
     demand = f"features.{task(good, 'features', 'build_demand').name}"
     told = [
