@@ -40,15 +40,16 @@ def render(
             table=found.select("verdict", "domain", "what", "where", "value", "limit"),
         )
     ]
-    told = found.filter(pl.col("said") != "")
-    meant = [("Alerts: what they mean, what to do", told.filter(verdict=ALERT)),
-             ("Warnings: what they mean", told.filter(verdict=WARNING)),
-             ("The others, in words", told.filter(~pl.col("verdict").is_in([ALERT, WARNING])))]  # fmt: skip
-    sections += [
-        Section(heading, table=rows.select("domain", "what", pl.col("said").alias("in words")))
-        for heading, rows in meant
-        if rows.height
-    ]
+    loud = pl.col("verdict").is_in([ALERT, WARNING])
+    for heading, some in (
+        ("Alerts: what they mean, what to do", pl.col("verdict") == ALERT),
+        ("Warnings: what they mean", pl.col("verdict") == WARNING),
+        ("The others, in words", ~loud),
+    ):
+        rows = found.filter(some, pl.col("said") != "")
+        if rows.height:
+            words = rows.select("domain", "what", pl.col("said").alias("in words"))
+            sections.append(Section(heading, table=words))
     for make in (_forecasts, _lists, _prices):
         sections += make(tables, facts)
     drift = tables["drift"]
