@@ -35,4 +35,5 @@ with DAG(
     params={"as_of": AS_OF, "overrides": OVERRIDES},
 ) as dag:
     # The models of the day come first.
-    retraining_step(flow(airflow_steps("monitoring", urgency=0)))
+    steps = airflow_steps("monitoring", pools={"publish_findings": "default_pool"}, urgency=0)
+    retraining_step(flow(steps))
