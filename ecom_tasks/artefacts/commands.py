@@ -318,7 +318,7 @@ def _retain(arguments: argparse.Namespace) -> int:
 
 
 def _policy(arguments: argparse.Namespace) -> int:
-    """Print the bucket policy for consumers, publishers and the janitor who runs `retain`.
+    """Print the bucket policy for consumers, the console, publishers and who runs `retain`.
 
     For example: policy --consumer arn:aws:iam::1:user/shop > policy.json, then
     aws s3api put-bucket-policy --bucket BUCKET --policy file://policy.json
