@@ -81,6 +81,9 @@ bench: setup ## measure beside peers (some minutes)
 faults: setup-dev ## 1,000 publishes while everything breaks (under 10 minutes)
 	PYTHONPATH=. $(PY) -m tests.faults.storm
 
+backfill-test: setup-dev ## eight weeks made up for by Airflow, against single runs (some minutes)
+	$(PY) -m pytest tests/backfill
+
 lock: $(VENV)/bin/uv ## resolve the .in files into the pinned ones
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements.txt requirements.in
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements-dev.txt requirements-dev.in

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, AssetAlias, Param
-from ecom_promotion import MOVED, MoveOperator
+from airflow.sdk import DAG, Param
+from ecom_promotion import MoveOperator
 
 from ecom_tasks.domains import RELEASING
 
@@ -41,4 +41,5 @@ with DAG(
         ),
     },
 ) as dag:
-    MoveOperator(task_id="move_channel", outlets=[AssetAlias(MOVED)])
+    for name in RELEASING:
+        MoveOperator(domain=name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-from airflow.sdk import AssetAlias, BaseOperator, Context
-from ecom_airflow import RETRIES, RETRY_POLICY, connections, current_run, released, told
-from ecom_step import environment, launch, result
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+from ecom_airflow import RETRIES, RETRY_POLICY, announce, connections, current_run, released
+from ecom_explain import result
+from ecom_step import environment, launch
 
 from ecom_tasks.artefacts import release
 from ecom_tasks.artefacts.store import open_store
@@ -18,27 +20,34 @@ from ecom_tasks.errors import ConfigError
 from ecom_tasks.run import Ref
 
 log = logging.getLogger(__name__)
-MOVED = "moved_release"
 REASONS = {"promote": "promoted", "approve": "approved", "rollback": "rolled back"}
 
 
 class MoveOperator(BaseOperator):
-    """Promote a version or roll back, as the run's form says; its asset is told of the move."""
+    """Promote a version of one domain or roll back, where the run's form is about that domain.
 
-    def __init__(self, **kwargs: Any) -> None:
+    The domain's asset has an event only then: a skipped task tells nobody.
+    """
+
+    def __init__(self, *, domain: str, **kwargs: Any) -> None:
         settings: dict[str, Any] = {
+            "task_id": f"move_{domain}",
+            "outlets": [released(domain)],
             "pool": "default_pool",
             "retries": RETRIES,
             "retry_policy": RETRY_POLICY,
             "doc_md": "Move the channel; only this process is given the signing key.",
         }
         super().__init__(**settings | kwargs)
+        self.domain = domain
 
     def execute(self, context: Context) -> str:
         run, params = current_run(context), context["params"]
         # Who asked is what Airflow saw, never what a form says.
         person = context["dag_run"].triggering_user_name or ""
         domain = str(params["domain"])
+        if domain in RELEASING and domain != self.domain:
+            raise AirflowSkipException(f"This run is about {domain}")
         command = spelled(domain, str(params["action"]), str(params["version"]), person)
         log.info("%s %s %s, asked for by %s", params["action"], domain, params["version"], person)
         outcome = launch(
@@ -53,8 +62,7 @@ class MoveOperator(BaseOperator):
         if pointer is None:
             raise ConfigError(f"{domain} has nothing in service after the move", "See `history`")
         ref = Ref(f"{run.root.rstrip('/')}/{pointer.manifest}")
-        event = cast(Any, context)["outlet_events"][AssetAlias(MOVED)]
-        event.add(released(domain), extra=told(replace(run, as_of=pointer.as_of), ref))
+        announce(context, self.outlets, replace(run, as_of=pointer.as_of), ref)
         return ref
 
 

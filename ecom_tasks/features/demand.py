@@ -1,12 +1,13 @@
-"""Weekly demand of each product at each location, and the promotions that go with it."""
+"""Demand of each product at each location, by week and by day, and the promotions beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import polars as pl
 
-from ecom_tasks.features import tables
+from ecom_tasks.features import calendar, tables
 from ecom_tasks.features.lines import ALL_LOCATIONS, conform, goods, last_complete_week
 from ecom_tasks.features.prices import shelf_price
 
@@ -53,10 +54,10 @@ def announced_weeks(
     return pl.concat([one_week, longer])
 
 
-def _sold(known: pl.LazyFrame) -> pl.LazyFrame:
+def _sold(known: pl.LazyFrame, time: str = "week_starts_on") -> pl.LazyFrame:
     bought = pl.col("bought")
     gross = pl.col("quantity").filter(bought).sum()
-    return known.group_by("product_id", "location_id", "week_starts_on").agg(
+    return known.group_by("product_id", "location_id", time).agg(
         pl.col("units").sum(),
         pl.col("spend").sum().alias("sales"),
         pl.col("order_id").filter(bought).n_unique().alias("orders"),
@@ -115,14 +116,49 @@ def build(
     key = ["product_id", "location_id", "week_starts_on"]
     sold = _sold(goods(lines, products, as_of).filter(pl.col("week_starts_on") <= last_week))
     flags = _flags(announced_weeks(promotions, products, as_of, last_week), sold)
-    depth = (1 - pl.col("unit_price") / pl.col("regular_price")).clip(0, 1)
     return conform(
         sold.join(flags, on=key, how="full", coalesce=True).with_columns(
             pl.col("units", "sales", "orders").fill_null(0),
             pl.col(MECHANICS).fill_null(value=False),
-            pl.when(pl.col("regular_price") > 0).then(depth).alias("discount_depth"),
+            _discount_depth(),
         ),
         tables.DEMAND,
+    )
+
+
+def _discount_depth() -> pl.Expr:
+    depth = (1 - pl.col("unit_price") / pl.col("regular_price")).clip(0, 1)
+    return pl.when(pl.col("regular_price") > 0).then(depth).alias("discount_depth")
+
+
+def build_daily(
+    lines: pl.LazyFrame,
+    products: pl.LazyFrame,
+    as_of: date,
+    country: str = "",
+    paydays: Sequence[int] = (),
+) -> pl.LazyFrame:
+    """Return one row per product, location and day with sales or returns, and what day it was.
+
+    Parameters
+    ----------
+    lines, products, as_of : as of `build`
+    country : ISO 3166 code, for public holidays; empty: none are known
+    paydays : days of the month on which customers are paid, 31 for the last
+
+    Returns
+    -------
+    LazyFrame with the columns of `features.tables.DEMAND_DAILY`, in units and store currency.
+    Made where it is asked for and not published with the others: it has almost as many rows as
+    there are order lines.
+    """
+    known = goods(lines, products, as_of)
+    span = known.select(pl.col("day").min().alias("first"), pl.col("day").max().alias("last"))
+    first, last = span.collect().row(0)
+    days = calendar.days(first or as_of, last or as_of, country, paydays)
+    return conform(
+        _sold(known, "day").with_columns(_discount_depth()).join(days.lazy(), on="day"),
+        tables.DEMAND_DAILY,
     )
 
 
@@ -155,4 +191,55 @@ def promotion_calendar(
             ),
         ),
         tables.PROMOTION_CALENDAR,
+    )
+
+
+def promotion_days(
+    promotions: pl.LazyFrame, products: pl.LazyFrame, as_of: date, horizon_days: int
+) -> pl.LazyFrame:
+    """Count the locations that promote each product on each day, as far as announced.
+
+    Parameters
+    ----------
+    promotions, products, as_of : as of `promotion_calendar`
+    horizon_days : days after `as_of` that are expanded at most
+
+    Returns
+    -------
+    LazyFrame: product_id, day, announced_on (of the last of the day's promotions) and
+    `<mechanic>_locations`. A promotion without location counts as one location.
+    """
+    unsellable = products.filter(~pl.col("sellable").fill_null(value=True)).select("product_id")
+    announced = pl.coalesce("announced_on", "starts_on")
+    last = pl.min_horizontal("ends_on", pl.lit(as_of + timedelta(days=horizon_days)))
+    # Those of the same days first, since each is then spread over its days.
+    spans = (
+        promotions
+        .filter((announced <= as_of) & (pl.col("starts_on") <= last))
+        .join(unsellable, on="product_id", how="anti")
+        .group_by("product_id", "mechanic", "starts_on", last.alias("ends_on"))
+        .agg(
+            announced.max().alias("announced_on"),
+            pl.col("location_id").fill_null(ALL_LOCATIONS).unique(),
+        )
+    )
+    each_day = spans.with_columns(pl.date_ranges("starts_on", "ends_on").alias("day")).explode(
+        "day"
+    )
+    locations = pl.col("location_id").filter
+    return (
+        each_day
+        .group_by("product_id", "day")
+        .agg(
+            pl.col("announced_on").max(),
+            *(
+                locations(pl.col("mechanic") == name)
+                .list.explode(keep_nulls=False, empty_as_null=False)
+                .n_unique()
+                .cast(pl.Float64)
+                .alias(f"{name}_locations")
+                for name in MECHANICS
+            ),
+        )
+        .sort("product_id", "day")
     )

@@ -116,6 +116,26 @@ DEMAND = Table(
         _measure("coupon", "1 if a coupon promotion ran in the week, else 0"),
     ),
 )
+DEMAND_DAILY = Table(
+    "demand_daily",
+    key=("product_id", "location_id", "day"),
+    columns=(
+        Column("product_id", "string", "sellable products"),
+        Column("location_id", "string", "`all` where the shop has no locations"),
+        Column("day", "date", "days with sales or returns"),
+        _measure("units", "units sold, returns subtracted"),
+        _measure("sales", "paid, store currency"),
+        _measure("orders", "distinct orders"),
+        _measure("unit_price", "mean paid per unit sold; null if none", nullable=True),
+        _measure("regular_price", "units-weighted shelf price; null if unknown", nullable=True),
+        _measure("discount_depth", "1 - unit_price / regular_price, 0 to 1", nullable=True),
+        _measure("weekday", "1 for Monday"),
+        _measure("day_of_month", "1 to 31"),
+        _measure("month", "1 to 12"),
+        _measure("holiday", "1 on a public holiday; null without a country", nullable=True),
+        _measure("days_since_payday", "0 on one; null where none are known", nullable=True),
+    ),
+)
 PROMOTION_CALENDAR = Table(
     "promotion_calendar",
     key=("product_id", "week_starts_on"),

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ecom_tasks.errors import DataContractError
-from ecom_tasks.inventory import ensemble, features, forecast, statistical
+from ecom_tasks.inventory import ensemble, evaluate, features, forecast, statistical
 from ecom_tasks.inventory.config import METHODS, InventoryConfig
-from ecom_tasks.inventory.ensemble import Forecast, Members
+from ecom_tasks.inventory.ensemble import Forecast, Learnt, Members
 from ecom_tasks.inventory.forecast import Rows
-from ecom_tasks.inventory.panel import Floats, Panel
+from ecom_tasks.inventory.panel import VALUE_PERIODS, Floats, Panel
 from ecom_tasks.metrics import forecast as metrics
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ LEVELS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0
 INTERVALS = ((0.25, 0.75), (0.1, 0.9), (0.05, 0.95), (0.01, 0.99))
 SEASONAL, ETS = statistical.SEASONAL, statistical.ETS
 BEST = "best of statsforecast"
-VALUE_PERIODS = {"D": 28, "W": 4, "M": 1}
-"""Last periods known whose value weighs a series in WRMSSE: about a month."""
 _SHORTEST_PAST = 8
 _SEASONS, _PERIODS = 5, 260
 _ETS_SERIES_AT_MOST = 20_000
@@ -80,8 +78,17 @@ def run(panel: Panel, windows: int, config: InventoryConfig) -> Judged:
     config = config.model_copy(update={"methods": _methods(panel, config)})
     every = sorted({*before, *tests})
     rows = _training_rows(panel, every[0], config)
-    made = dict(zip(every, ensemble.members(panel, rows, every, config), strict=True))
-    forecasts = [_combined(panel, made, origin, config) for origin in tests]
+    some = ensemble.learners(panel, config)
+    earlier = [origin for origin in every if origin not in tests]
+    made = {each.origin: each for each in ensemble.members(panel, rows, tests, config)}
+    learning = ensemble.members(panel, rows, earlier, config, chosen=some)
+    learning += [each.take(some) for each in made.values()]
+    part = panel.take(some)
+    learnt = [_learnt(part, learning, origin, config) for origin in tests]
+    forecasts = [
+        ensemble.combined(panel, made[origin], each, config)
+        for origin, each in zip(tests, learnt, strict=True)
+    ]
     seconds = time.monotonic() - started
     forecasts = [replace(each, origin=each.origin + older) for each in forecasts]
     made = {origin + older: replace(each, origin=origin + older) for origin, each in made.items()}
@@ -90,15 +97,16 @@ def run(panel: Panel, windows: int, config: InventoryConfig) -> Judged:
     baselines = {
         name: _mean([each["baselines"][name] for each in scored]) for name in scored[0]["baselines"]
     }
+    model = _mean([each["model"] for each in scored])
     figures = {
-        "model": _mean([each["model"] for each in scored]),
+        "model": model,
         "baselines": baselines,
         "coverage": _mean([each["coverage"] for each in scored]),
         "windows": scored,
         "series": panel.series,
         "periods": panel.periods,
         "horizon": config.horizon,
-        "forecast_value_added": _value_added(scored, baselines),
+        "forecast_value_added": evaluate.value_added(model, baselines[SEASONAL]),
         "seconds": round(time.monotonic() - started, 2),
         "seconds_of_forecasts": round(seconds, 2),
         "peak_memory_bytes": peak_memory(),
@@ -169,12 +177,11 @@ def _training_rows(panel: Panel, earliest: int, config: InventoryConfig) -> Rows
     return forecast.training_rows(panel, config)
 
 
-def _combined(
-    panel: Panel, made: Mapping[int, Members], origin: int, config: InventoryConfig
-) -> Forecast:
-    earlier = [origin - config.horizon * back for back in range(config.calibration_windows, 0, -1)]
-    learnt = ensemble.learn(panel, [made[each] for each in earlier if each in made], config)
-    return ensemble.combined(panel, made[origin], learnt, config)
+def _learnt(panel: Panel, made: Sequence[Members], origin: int, config: InventoryConfig) -> Learnt:
+    """Learn from the windows right before an origin."""
+    earlier = range(origin - config.horizon * config.calibration_windows, origin)
+    windows = [each for each in made if each.origin in earlier]
+    return ensemble.learn(panel, sorted(windows, key=lambda each: each.origin), config)
 
 
 def _score(panel: Panel, made: Members, final: Forecast, config: InventoryConfig) -> dict[str, Any]:
@@ -263,19 +270,6 @@ def _best(baselines: Mapping[str, Mapping[str, float | None]]) -> dict[str, floa
     for metric in baselines[SEASONAL]:
         values = [v for name in names if (v := baselines[name][metric]) is not None]
         found[metric] = min(values, key=abs) if values else None
-    return found
-
-
-def _value_added(
-    scored: Sequence[Mapping[str, Any]], baselines: Mapping[str, Mapping[str, float | None]]
-) -> dict[str, float | None]:
-    """Return the share by which each error is less than that of seasonal naive."""
-    model = _mean([each["model"] for each in scored])
-    found: dict[str, float | None] = {}
-    for metric, plain in baselines[SEASONAL].items():
-        own = model[metric]
-        if metric != "bias":
-            found[metric] = None if own is None or not plain else round(1 - own / plain, 6)
     return found
 
 

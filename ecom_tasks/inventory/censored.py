@@ -24,7 +24,7 @@ _FACTOR_LIMITS = (0.2, 5.0)
 
 
 def closed_share(panel: Panel, stock: pl.LazyFrame | None) -> Floats | None:
-    """Return which share of each week's counted days closed without stock.
+    """Return which share of each period's counted days closed without stock.
 
     Where a series covers all locations, the mean of its locations.
 
@@ -34,9 +34,8 @@ def closed_share(panel: Panel, stock: pl.LazyFrame | None) -> Floats | None:
     """
     if stock is None:
         return None
-    columns = ((pl.col("snapshot_on").dt.truncate("1w") - panel.first).dt.total_days() // 7).alias(
-        "column"
-    )
+    days = (panel.day(1) - panel.first).days
+    columns = ((pl.col("snapshot_on") - panel.first).dt.total_days() // days).alias("column")
     everywhere = bool((panel.keys["location_id"] == ALL_LOCATIONS).all())
     place = pl.lit(ALL_LOCATIONS) if everywhere else pl.col("location_id")
     shares = (

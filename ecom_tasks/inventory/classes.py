@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ecom_tasks.inventory.panel import Panel
+from ecom_tasks.inventory.panel import Floats, Panel
+from ecom_tasks.inventory.replenish import DAYS
 from ecom_tasks.inventory.series import KEY
+from ecom_tasks.metrics.forecast import Array
 
 _VALUE_SHARES = (0.8, 0.95)
 _VARIATIONS = (0.5, 1.0)
@@ -16,17 +18,17 @@ COVER_WEEKS = 12
 
 
 def classify(panel: Panel) -> pl.DataFrame:
-    """Sort the series by what they sold in the last 26 periods.
+    """Sort the series by what they sold in the last 26 weeks.
 
     Returns
     -------
     A row per series, in the panel's order: product_id, location_id, value (paid), `abc` (A: the
     largest that make up 80% of value, B: up to 95%, C: the rest), variation (standard deviation
-    by mean of units a period), `xyz` (X: variation up to 0.5, Y: up to 1, Z: above, or nothing
-    sold), periods_without_sale (since the last one), slow (none in the last 8).
+    by mean of units a week), `xyz` (X: variation up to 0.5, Y: up to 1, Z: above, or nothing
+    sold), periods_without_sale (since the last one), slow (none in the last 8 weeks).
     """
-    units = panel.units[:, -_WEEKS:].astype(np.float64)
-    value = panel.sales[:, -_WEEKS:].sum(axis=1, dtype=np.float64)
+    units = _by_week(panel, panel.units)[:, -_WEEKS:]
+    value = _by_week(panel, panel.sales)[:, -_WEEKS:].sum(axis=1)
     order = np.argsort(-value, kind="stable")
     before = np.empty(len(value))
     before[order] = np.cumsum(value[order]) - value[order]
@@ -43,8 +45,16 @@ def classify(panel: Panel) -> pl.DataFrame:
         variation=pl.Series(np.where(np.isfinite(variation), variation, np.nan)).fill_nan(None),
         xyz=pl.Series(xyz.tolist(), dtype=pl.String),
         periods_without_sale=pl.Series(since.astype(np.int64)),
-        slow=pl.Series(since >= SLOW_WEEKS),
+        slow=pl.Series(since >= SLOW_WEEKS * (DAYS if panel.frequency == "D" else 1)),
     )
+
+
+def _by_week(panel: Panel, values: Floats) -> Array:
+    """Sum days to whole weeks, the last one ending with the last day; other periods stay."""
+    if panel.frequency != "D" or panel.periods < DAYS:
+        return values.astype(np.float64)
+    whole = values[:, panel.periods % DAYS :].astype(np.float64)
+    return np.asarray(whole.reshape(len(values), -1, DAYS).sum(axis=2))
 
 
 def with_stock(classes: pl.DataFrame, policy: pl.DataFrame, stock: pl.DataFrame) -> pl.DataFrame:

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from ecom_tasks.inventory.panel import Booleans, Floats, Panel
+from ecom_tasks.inventory.panel import VALUE_PERIODS, Booleans, Floats, Panel
 from ecom_tasks.metrics.forecast import seasonal_scale
 
 SMOOTH, INTERMITTENT, LUMPY, NEW = "smooth", "intermittent", "lumpy", "new"
 SEGMENTS = (SMOOTH, INTERMITTENT, LUMPY, NEW)
 INTERVAL_LIMIT, VARIATION_LIMIT = 1.32, 0.49
 _NEW_PERIODS = 13
-_FEWEST_VALUES = 400
+_FEWEST_VALUES, _MOST_VALUES = 400, 100_000
 _ITERATIONS = 40
 _SCALE_FLOOR = 0.01
 Array = npt.NDArray[np.floating]
@@ -83,10 +83,15 @@ def fit(
 
     Returns
     -------
-    Combination; equal weights where nothing was observed.
+    Combination; equal weights where nothing was observed. Of more than 100,000 values a sample is
+    fitted.
     """
     names = list(windows[0][1])
     made, actual, mean_weight, median_weight, kinds = _stack(panel, windows)
+    if len(actual) > _MOST_VALUES:
+        some = np.random.default_rng(1).choice(len(actual), _MOST_VALUES, replace=False)
+        made, actual, kinds = made[some], actual[some], kinds[some]
+        mean_weight, median_weight = mean_weight[some], median_weight[some]
     everything = np.ones(len(actual), np.bool_)
     overall = _both(made, actual, mean_weight, median_weight, everything, shrinkage)
     mean: Weights = {}
@@ -151,7 +156,8 @@ def _stack(
         judged = panel.known()[:, window] & panel.sold_before(origin)[:, None]
         row, _ = np.nonzero(judged)
         square, absolute = _naive_errors(panel, origin)
-        value = np.maximum(panel.sales[:, max(0, origin - 4) : origin].sum(axis=1), 0)
+        recent = max(0, origin - max(4, VALUE_PERIODS[panel.frequency]))
+        value = np.maximum(panel.sales[:, recent:origin].sum(axis=1), 0)
         by_value = value / max(float(value.mean()), 1e-9) / square
         weights = panel.weights
         by_error = 1 / absolute[row] if weights is None else weights[:, window][judged]

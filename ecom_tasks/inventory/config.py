@@ -16,6 +16,10 @@ SUPPLY_SETTINGS = (
 )  # fmt: skip
 
 
+DAILY: dict[str, object] = {
+    "horizon": 14, "history": 28, "season": 7, "review_days": 1.0, "network_places": 64,
+}  # fmt: skip
+"""Defaults where periods are days."""
 METHODS = ("AutoETS", "DynamicOptimizedTheta", "AutoCES", "MSTL", "SES", "TSB", "CrostonSBA")
 
 
@@ -25,6 +29,11 @@ class InventoryConfig(DomainConfig):
     domain: ClassVar[str] = "inventory"
 
     # Which series
+    frequency: Literal["weekly", "daily"] = Field(
+        default="weekly",
+        description="periods that are forecast; daily: other defaults are a horizon of 14 days, "
+        "28 days of history, a season of 7, and orders every day",
+    )
     products: int = Field(
         default=2000, ge=1, description="best-selling products (units up to the first test window)"
     )
@@ -39,16 +48,22 @@ class InventoryConfig(DomainConfig):
         description="ISO 3166 code of a country, for public holidays; empty: the source's country",
     )
 
+    paydays: tuple[int, ...] = Field(
+        default=(),
+        description="days of the month on which the shop's customers are paid, 31 for the last; "
+        "forecasts then see how near each period is",
+    )
+
     improbable_run: float = Field(
         default=1e-3,
         ge=0,
         lt=1,
-        description="probability below which weeks without a sale are taken for an empty shelf, "
+        description="probability below which periods without a sale are taken for an empty shelf, "
         "where stock is not counted; 0: never",
     )
 
     # Forecast and its judgement
-    horizon: int = Field(default=4, ge=1, le=400, description="periods (weeks) forecast at once")
+    horizon: int = Field(default=4, ge=1, le=400, description="periods forecast at once")
     test_windows: int = Field(
         default=2, ge=1, description="last windows of a horizon each that judge the model"
     )
@@ -56,10 +71,10 @@ class InventoryConfig(DomainConfig):
         default=2, ge=1, description="windows before an origin that calibrate its quantiles"
     )
     history: int = Field(
-        default=8, ge=8, description="weeks that a forecast must be able to look back upon"
+        default=8, ge=8, description="periods that a forecast must be able to look back upon"
     )
     season: int = Field(
-        default=52, ge=1, description="weeks of a season; for the seasonal naive baseline"
+        default=52, ge=1, description="periods of a season; for the seasonal naive baseline"
     )
     quantiles: tuple[float, ...] = Field(
         default=(0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
@@ -71,9 +86,29 @@ class InventoryConfig(DomainConfig):
     quantile_rows: int = Field(
         default=40_000, ge=1000, description="rows at most that the quantile model sees"
     )
+    mean_objective: Literal["squared", "poisson", "tweedie"] = Field(
+        default="squared",
+        description="what the trees of the mean minimise: squared errors, or the deviance of "
+        "Poisson or Tweedie (power 1.3) demand, for which no demand may be negative",
+    )
+    distributed: bool = Field(
+        default=False,
+        description="whether trees are trained on the workers that ECOM_DASK names (xgboost.dask), "
+        "for more rows than fit one machine; else in this process",
+    )
+    network: bool = Field(
+        default=True, description="whether a neural network (Keras) is among what is combined"
+    )
+    network_rows: int = Field(
+        default=20_000, ge=1000, description="stretches of series at most that the network sees"
+    )
+    network_places: int = Field(
+        default=32, ge=8, le=512, description="periods that the network looks back; a power of two"
+    )
+    network_epochs: int = Field(default=8, ge=1, description="passes of the network over its rows")
     methods: tuple[str, ...] = Field(
         default=("SES", "TSB", "CrostonSBA"),
-        description="methods of statsforecast that are combined with the global model: "
+        description="classical methods that are combined with the global models: "
         "AutoETS, DynamicOptimizedTheta, AutoCES, MSTL, SES, TSB, CrostonSBA",
     )
     weight_shrinkage: float = Field(
@@ -140,6 +175,18 @@ class InventoryConfig(DomainConfig):
         default=1000, ge=100, description="demand paths drawn per series for its stock levels"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_days(cls, given: dict[str, object]) -> dict[str, object]:
+        return (DAILY if given.get("frequency") == "daily" else {}) | given
+
+    @field_validator("paydays")
+    @classmethod
+    def _days_of_months(cls, days: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(1 <= day <= 31 for day in days):
+            raise ValueError("must be days of a month, 1 to 31")
+        return tuple(sorted(set(days)))
+
     @field_validator("quantiles")
     @classmethod
     def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
@@ -163,6 +210,13 @@ class InventoryConfig(DomainConfig):
         fields = type(self).model_fields
         return self.model_copy(update={name: fields[name].default for name in SUPPLY_SETTINGS})
 
+    @field_validator("network_places")
+    @classmethod
+    def _power_of_two(cls, places: int) -> int:
+        if places & (places - 1):
+            raise ValueError("must be a power of two: 8, 16, 32, ...")
+        return places
+
     @field_validator("methods")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -177,6 +231,16 @@ class InventoryConfig(DomainConfig):
         return self.test_windows + self.calibration_windows
 
     @property
-    def weeks_needed(self) -> int:
-        """Weeks of sales without which nothing can be trained, calibrated and tested."""
+    def period(self) -> str:
+        """What a period is called: `week` or `day`."""
+        return "day" if self.frequency == "daily" else "week"
+
+    @property
+    def period_days(self) -> int:
+        """Days of a period."""
+        return 1 if self.frequency == "daily" else 7
+
+    @property
+    def periods_needed(self) -> int:
+        """Periods of sales without which nothing can be trained, calibrated and tested."""
         return self.windows * self.horizon + self.history + self.horizon

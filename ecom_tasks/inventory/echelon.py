@@ -44,6 +44,7 @@ class Chain:
     warehouse_holding: float
     store_holding: float
     fill_rate: float
+    period_days: int = DAYS
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,17 @@ def plan(demand: Array, chain: Chain) -> Plan:
 
     Parameters
     ----------
-    demand : (stores, samples, steps), sampled units a week; sample k of every store belongs to the
-        same future, so that their sum is one of the warehouse
+    demand : (stores, samples, steps), sampled units a period; sample k of every store belongs
+        to the same future, so that their sum is one of the warehouse
 
     Returns
     -------
     Plan. The level is searched between an empty warehouse and one that is never short, three times
     more closely; of several as cheap as each other it is the least.
     """
-    lasting = demand_over(demand.sum(axis=0), chain.warehouse_days + chain.review_days)
+    lasting = demand_over(
+        demand.sum(axis=0), chain.warehouse_days + chain.review_days, chain.period_days
+    )
     low, high = 0.0, float(lasting.max())
     for _ in range(_ROUNDS):
         plans = [
@@ -93,14 +96,15 @@ def at_level(demand: Array, chain: Chain, warehouse_level: float) -> Plan:
     """Return what follows from a level of the warehouse; arguments as of `plan`."""
     total, review = demand.sum(axis=0), chain.review_days
     supplied = np.stack([
-        demand_over(total, chain.warehouse_days + moment * review) for moment in _MOMENTS
+        demand_over(total, chain.warehouse_days + moment * review, chain.period_days)
+        for moment in _MOMENTS
     ])
-    wait = wait_days(supplied, warehouse_level, float(total.mean()) / DAYS)
-    lot = demand.mean(axis=(1, 2)) / DAYS * review
-    lasting = demand_over(demand, (chain.store_days + review + wait)[:, None])
+    wait = wait_days(supplied, warehouse_level, float(total.mean()) / chain.period_days)
+    lot = demand.mean(axis=(1, 2)) / chain.period_days * review
+    lasting = demand_over(demand, (chain.store_days + review + wait)[:, None], chain.period_days)
     held = levels.for_fill_rate(lasting, lot / chain.fill_rate, chain.fill_rate)
     # Half a review period's demand has gone when stock is looked at on an average day.
-    usual = demand_over(demand, (chain.store_days + review / 2 + wait)[:, None])
+    usual = demand_over(demand, (chain.store_days + review / 2 + wait)[:, None], chain.period_days)
     at_stores = float(np.maximum(held[:, None] - usual, 0).mean(axis=1).sum())
     at_warehouse = float(np.maximum(warehouse_level - supplied, 0).mean())
     cost = at_stores * chain.store_holding + at_warehouse * chain.warehouse_holding
@@ -158,12 +162,13 @@ def plans(
             warehouse_holding=yearly,
             store_holding=yearly,
             fill_rate=config.service_level,
+            period_days=config.period_days,
         )
         found = plan(demand, chain)
         rows.append({
             "product_id": product,
             "locations": len(at),
-            "weekly_demand": float(demand.mean(axis=(1, 2)).sum()),
+            "weekly_demand": float(demand.mean(axis=(1, 2)).sum()) * DAYS / config.period_days,
             "warehouse_level": found.warehouse_level,
             "wait_days": found.wait_days,
             "holding_cost_per_year": found.holding_cost if cost is not None else None,

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecom_tasks import compute
 from ecom_tasks.inventory import (
     calibrate,
     combine,
     features,
     forecast,
+    neural,
     pooled,
     seasonal,
     statistical,
@@ -24,11 +25,15 @@ from ecom_tasks.inventory import (
 from ecom_tasks.inventory.calibrate import Calibration
 from ecom_tasks.inventory.combine import Combination
 from ecom_tasks.inventory.config import InventoryConfig
-from ecom_tasks.inventory.forecast import Quantiles, Rows
+from ecom_tasks.inventory.forecast import Chosen, Integers, Models, Quantiles, Rows
 from ecom_tasks.inventory.panel import Floats, Panel
+
+if TYPE_CHECKING:
+    from ecom_tasks.training.demand_network import Network
 
 XGB_MEAN, XGB_MEDIAN = "xgboost, mean", "xgboost, median"
 _LARGEST_STRETCH = 2.0
+_LEARNING_SERIES = 10_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class Members:
     origin: int
     centres: Mapping[str, Floats]
     quantiles: Quantiles
+
+    def take(self, rows: Integers) -> Members:
+        """Return the forecasts of these series alone."""
+        centres = {name: made[rows] for name, made in self.centres.items()}
+        return Members(self.origin, centres, self.quantiles[rows])
 
 
 @dataclass(frozen=True)
@@ -78,50 +88,90 @@ def members(
     config: InventoryConfig,
     *,
     following: int = 0,
+    chosen: Integers | None = None,
 ) -> list[Members]:
     """Make every forecast at every origin; nothing right of an origin is read for it.
 
     Parameters
     ----------
-    rows : `forecast.training_rows`; None where the past is too short for the global model
+    rows : `forecast.training_rows`; None where the past is too short for the global models
     following : periods after each origin in which is forecast again, from what is known by then,
-        but with the global model as it was fitted at the origin
+        but with the global models as they were fitted at the origin
+    chosen : series that are forecast; None: all
 
     Returns
     -------
     One for each origin and each of its following periods, in this order.
     """
-    reviews = [origin + later for origin in origins for later in range(following + 1)]
-    made: dict[int, tuple[Floats, Quantiles]] = {}
-    if rows is not None:
-        known, steps = rows, config.horizon
-
-        def both(origin: int) -> list[tuple[int, Floats, Quantiles]]:
-            mean = forecast.fit_mean(panel, known, origin, config)
-            quantiles = forecast.fit_quantiles(panel, known, origin, config)
-            found = []
-            for review in range(origin, origin + following + 1):
-                ahead = forecast.rows_ahead(panel, review, config)
-                found.append((
-                    review,
-                    forecast.predict_mean(mean, ahead, steps),
-                    forecast.predict_quantiles(quantiles, ahead, steps),
-                ))
-            return found
-
-        with ThreadPoolExecutor(compute.workers()) as pool:
-            for of_origin in pool.map(both, origins):
-                made |= {review: (mean, quantiles) for review, mean, quantiles in of_origin}
+    part = panel if chosen is None else panel.take(chosen)
+    some = slice(None) if chosen is None else chosen
+    trees = _trees(panel, rows, origins, config, following, some)
     found = []
-    for review in reviews:
-        centres = others(panel, review, config)
-        if review in made:
-            mean, spread = made[review]
-            centres |= centres_of(mean, spread, config)
-        else:
-            spread = plain_quantiles(panel, review, centres, config)
-        found.append(Members(review, centres, spread))
+    for origin in origins:
+        network = neural.fit(panel, origin, config) if rows is not None and config.network else None
+        for review in range(origin, origin + following + 1):
+            centres = others(part, review, config)
+            if review in trees:
+                mean, spread = trees[review]
+                centres |= centres_of(mean, spread, config)
+            else:
+                spread = plain_quantiles(part, review, centres, config)
+            if network is not None:
+                centres |= of_network(network, panel, review, config, some)
+            found.append(Members(review, centres, spread))
     return found
+
+
+def _trees(
+    panel: Panel,
+    rows: Rows | None,
+    origins: Sequence[int],
+    config: InventoryConfig,
+    following: int,
+    chosen: Chosen,
+) -> dict[int, tuple[Floats, Quantiles]]:
+    """Return mean and quantiles by review, the models of several origins fitted side by side."""
+    if rows is None:
+        return {}
+    known, steps = rows, config.horizon
+
+    def predicted(review: int, models: Models) -> tuple[Floats, Quantiles]:
+        ahead = forecast.rows_ahead(panel, review, config, chosen)
+        mean = forecast.predict_mean(models.mean, ahead, steps)
+        return mean, forecast.predict_quantiles(models.quantiles, ahead, steps)
+
+    with (
+        forecast.trainer(config) as client,
+        ThreadPoolExecutor(forecast.side_by_side(client)) as pool,
+    ):
+        fitted = [
+            [pool.submit(fit, panel, known, origin, config, client)
+             for fit in (forecast.fit_mean, forecast.fit_quantiles)]
+            for origin in origins
+        ]  # fmt: skip
+        made = {}
+        for origin, heads in zip(origins, fitted, strict=True):
+            models = Models(*(head.result() for head in heads))
+            for review in range(origin, origin + following + 1):
+                made[review] = pool.submit(predicted, review, models)
+        return {review: each.result() for review, each in made.items()}
+
+
+def learners(panel: Panel, config: InventoryConfig) -> Integers:
+    """Return the series that weights and calibration are learnt from: of many, a sample."""
+    if panel.series <= _LEARNING_SERIES:
+        return np.arange(panel.series)
+    random = np.random.default_rng(config.seed)
+    return np.sort(random.choice(panel.series, _LEARNING_SERIES, replace=False))
+
+
+def of_network(
+    network: Network, panel: Panel, origin: int, config: InventoryConfig, chosen: Chosen
+) -> dict[str, Floats]:
+    """Return both centres of the neural network by name."""
+    mean, quantiles = neural.predict(network, panel, origin, config, chosen)
+    median = quantiles[..., config.quantiles.index(0.5)]
+    return {neural.MEAN: mean, neural.MEDIAN: median}
 
 
 def centres_of(mean: Floats, quantiles: Quantiles, config: InventoryConfig) -> dict[str, Floats]:

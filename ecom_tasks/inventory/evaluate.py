@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ecom_tasks.errors import ModelRejectedError
-from ecom_tasks.inventory import baselines, ensemble
+from ecom_tasks.inventory import baselines, ensemble, statistical
 from ecom_tasks.inventory import forecast as forecaster
 from ecom_tasks.inventory.calibrate import Calibration
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.ensemble import Learnt
 from ecom_tasks.inventory.forecast import Quantiles
-from ecom_tasks.inventory.panel import Floats, Panel
+from ecom_tasks.inventory.panel import VALUE_PERIODS, Floats, Panel
 from ecom_tasks.metrics import forecast as metrics
 
 INTERVALS = ((0.1, 0.9), (0.05, 0.95), (0.01, 0.99))
-WEIGHT_WEEKS = 4
 HEADLINE = "wrmsse"
 
 
@@ -76,16 +75,18 @@ def backtest(panel: Panel, config: InventoryConfig) -> Backtest:
     steps, before = config.horizon, config.calibration_windows
     origins = [panel.periods - steps * back for back in range(config.windows, 0, -1)]
     rows = forecaster.training_rows(panel, config)
-    made = ensemble.members(panel, rows, origins[:before], config)
+    some = ensemble.learners(panel, config)
+    part = panel.take(some)
+    made = ensemble.members(panel, rows, origins[:before], config, chosen=some)
     every = ensemble.members(panel, rows, origins[before:], config, following=steps - 1)
-    made += every[::steps]
+    made += [each.take(some) for each in every[::steps]]
     reviews = []
     for number in range(config.test_windows):
-        learnt = ensemble.learn(panel, made[number : number + before], config)
+        learnt = ensemble.learn(part, made[number : number + before], config)
         for each in every[number * steps : (number + 1) * steps]:
             found = ensemble.combined(panel, each, learnt, config)
             reviews.append(Window(found.origin, found.mean, found.quantiles, learnt.calibration))
-    learnt = ensemble.learn(panel, made[config.test_windows :], config)
+    learnt = ensemble.learn(part, made[config.test_windows :], config)
     return Backtest(reviews[::steps], reviews, learnt)
 
 
@@ -94,7 +95,8 @@ def score(panel: Panel, tests: Sequence[Window], config: InventoryConfig) -> dic
 
     Returns
     -------
-    `{"model": {metric: value}, "baselines": {name: {metric: value}}, "coverage": {interval:
+    `{"model": {metric: value}, "baselines": {name: {metric: value}}, "forecast_value_added":
+    {"over": seasonal naive or naive, metric: share by which it is less}, "coverage": {interval:
     value}, "windows": [{"origin": Monday, "model": .., "baselines": ..}]}`. A figure that cannot
     be told (no series with a scale) is None.
     """
@@ -104,9 +106,13 @@ def score(panel: Panel, tests: Sequence[Window], config: InventoryConfig) -> dic
     )
     # A season ago may be known for the last window only: then it cannot be judged over all.
     common = set.intersection(*(set(each) for each in plain))
+    means = {name: _mean([each[name] for each in plain]) for name in sorted(common)}
+    # Without a whole season known, the last period repeated is all that is naive.
+    naive = statistical.SEASONAL if statistical.SEASONAL in means else statistical.NAIVE
     return {
         "model": _mean(model),
-        "baselines": {name: _mean([each[name] for each in plain]) for name in sorted(common)},
+        "baselines": means,
+        "forecast_value_added": {"over": naive} | value_added(_mean(model), means.get(naive, {})),
         "coverage": _mean(coverage),
         "windows": per_window,
     }
@@ -143,7 +149,9 @@ def _point_metrics(
 ) -> dict[str, float | None]:
     train = panel.units[:, :origin].astype(np.float64)
     made = forecast.astype(np.float64)
-    value = panel.sales[:, origin - WEIGHT_WEEKS : origin].sum(axis=1, dtype=np.float64)
+    value = panel.sales[:, origin - VALUE_PERIODS[panel.frequency] : origin].sum(
+        axis=1, dtype=np.float64
+    )
     figures = {
         HEADLINE: metrics.wrmsse(sold, made, train, value),
         "rmsse": _mean_known(metrics.rmsse(sold, made, train)),
@@ -165,6 +173,18 @@ def _mean(windows: Sequence[dict[str, float | None]]) -> dict[str, float | None]
         told = [value for each in windows if (value := each[name]) is not None]
         means[name] = float(np.mean(told)) if len(told) == len(windows) else None
     return means
+
+
+def value_added(
+    model: Mapping[str, float | None], plain: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Return the share by which each error of the model is less than that of a plain method."""
+    found: dict[str, float | None] = {}
+    for metric, error in plain.items():
+        own = model[metric]
+        if metric != "bias":
+            found[metric] = None if own is None or not error else round(1 - own / error, 6)
+    return found
 
 
 def best_baseline(scores: dict[str, Any]) -> tuple[str, float]:
@@ -199,7 +219,7 @@ def evidence(panel: Panel, tests: Sequence[Window], plain: str, config: Inventor
         assert window.mean is not None
         sold = actual(panel, window.origin, config).astype(np.float64)
         train = panel.units[:, : window.origin].astype(np.float64)
-        recent = panel.sales[:, window.origin - WEIGHT_WEEKS : window.origin]
+        recent = panel.sales[:, window.origin - VALUE_PERIODS[panel.frequency] : window.origin]
         value = recent.sum(axis=1, dtype=np.float64)
         other = baselines.forecast(panel, window.origin, config)[plain]
         parts.append(panel.keys.select(

@@ -55,7 +55,7 @@ def stock_outs(
     for start in range(0, len(rows), replenish.CHUNK):
         part = slice(start, start + replenish.CHUNK)
         paths = replenish.demand_paths(quantiles[rows[part]], config.quantiles, draws.normal)
-        demand[part] = replenish.demand_over(paths, days[part])
+        demand[part] = replenish.demand_over(paths, days[part], config.period_days)
     short = np.maximum(demand - position[:, None], 0).mean(axis=1)
     return _listed(
         found.with_columns(

@@ -11,11 +11,10 @@ from __future__ import annotations
 from datetime import date, timedelta
 from functools import cache
 
-import holidays
 import numpy as np
 import numpy.typing as npt
 
-from ecom_tasks.errors import ConfigError
+from ecom_tasks.features import calendar
 from ecom_tasks.inventory.panel import Floats, Panel
 
 RECENT, LONG = 8, 26
@@ -140,12 +139,27 @@ def week_ahead(panel: Panel, origin: int, step: int, country: str) -> dict[str, 
     for name, offset in (("holidays_before", -1), ("holidays", 0), ("holidays_after", 1)):
         days = _holidays_within(panel, week + offset, country)
         found[name] = np.full(panel.series, days, np.float32)
+    for name, value in _calendar(panel, week).items():
+        found[name] = np.full(panel.series, value, np.float32)
     found["year_ago"] = _season_ago(panel.units, panel.season, origin, week, 1)
     if panel.seasons >= _SEASONS_TO_COMPARE:
         found |= _of_season(panel, origin, week)
     if panel.plans:
         found |= _promotions(panel, origin, week)
     return {name: np.asarray(values, np.float32) for name, values in found.items()}
+
+
+def _calendar(panel: Panel, week: int) -> dict[str, float]:
+    """Say which day it is, where periods are days, and how near payday, where those are known."""
+    first, end = panel.day(week), panel.day(week + 1)
+    found: dict[str, float] = {}
+    if panel.frequency == "D":
+        found |= {"weekday": first.isoweekday(), "day_of_month": first.day, "month": first.month}
+    if panel.paydays:
+        found["days_since_payday"] = calendar.days_since_payday(first, panel.paydays)
+        days = [first + timedelta(days=day) for day in range((end - first).days)]
+        found["paydays"] = sum(calendar.days_since_payday(day, panel.paydays) == 0 for day in days)
+    return found
 
 
 def _season_ago(units: Floats, season: int, origin: int, week: int, seasons: int) -> Floats:
@@ -288,11 +302,5 @@ def _holidays(first: date, end: date, country: str) -> int:
     if not country:
         return 0
     days = [first + timedelta(days=day) for day in range((end - first).days)]
-    try:
-        calendar = holidays.country_holidays(country, years={day.year for day in days})
-    except NotImplementedError as error:
-        raise ConfigError(
-            f"inventory.country={country!r} is no country whose holidays are known",
-            "Give its two-letter ISO 3166 code, for example US, GB or CN",
-        ) from error
-    return sum(day in calendar for day in days)
+    free = calendar.public_holidays(country, {day.year for day in days})
+    return sum(day in free for day in days)

@@ -6,9 +6,11 @@ step is learnt with exactly what is known at its origin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +23,13 @@ from ecom_tasks.inventory.features import FAR, history, level, plan_features, we
 from ecom_tasks.inventory.panel import Floats, Panel
 from ecom_tasks.metrics.forecast import seasonal_scale
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 Quantiles = npt.NDArray[np.float32]
 """(series, steps, levels), units."""
 Integers = npt.NDArray[np.intp]
+Chosen = npt.NDArray[np.bool_] | Integers | slice
 _SCALE_FLOOR = 0.01
 _LEAST_SHARE = 0.25
 _LEAST_BASE = np.float32(0.1)
@@ -35,14 +41,20 @@ promotions, such as weeks since the last one, and takes that from the plan's own
 """
 # One thread each: fits run side by side, which beats many threads on one small fit.
 _COMMON = {"nthread": 1, "tree_method": "hist", "subsample": 0.6, "colsample_bytree": 0.3}
-MEAN = {
-    "objective": "reg:squarederror", "max_depth": 5, "eta": 0.05, "min_child_weight": 50,
+OBJECTIVES: dict[str, dict[str, object]] = {
+    "squared": {"objective": "reg:squarederror"},
+    "poisson": {"objective": "count:poisson"},
+    "tweedie": {"objective": "reg:tweedie", "tweedie_variance_power": 1.3},
+}
+"""Of the mean. The latter two fit its logarithm, and take the variance for its power 1 or 1.3."""
+MEAN: dict[str, object] = {
+    "max_depth": 5, "eta": 0.05, "min_child_weight": 50,
     "max_bin": 128,
 }  # fmt: skip
 MEAN_ROUNDS = 100
-QUANTILE = {
+QUANTILE: dict[str, object] = {
     "objective": "reg:quantileerror", "max_depth": 5, "eta": 0.1, "min_child_weight": 20,
-    "max_bin": 64,
+    "max_bin": 64, "multi_strategy": "multi_output_tree",
 }  # fmt: skip
 QUANTILE_ROUNDS = 60
 
@@ -72,7 +84,7 @@ class Rows:
     target: Floats
     weight: Floats
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
+    def where(self, chosen: Chosen) -> Rows:
         return Rows(
             self.names,
             self.plans,
@@ -115,18 +127,19 @@ def training_rows(panel: Panel, config: InventoryConfig) -> Rows:
     return _rows(panel, pairs, config, sampled)
 
 
-def rows_ahead(panel: Panel, origin: int, config: InventoryConfig) -> Rows:
-    """Lay out the weeks after `origin`: all series for step 1, then for step 2, ..."""
+def rows_ahead(
+    panel: Panel, origin: int, config: InventoryConfig, chosen: Chosen = slice(None)
+) -> Rows:
+    """Lay out the weeks after `origin`: the chosen series for step 1, then for step 2, ..."""
     steps = range(1, config.horizon + 1)
-    everything = np.ones(panel.series, np.bool_)
-    return _rows(panel, [(origin, step) for step in steps], config, [everything] * config.horizon)
+    return _rows(panel, [(origin, step) for step in steps], config, [chosen] * config.horizon)
 
 
 def _rows(
     panel: Panel,
     pairs: Sequence[tuple[int, int]],
     config: InventoryConfig,
-    chosen: Sequence[npt.NDArray[np.bool_]],
+    chosen: Sequence[Chosen],
 ) -> Rows:
     """Lay out the chosen series of each (origin, step), features computed once an origin."""
     parts: list[Rows] = []
@@ -180,19 +193,25 @@ def _far(panel: Panel) -> bool:
     return panel.horizon > FAR and panel.seasons > 1
 
 
-def _counted(panel: Panel, week: int) -> Floats:
-    if week < panel.periods:
-        return panel.units[:, week]
-    return np.full(panel.series, np.nan, np.float32)
-
-
 def _weight(panel: Panel, week: int) -> Floats:
     if panel.weights is None or week >= panel.periods:
         return np.ones(panel.series, np.float32)
     return panel.weights[:, week]
 
 
-def fit_mean(panel: Panel, rows: Rows, origin: int, config: InventoryConfig) -> xgb.Booster:
+@contextmanager
+def trainer(config: InventoryConfig) -> Iterator[Client | None]:
+    """Yield the Dask client through which trees are trained; None: in this process."""
+    if not config.distributed:
+        yield None
+        return
+    with compute.connect() as client:
+        yield client
+
+
+def fit_mean(
+    panel: Panel, rows: Rows, origin: int, config: InventoryConfig, client: Client | None = None
+) -> xgb.Booster:
     """Fit the expected units, as a multiple of the level, on what is known at `origin`.
 
     Squared errors are counted in units of each series's naive error, as WRMSSE does.
@@ -200,10 +219,13 @@ def fit_mean(panel: Panel, rows: Rows, origin: int, config: InventoryConfig) -> 
     known = rows.where(rows.weeks_known <= origin)
     scale = np.nan_to_num(seasonal_scale(panel.units[:, :origin]))[known.series]
     weight = known.level**2 / np.maximum(scale, _SCALE_FLOOR * known.level**2)
-    return _train(MEAN, MEAN_ROUNDS, known, weight / weight.mean(), config)
+    parameters = MEAN | OBJECTIVES[config.mean_objective]
+    return _train((parameters, MEAN_ROUNDS), known, weight / weight.mean(), config, client)
 
 
-def fit_quantiles(panel: Panel, rows: Rows, origin: int, config: InventoryConfig) -> xgb.Booster:
+def fit_quantiles(
+    panel: Panel, rows: Rows, origin: int, config: InventoryConfig, client: Client | None = None
+) -> xgb.Booster:
     """Fit all quantile levels, as multiples of the level, on a sample of what is known.
 
     Absolute errors are counted in units of each series's naive error; where the panel has weights,
@@ -220,26 +242,68 @@ def fit_quantiles(panel: Panel, rows: Rows, origin: int, config: InventoryConfig
     if panel.weights is not None:
         weight = np.maximum(known.level * known.weight, 1e-6)
     parameters = QUANTILE | {"quantile_alpha": list(config.quantiles)}
-    return _train(parameters, QUANTILE_ROUNDS, known, weight / weight.mean(), config)
+    return _train((parameters, QUANTILE_ROUNDS), known, weight / weight.mean(), config, client)
 
 
 def _train(
-    parameters: dict[str, object],
-    rounds: int,
+    plan: tuple[dict[str, object], int],
     rows: Rows,
     weight: npt.NDArray[np.floating],
     config: InventoryConfig,
+    client: Client | None,
 ) -> xgb.Booster:
+    parameters, rounds = plan
+    target = rows.target / rows.level
+    if "reg:tweedie" in parameters.values() or "count:poisson" in parameters.values():
+        target = np.maximum(target, 0)
+    seen = np.where(np.isin(rows.names, rows.plans), _IN_SIGHT, 1).astype(np.float32)
+    every = _COMMON | parameters | {"seed": config.seed}
+    if client is not None:
+        return _train_apart(client, (every, rounds), rows, (target, weight, seen))
     matrix = xgb.QuantileDMatrix(
         rows.features,
-        rows.target / rows.level,
+        target,
         weight=weight,
         feature_names=rows.names,
-        feature_weights=np.where(np.isin(rows.names, rows.plans), _IN_SIGHT, 1),
+        feature_weights=seen,
         max_bin=parameters["max_bin"],
         nthread=1,
     )
-    return xgb.train(_COMMON | parameters | {"seed": config.seed}, matrix, rounds)
+    return xgb.train(every, matrix, rounds)
+
+
+def _train_apart(
+    client: Client, plan: tuple[dict[str, object], int], rows: Rows, others: tuple[Floats, ...]
+) -> xgb.Booster:
+    """Train on the workers of a cluster, each with its part of the rows.
+
+    Rows are shuffled first, so that every worker sees all times and steps; bins and subsamples are
+    then not the same as on one machine, and forecasts are as good but not equal.
+    """
+    from dask import array
+    from xgboost import dask as apart
+
+    parameters, rounds = plan
+    # XGBoost 3.2 fails on a worker that has no row in a leaf of a vector: a tree a quantile here.
+    parameters = {name: value for name, value in parameters.items() if name != "multi_strategy"}
+    order = np.random.default_rng(cast(int, parameters["seed"])).permutation(len(rows.level))
+    parts = max(len(client.scheduler_info()["workers"]), 1)
+    size = -(-len(order) // parts)
+    target, weight, seen = others
+    features, label, weights = (
+        array.from_array(values[order], chunks=(size, *values.shape[1:]))
+        for values in (rows.features, target, np.asarray(weight, np.float32))
+    )
+    matrix = apart.DaskQuantileDMatrix(
+        client, features, label, weight=weights, feature_names=rows.names,
+        feature_weights=array.from_array(seen), max_bin=parameters["max_bin"],
+    )  # fmt: skip
+    return cast(xgb.Booster, apart.train(client, parameters, matrix, rounds)["booster"])
+
+
+def side_by_side(client: Client | None) -> int:
+    """Return how many fits run at once: on a cluster each takes all of it."""
+    return compute.workers() if client is None else 1
 
 
 @dataclass(frozen=True)
@@ -253,9 +317,9 @@ class Models:
 def fit(panel: Panel, config: InventoryConfig) -> Models:
     """Fit both heads on every week known, side by side."""
     rows = training_rows(panel, config)
-    with ThreadPoolExecutor(compute.workers()) as pool:
-        mean = pool.submit(fit_mean, panel, rows, panel.periods, config)
-        quantiles = pool.submit(fit_quantiles, panel, rows, panel.periods, config)
+    with trainer(config) as client, ThreadPoolExecutor(side_by_side(client)) as pool:
+        mean = pool.submit(fit_mean, panel, rows, panel.periods, config, client)
+        quantiles = pool.submit(fit_quantiles, panel, rows, panel.periods, config, client)
         return Models(mean.result(), quantiles.result())
 
 

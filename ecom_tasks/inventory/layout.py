@@ -1,4 +1,4 @@
-"""Forecast arrays <-> tables with one row per series and week."""
+"""Forecast arrays <-> tables with one row per series and period."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def quantile_column(level: float) -> str:
 def forecast_frame(
     panel: Panel, origin: int, mean: Floats, quantiles: Quantiles, levels: Sequence[float]
 ) -> pl.DataFrame:
-    """Return product_id, location_id, week_starts_on, mean and a column per level, units a week."""
+    """Return product_id, location_id, `panel.time_column`, mean and a column per level, units."""
     steps = mean.shape[1]
-    mondays = [panel.day(origin + step) for step in range(steps)]
+    days = [panel.day(origin + step) for step in range(steps)]
     index = panel.keys.select(KEY).join(
-        pl.DataFrame({"week_starts_on": mondays}), how="cross", maintain_order="left_right"
+        pl.DataFrame({panel.time_column: days}), how="cross", maintain_order="left_right"
     )
     columns = {"mean": mean.ravel()} | {
         quantile_column(level): quantiles[..., number].ravel()
@@ -35,18 +35,18 @@ def forecast_frame(
 
 
 def centres_frame(panel: Panel, origin: int, centres: Mapping[str, Floats]) -> pl.DataFrame:
-    """Return a row per series and week with a column per forecast."""
+    """Return a row per series and period with a column per forecast."""
     steps = next(iter(centres.values())).shape[1]
-    mondays = [panel.day(origin + step) for step in range(steps)]
+    days = [panel.day(origin + step) for step in range(steps)]
     index = panel.keys.select(KEY).join(
-        pl.DataFrame({"week_starts_on": mondays}), how="cross", maintain_order="left_right"
+        pl.DataFrame({panel.time_column: days}), how="cross", maintain_order="left_right"
     )
     return index.with_columns(pl.Series(name, made.ravel()) for name, made in centres.items())
 
 
 def centres_arrays(frame: pl.DataFrame, series: int) -> dict[str, Floats]:
     """Return the forecasts of a `centres_frame`, name -> (series, steps)."""
-    names = [name for name in frame.columns if name not in {*KEY, "week_starts_on"}]
+    names = [name for name in frame.columns if name not in {*KEY, "week_starts_on", "day"}]
     return {
         name: np.asarray(frame[name].to_numpy().reshape(series, -1), np.float32) for name in names
     }

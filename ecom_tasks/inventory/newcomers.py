@@ -77,7 +77,7 @@ def forecast(
     as_of: date,
     config: InventoryConfig,
 ) -> pl.DataFrame:
-    """Forecast products that were first sold too late to be among the series, or start soon.
+    """Forecast, by weeks, products first sold too late to be among the series, or starting soon.
 
     Parameters
     ----------
@@ -92,6 +92,7 @@ def forecast(
     Products first sold after the choice of the series with `config.minimum_orders` orders, at most
     `config.products` with the most units; and those whose `launched_on` lies in the weeks ahead.
     """
+    config = _in_weeks(config)
     last = last_complete_week(as_of)
     weekly = _weekly(demand, last)
     start = weekly["week_starts_on"].min()
@@ -120,6 +121,12 @@ def forecast(
         .explode("week", "mean", *names)
         .rename({"week": "week_starts_on"})
     )
+
+
+def _in_weeks(config: InventoryConfig) -> InventoryConfig:
+    """Return the settings with a horizon in weeks: a launch has too few sales for days."""
+    weeks = -(-config.horizon * config.period_days // WEEK.days)
+    return config.model_copy(update={"horizon": weeks})
 
 
 def _weekly(demand: pl.LazyFrame, last: date) -> pl.DataFrame:

@@ -15,6 +15,8 @@ Booleans = npt.NDArray[np.bool_]
 Frequency = Literal["D", "W", "M"]
 SEASONS: dict[Frequency, int] = {"D": 7, "W": 52, "M": 12}
 """Periods after which what sells repeats by nature: a week of days, a year of weeks or months."""
+VALUE_PERIODS: dict[Frequency, int] = {"D": 28, "W": 4, "M": 1}
+"""Last periods known whose value weighs a series: about a month."""
 _DAYS = {"D": 1, "W": 7}
 
 
@@ -41,6 +43,7 @@ class Panel:
     weights : (series, periods), by which errors count in WMAE. None: all alike.
     frequency : of the periods.
     season : periods after which a pattern repeats.
+    paydays : days of the month on which customers are paid, 31 for the last.
     """
 
     keys: pl.DataFrame
@@ -58,6 +61,7 @@ class Panel:
     weights: Floats | None = None
     frequency: Frequency = "W"
     season: int = 52
+    paydays: tuple[int, ...] = ()
 
     @property
     def series(self) -> int:
@@ -89,6 +93,27 @@ class Panel:
             past &= self.observed[:, :origin]
         return np.asarray(past.any(axis=1))
 
+    def take(self, rows: npt.NDArray[Any]) -> Panel:
+        """Return the panel of these series alone."""
+
+        def some(values: npt.NDArray[Any] | None) -> Any:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            keys=self.keys[rows],
+            units=some(self.units),
+            sales=some(self.sales),
+            orders=some(self.orders),
+            locations=some(self.locations),
+            price=some(self.price),
+            discount_depth=some(self.discount_depth),
+            plans={name: some(values) for name, values in self.plans.items()},
+            announced=some(self.announced),
+            observed=some(self.observed),
+            weights=some(self.weights),
+        )
+
     def last(self, count: int) -> Panel:
         """Return the panel of the last `count` periods, or itself where it has no more."""
         drop = self.periods - count
@@ -113,6 +138,11 @@ class Panel:
             observed=cut(self.observed),
             weights=cut(self.weights),
         )
+
+    @property
+    def time_column(self) -> str:
+        """Column of tables that names the first day of a period."""
+        return {"D": "day", "W": "week_starts_on", "M": "month"}[self.frequency]
 
     def day(self, column: int) -> date:
         """Return the first day of a period."""

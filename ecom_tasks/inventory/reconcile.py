@@ -173,7 +173,7 @@ def node_forecasts(
     paths: npt.NDArray[np.float32],
     levels: Sequence[float],
 ) -> pl.DataFrame:
-    """Return a row per node and week: level, node, week_starts_on, mean and a column per quantile.
+    """Return a row per node and period: level, node, its first day, mean and a column per quantile.
 
     The mean of a node is the sum of its series' means, its quantiles those of its series' summed
     paths, moved by what paths differ from means.
@@ -184,9 +184,9 @@ def node_forecasts(
     summed = tree.sums(paths.reshape(len(paths), -1)).reshape(len(means), *paths.shape[1:])
     drift = means - summed.mean(axis=1)
     found = np.quantile(summed, list(levels), axis=1) + drift
-    mondays = [panel.day(panel.periods + step) for step in range(means.shape[1])]
+    days = [panel.day(panel.periods + step) for step in range(means.shape[1])]
     index = tree.nodes.join(
-        pl.DataFrame({"week_starts_on": mondays}), how="cross", maintain_order="left_right"
+        pl.DataFrame({panel.time_column: days}), how="cross", maintain_order="left_right"
     )
     columns = {"mean": means.ravel()} | {
         quantile_column(level): np.maximum(found[number], 0).ravel()

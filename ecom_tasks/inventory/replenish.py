@@ -1,10 +1,10 @@
 """Forecast distribution and lead-time distribution -> stock levels and order proposals.
 
 Under periodic review an order placed today must last until the next one arrives: review period
-plus lead time, the protection interval. Demand over it is sampled: weekly quantiles give each
-week's distribution, errors of neighbouring weeks go together as they did in the backtest, and the
-lead time is drawn from a gamma distribution. The same random numbers serve every series, so that
-two series differ only in what differs.
+plus lead time, the protection interval. Demand over it is sampled: quantiles give each
+period's distribution, errors of neighbouring periods go together as they did in the backtest, and
+the lead time is drawn from a gamma distribution. The same random numbers serve every series, so
+that two series differ only in what differs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Limited:
 
 @dataclass(frozen=True)
 class Draws:
-    """Common random numbers: standard normal per week, uniform for the lead time.
+    """Common random numbers: standard normal per period, uniform for the lead time.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ def draw(steps: int, correlation: float, config: InventoryConfig) -> Draws:
 
 
 def demand_paths(quantiles: Quantiles, levels: Sequence[float], normal: Array) -> Array:
-    """Sample weekly demand from its quantiles, (series, samples, steps), units.
+    """Sample demand from its quantiles, (series, samples, steps), units.
 
     Between two levels, and beyond the outermost, a quantile is taken to be linear in the standard
     normal value of its level, so the quantiles of a normal distribution give that distribution.
@@ -127,22 +127,23 @@ def undershoot(between: Array, draws: Draws) -> Array:
     return np.asarray(np.take_along_axis(ordered, at, axis=1) * draws.moment)
 
 
-def demand_over(weekly: Array, days: Array) -> Array:
-    """Sum weekly demand over the first `days`, each week spread evenly over its seven days.
+def demand_over(demand: Array, days: Array, period: int = DAYS) -> Array:
+    """Sum demand over the first `days`, that of each period spread evenly over its days.
 
     Parameters
     ----------
-    weekly : (..., steps), units a week
-    days : (...), broadcastable; beyond the last step its week is taken to repeat
+    demand : (..., steps), units a period
+    days : (...), broadcastable; beyond the last step its period is taken to repeat
+    period : days of a period
 
     Returns
     -------
     (...), units.
     """
-    steps = weekly.shape[-1]
-    found = np.maximum(days - DAYS * steps, 0) / DAYS * weekly[..., -1]
+    steps = demand.shape[-1]
+    found = np.maximum(days - period * steps, 0) / period * demand[..., -1]
     for step in range(steps):
-        found = found + np.clip(days - DAYS * step, 0, DAYS) / DAYS * weekly[..., step]
+        found = found + np.clip(days - period * step, 0, period) / period * demand[..., step]
     return np.asarray(found)
 
 
@@ -161,7 +162,7 @@ def policy(
 
     Parameters
     ----------
-    mean : (series, steps), expected units a week
+    mean : (series, steps), expected units a period
     quantiles : (series, steps, levels), calibrated, never crossing
     terms : a row per series, see `supply.supply_terms`
     correlation : between errors of different steps, 0 to 1
@@ -177,7 +178,8 @@ def policy(
     lead = terms["lead_time_days"].to_numpy()
     spread = terms["lead_time_days_std"].to_numpy()
     life = terms["shelf_life_days"].fill_null(np.inf).to_numpy()
-    weekly = mean.mean(axis=1, dtype=np.float64)
+    period = config.period_days
+    weekly = mean.mean(axis=1, dtype=np.float64) * (DAYS / period)
     lot = _lot(weekly, terms, config)
     levels: dict[str, list[Array]] = {name: [] for name in (_CONTINUOUS, _BASE, _POINT, _LIFE)}
     for start in range(0, len(lead), CHUNK):
@@ -185,22 +187,24 @@ def policy(
         paths = demand_paths(quantiles[part], config.quantiles, draws.normal)
         days = lead_times(lead[part], spread[part], draws)
         review = weekly[part] * config.review_days / DAYS
-        protection = demand_over(paths, days + config.review_days)
-        between = demand_over(paths, np.full(days.shape, config.review_days))
+        protection = demand_over(paths, days + config.review_days, period)
+        between = demand_over(paths, np.full(days.shape, config.review_days), period)
         # Where a review passed without an order, of what sold since then only what lies below the
         # reorder point counts. The share of such reviews:
         passed = 1 - review / np.maximum(np.maximum(lot[part], review), _SMALL)
         below = protection - passed[:, None] * (between - undershoot(between, draws))
         rows = terms[part]
-        levels[_CONTINUOUS].append(_level(demand_over(paths, days), lot[part], rows, config))
+        levels[_CONTINUOUS].append(
+            _level(demand_over(paths, days, period), lot[part], rows, config)
+        )
         levels[_BASE].append(_level(protection, review, rows, config))
         levels[_POINT].append(_level(below, np.maximum(lot[part], review), rows, config))
-        levels[_LIFE].append(_sellable(paths, days, life[part], rows))
+        levels[_LIFE].append(_sellable(paths, days, life[part], rows, period))
     found = {name: np.concatenate(each) for name, each in levels.items()}
     base = np.minimum(found[_BASE], found[_LIFE])
     point = np.minimum(found[_POINT], found[_LIFE])
     beyond = np.maximum(lot - weekly * config.review_days / DAYS, 0)
-    expected = demand_over(mean.astype(np.float64), lead + config.review_days)
+    expected = demand_over(mean.astype(np.float64), lead + config.review_days, period)
     return terms.with_columns(
         weekly_demand=pl.Series(weekly),
         safety_stock=pl.Series(base - expected),
@@ -241,7 +245,7 @@ def _level(demand: Array, lot: Array, terms: pl.DataFrame, config: InventoryConf
     return levels_of.for_cycle_service(demand, levels_of.critical_ratio(margin, holding))
 
 
-def _sellable(paths: Array, days: Array, life: Array, terms: pl.DataFrame) -> Array:
+def _sellable(paths: Array, days: Array, life: Array, terms: pl.DataFrame, period: int) -> Array:
     """Return up to how much may be there of goods that perish, infinite of others, (series,).
 
     The newsvendor's answer: a unit short loses its margin, one left over its cost, and what sells
@@ -250,7 +254,7 @@ def _sellable(paths: Array, days: Array, life: Array, terms: pl.DataFrame) -> Ar
     found = np.full(len(life), np.inf)
     perishes = np.isfinite(life)
     if perishes.any():
-        sells = demand_over(paths[perishes], days[perishes] + life[perishes, None])
+        sells = demand_over(paths[perishes], days[perishes] + life[perishes, None], period)
         margin, cost = (
             terms[name].fill_null(0.0).to_numpy()[perishes] for name in ("unit_margin", "unit_cost")
         )
@@ -360,6 +364,18 @@ def _in_packs(units: pl.Expr) -> pl.Expr:
     return (
         pl.when(packs > 0).then(pl.max_horizontal(packs, least)).when(units.is_not_null()).then(0.0)
     )
+
+
+def weeks_of_demand(orders: pl.DataFrame, levels: pl.DataFrame) -> float:
+    """Return how many weeks of expected demand the orders cost, at what the units cost.
+
+    Parameters
+    ----------
+    orders : value (store currency), see `within_limits`
+    levels : weekly_demand (units), unit_cost (store currency a unit), see `policy`
+    """
+    week = levels.select((pl.col("weekly_demand") * pl.col("unit_cost")).sum()).item()
+    return float(orders["value"].sum() / week) if week else 0.0
 
 
 def buyers_csv(orders: pl.DataFrame) -> str:

@@ -21,7 +21,7 @@ from ecom_tasks.inventory.series import ALL_LOCATIONS
 from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
 
 _FANS = 6
-_HISTORY_WEEKS = 26
+_DAYS_SHOWN = 26 * 7
 _ORDERS = 25
 _EXCEPTIONS = 10
 _TITLE = 50
@@ -48,22 +48,23 @@ def render(
         Section(
             "Forecasts beside plain methods",
             "WRMSSE weighs each series by its sales of the last four weeks; 1 is as bad as "
-            "repeating the last week, one week ahead. Bias is the share forecast too much. "
-            "Means of all test windows, each forecast from earlier weeks only.",
+            f"repeating the last {config.period}, one {config.period} ahead. Bias is the share "
+            f"forecast too much. Means of all test windows, each forecast from earlier "
+            f"{config.period}s only.",
             table=_methods(scores),
         ),
         Section("Each test window", table=_windows(scores)),
         Section(
             "The best sellers: what came, what was forecast, what is forecast",
             "Bands: central 80% (dark) and 98% or the widest there is (light). Behind the dashed "
-            "line lie the weeks of this release.",
+            f"line lie the {config.period}s of this release.",
             figure=_fans(panel, tests, release, tables["policy"]["title"].to_list(), config),
         ),
         Section(
             "Do the intervals hold?",
-            "Share of the weeks in the test windows that fell below each forecast quantile; on "
-            "the diagonal it is as it should be. Weeks without sales lie below or on a quantile "
-            "of zero, which lifts the left end. " + _coverage(scores),
+            f"Share of the {config.period}s in the test windows that fell below each forecast "
+            "quantile; on the diagonal it is as it should be. Those without sales lie below or on "
+            "a quantile of zero, which lifts the left end. " + _coverage(scores),
             figure=_calibration(panel, tests, config),
         ),
         *_service(facts["service"], config),
@@ -84,8 +85,15 @@ def _verdict(scores: dict[str, Any], orders: pl.DataFrame) -> str:
     by = f"{abs(1 - own / plain):.0%} " if plain else ""
     return (
         f"The forecasts miss {by}{'less' if own < plain else 'more'} than the best plain method "
-        f"(WRMSSE {own:.3f}, {name} {plain:.3f}). {orders.height:,} order proposals."
+        f"(WRMSSE {own:.3f}, {name} {plain:.3f}){_added(scores)}. "
+        f"{orders.height:,} order proposals."
     )
+
+
+def _added(scores: dict[str, Any]) -> str:
+    added = scores.get("forecast_value_added", {})
+    share = added.get(HEADLINE)
+    return "" if share is None else f"; {share:+.0%} value added over {added['over']}"
 
 
 def _coverage(scores: dict[str, Any]) -> str:
@@ -105,7 +113,7 @@ def _methods(scores: dict[str, Any]) -> pl.DataFrame:
 def _windows(scores: dict[str, Any]) -> pl.DataFrame:
     rows = []
     for window in scores["windows"]:
-        row = {"first week": window["origin"], "this model": window["model"][HEADLINE]}
+        row = {"from": window["origin"], "this model": window["model"][HEADLINE]}
         row |= {name: values[HEADLINE] for name, values in window["baselines"].items()}
         rows.append(row | {"80% interval": window["coverage"].get("0.8")})
     return pl.DataFrame(rows, infer_schema_length=None)
@@ -118,14 +126,15 @@ def _fans(
     titles: list[str | None],
     config: InventoryConfig,
 ) -> Figure:
-    value = panel.sales[:, -_HISTORY_WEEKS:].sum(axis=1)
+    shown = _DAYS_SHOWN // config.period_days
+    value = panel.sales[:, -shown:].sum(axis=1)
     chosen = np.argsort(-value, kind="stable")[:_FANS]
     figure = Figure(figsize=(9, 7), layout="constrained")
     for number, row in enumerate(chosen.tolist()):
         axes = figure.add_subplot(3, 2, number + 1)
-        start = max(0, panel.periods - _HISTORY_WEEKS)
+        start = max(0, panel.periods - shown)
         axes.plot(
-            _mondays(panel, start, panel.periods),
+            _first_days(panel, start, panel.periods),
             panel.units[row, start:],
             color=GREY,
             marker=".",
@@ -133,22 +142,22 @@ def _fans(
         )
         for window in (*tests, release):
             steps = window.quantiles.shape[1]
-            ahead = _mondays(panel, window.origin, window.origin + steps)
+            ahead = _first_days(panel, window.origin, window.origin + steps)
             _fan(axes, ahead, window, row, config)
-        # The last week known lies left of the line, the first of the release right of it.
-        between = date2num(panel.day(panel.periods)) - 3.5
+        # The last period known lies left of the line, the first of the release right of it.
+        between = date2num(panel.day(panel.periods)) - config.period_days / 2
         axes.axvline(between, color=GREY, linestyle="--", linewidth=0.8)
         product, place = panel.keys.row(row)[:2]
         where = "" if place == ALL_LOCATIONS else f" in {place}"
         name = f"{titles[row] or ''} {product}"[-_TITLE:]
         # A dollar sign would start a formula.
-        axes.set_title(f"{name}{where}, units a week".replace("$", r"\$"), fontsize=8)
+        axes.set_title(f"{name}{where}, units a {config.period}".replace("$", r"\$"), fontsize=8)
         axes.set_ylim(bottom=0)
         axes.tick_params(axis="x", labelrotation=30, labelsize=7)
     return figure
 
 
-def _mondays(panel: Panel, start: int, stop: int) -> npt.NDArray[np.datetime64]:
+def _first_days(panel: Panel, start: int, stop: int) -> npt.NDArray[np.datetime64]:
     return np.array([panel.day(column) for column in range(start, stop)], "datetime64[D]")
 
 
@@ -178,7 +187,7 @@ def _calibration(panel: Panel, tests: list[Window], config: InventoryConfig) -> 
         axes.plot(config.quantiles, below, marker="o", color=color,
                   label=f"from {panel.day(window.origin)}")  # fmt: skip
     axes.set_xlabel("quantile level")
-    axes.set_ylabel("share of weeks at or below it")
+    axes.set_ylabel(f"share of {config.period}s at or below it")
     axes.legend()
     return figure
 
@@ -207,9 +216,9 @@ def _service(service: dict[str, dict[str, float]], config: InventoryConfig) -> l
         Section(
             "What would it have served and cost?",
             f"Aim: {aim}. Each policy is played day by day through the test windows, against "
-            "what really sold, with orders every week and the same drawn lead times for all. A "
-            "unit short costs its margin. The clairvoyant knows all demand in advance: no policy "
-            "can cost less.",
+            f"what really sold, with orders every {config.review_days:g} days and the same drawn "
+            "lead times for all. A unit short costs its margin. The clairvoyant knows all demand "
+            "in advance: no policy can cost less.",
             figure=_costs(service),
             table=pl.DataFrame(rows, infer_schema_length=None),
         )

@@ -1,4 +1,4 @@
-"""Sparse weekly sales -> a dense panel: one row per series, one column per week."""
+"""Sparse sales -> a dense panel: one row per series, one column per week or day."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALL_LOCATIONS = "all"
 KEY = ["product_id", "location_id"]
 MECHANICS = ("display", "mailer", "price_cut", "coupon")
 MEASURES = ("units", "sales", "orders", "locations", "price", "discount_depth")
-WEEK = timedelta(weeks=1)
+DAY, WEEK = timedelta(days=1), timedelta(weeks=1)
 
 
 def last_complete_week(as_of: date) -> date:
@@ -30,7 +30,7 @@ def build(
     as_of: date,
     config: InventoryConfig,
 ) -> Panel:
-    """Choose the best-selling series and lay their weeks out.
+    """Choose the best-selling series and lay their weeks, or days, out.
 
     The choice looks at sales before the first test window only, so that a product is not judged
     for having sold well in the weeks that judge. Returns can exceed sales: such a week counts as
@@ -38,43 +38,51 @@ def build(
 
     Parameters
     ----------
-    demand, calendar : `features/demand` and `features/promotion_calendar`; None without promotions
+    demand, calendar : `features/demand` and `features/promotion_calendar`, or the same by day
+        (`features.demand.build_daily`, `promotion_days`) where `config.frequency` says so; None
+        without promotions
     products : `lake/products`, for categories
     as_of : last day known, inclusive
 
     Raises
     ------
     DataContractError
-        There are fewer weeks than `config.weeks_needed`, or no product has sold enough.
+        There are fewer periods than `config.periods_needed`, or no product has sold enough.
     """
-    last = last_complete_week(as_of)
-    sold = demand.filter((pl.col("week_starts_on") <= last) & (pl.col("units") != 0))
-    first = sold.select(pl.col("week_starts_on").min()).collect().item()
-    weeks = 0 if first is None else (last - first).days // 7 + 1
-    if weeks < config.weeks_needed:
+    daily = config.frequency == "daily"
+    last, period = (as_of, DAY) if daily else (last_complete_week(as_of), WEEK)
+    time = pl.col("day" if daily else "week_starts_on")
+    sold = demand.with_columns(starts_on=time).filter(
+        (pl.col("starts_on") <= last) & (pl.col("units") != 0)
+    )
+    first = sold.select(pl.col("starts_on").min()).collect().item()
+    periods = 0 if first is None else (last - first) // period + 1
+    if periods < config.periods_needed:
         raise DataContractError(
-            f"Inventory needs {config.weeks_needed} complete weeks of sales up to {as_of}, "
-            f"got {weeks}",
+            f"Inventory needs {config.periods_needed} complete {config.period}s of sales up to "
+            f"{as_of}, got {periods}",
             f"Deliver a longer history, or lower inventory.test_windows ({config.test_windows}), "
             f"inventory.calibration_windows ({config.calibration_windows}) or "
-            f"inventory.horizon ({config.horizon}): {config.weeks_needed} = "
+            f"inventory.horizon ({config.horizon}): {config.periods_needed} = "
             "(test_windows + calibration_windows + 1) x horizon + history",
         )
-    weekly = _weekly(sold, config)
-    origin = last - (config.test_windows * config.horizon - 1) * WEEK
-    keys = _best_sellers(weekly, origin, config)
+    summed = _by_place(sold, config)
+    origin = last - (config.test_windows * config.horizon - 1) * period
+    keys = _best_sellers(summed, origin, config)
     keys = _with_category(keys, products)
-    return _dense(weekly, calendar, keys, (first, weeks), config)
+    if calendar is not None:
+        calendar = calendar.with_columns(starts_on=time)
+    return _dense(summed, calendar, keys, (first, periods), config)
 
 
-def _weekly(sold: pl.LazyFrame, config: InventoryConfig) -> pl.LazyFrame:
-    """Sum the locations, or keep them; weeks with sales only."""
+def _by_place(sold: pl.LazyFrame, config: InventoryConfig) -> pl.LazyFrame:
+    """Sum the locations, or keep them; periods with sales only."""
     known = pl.col("discount_depth").is_not_null() & (pl.col("units") > 0)
     bought = pl.col("unit_price").is_not_null() & (pl.col("units") > 0)
     place = pl.col("location_id") if config.by_location else pl.lit(ALL_LOCATIONS)
     price = pl.col("unit_price").filter(bought).dot(pl.col("units").filter(bought))
     depth = pl.col("discount_depth").filter(known).dot(pl.col("units").filter(known))
-    return sold.group_by("product_id", place.alias("location_id"), "week_starts_on").agg(
+    return sold.group_by("product_id", place.alias("location_id"), "starts_on").agg(
         pl.col("units").sum().clip(lower_bound=0),
         pl.col("sales").sum().clip(lower_bound=0),
         pl.col("orders").sum(),
@@ -84,9 +92,9 @@ def _weekly(sold: pl.LazyFrame, config: InventoryConfig) -> pl.LazyFrame:
     )
 
 
-def _best_sellers(weekly: pl.LazyFrame, origin: date, config: InventoryConfig) -> pl.DataFrame:
-    """Return the keys of the series, by units before the Monday `origin`."""
-    before = weekly.filter(pl.col("week_starts_on") < origin)
+def _best_sellers(sold: pl.LazyFrame, origin: date, config: InventoryConfig) -> pl.DataFrame:
+    """Return the keys of the series, by units before `origin`."""
+    before = sold.filter(pl.col("starts_on") < origin)
     totals = before.group_by(KEY).agg(pl.col("units").sum(), pl.col("orders").sum()).collect()
     best = (
         totals
@@ -113,19 +121,19 @@ def _with_category(keys: pl.DataFrame, products: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _dense(
-    weekly: pl.LazyFrame,
+    sold: pl.LazyFrame,
     calendar: pl.LazyFrame | None,
     keys: pl.DataFrame,
     span: tuple[date, int],
     config: InventoryConfig,
 ) -> Panel:
-    first, weeks = span
-    ahead = weeks + config.horizon
-    column = ((pl.col("week_starts_on") - first).dt.total_days() // 7).alias("column")
+    first, periods = span
+    ahead, days = periods + config.horizon, config.period_days
+    column = ((pl.col("starts_on") - first).dt.total_days() // days).alias("column")
     rows = keys.with_row_index("row")
-    cells = weekly.join(rows.lazy(), on=KEY).with_columns(column).collect()
+    cells = sold.join(rows.lazy(), on=KEY).with_columns(column).collect()
     measures = {
-        name: _scatter(cells, name, (keys.height, weeks), empty=fill)
+        name: _scatter(cells, name, (keys.height, periods), empty=fill)
         for name, fill in zip(MEASURES, (0, 0, 0, 0, np.nan, np.nan), strict=True)
     }
     plans: dict[str, Floats] = {}
@@ -133,8 +141,10 @@ def _dense(
     if calendar is not None:
         planned = calendar.join(rows.lazy(), on="product_id").with_columns(column)
         planned = planned.filter(pl.col("column").is_between(0, ahead - 1)).with_columns(
-            # Known after n weeks: announced not later than the Sunday of week n.
-            ((pl.col("announced_on") - first).dt.total_days().fill_null(0) // 7 + 1).alias("known")
+            # Known after n periods: announced not later than the last day of the nth.
+            ((pl.col("announced_on") - first).dt.total_days().fill_null(0) // days + 1).alias(
+                "known"
+            )
         )
         promoted = planned.collect()
         announced = _scatter(promoted, "known", (keys.height, ahead), empty=0)
@@ -143,8 +153,8 @@ def _dense(
             if isinstance(most, float) and most > 0:
                 places = _scatter(promoted, f"{name}_locations", (keys.height, ahead), empty=0)
                 plans[name] = places / np.float32(most)
-    observed = np.ones((keys.height, weeks), np.bool_)
-    return _panel(keys, first, measures, plans, announced, observed, config.season)
+    observed = np.ones((keys.height, periods), np.bool_)
+    return _panel(keys, first, measures, plans, announced, observed, config)
 
 
 def _scatter(cells: pl.DataFrame, name: str, shape: tuple[int, int], empty: float) -> Floats:
@@ -155,7 +165,7 @@ def _scatter(cells: pl.DataFrame, name: str, shape: tuple[int, int], empty: floa
 
 
 def to_frames(panel: Panel) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the panel as two tables: series, and series x week (with the weeks ahead)."""
+    """Return the panel as two tables: series, and series x period (with those ahead)."""
     ahead = panel.announced.shape[1] - panel.periods
     columns: dict[str, pl.Series] = {}
     for name in MEASURES:
@@ -167,28 +177,28 @@ def to_frames(panel: Panel) -> tuple[pl.DataFrame, pl.DataFrame]:
     counted = np.pad(panel.known().astype(np.float32), ((0, 0), (0, ahead)))
     columns["observed"] = pl.Series(counted.ravel())
     columns["announced"] = pl.Series(panel.announced.ravel())
-    mondays = [panel.day(column) for column in range(panel.periods + ahead)]
+    days = [panel.day(column) for column in range(panel.periods + ahead)]
     index = pl.select(row=pl.int_range(panel.series, dtype=pl.Int32)).join(
-        pl.DataFrame({"week_starts_on": mondays}), how="cross"
+        pl.DataFrame({"starts_on": days}), how="cross"
     )
     return panel.keys, index.hstack(pl.DataFrame(columns))
 
 
-def from_frames(keys: pl.DataFrame, cells: pl.DataFrame, season: int = 52) -> Panel:
+def from_frames(keys: pl.DataFrame, cells: pl.DataFrame, config: InventoryConfig) -> Panel:
     """Rebuild the panel that `to_frames` wrote."""
-    cells = cells.sort("row", "week_starts_on")
+    cells = cells.sort("row", "starts_on")
 
     def matrix(name: str) -> Floats:
         values = cells[name].fill_null(np.nan).to_numpy()
         return np.asarray(values, np.float32).reshape(keys.height, -1)
 
     units = matrix("units")
-    weeks = int(np.isfinite(units[0]).sum())
-    first = cells["week_starts_on"].to_list()[0]
-    measures = {name: matrix(name)[:, :weeks] for name in MEASURES}
+    periods = int(np.isfinite(units[0]).sum())
+    first = cells["starts_on"].to_list()[0]
+    measures = {name: matrix(name)[:, :periods] for name in MEASURES}
     plans = {name: matrix(name) for name in MECHANICS if name in cells.columns}
-    observed = matrix("observed")[:, :weeks] > 0
-    return _panel(keys, first, measures, plans, matrix("announced"), observed, season)
+    observed = matrix("observed")[:, :periods] > 0
+    return _panel(keys, first, measures, plans, matrix("announced"), observed, config)
 
 
 def _panel(  # noqa: PLR0913
@@ -198,7 +208,7 @@ def _panel(  # noqa: PLR0913
     plans: dict[str, Floats],
     announced: Floats,
     observed: Booleans,
-    season: int,
+    config: InventoryConfig,
 ) -> Panel:
     return Panel(
         keys,
@@ -212,5 +222,7 @@ def _panel(  # noqa: PLR0913
         plans=plans,
         announced=announced,
         observed=observed,
-        season=season,
+        frequency="D" if config.frequency == "daily" else "W",
+        season=config.season,
+        paydays=config.paydays,
     )

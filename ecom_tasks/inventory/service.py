@@ -1,7 +1,7 @@
 """What the policy would have served and cost in the test windows, beside what else could be done.
 
-Played day by day with what really sold, weekly forecasts as they were made, and the same drawn
-lead times for all.
+Played day by day with what really sold, forecasts as they were made in each period, and the same
+drawn lead times for all.
 """
 
 from __future__ import annotations
@@ -24,47 +24,54 @@ from ecom_tasks.metrics.forecast import Array
 MODEL, TEXTBOOK, SEASONAL, CLAIRVOYANT = (
     "model", "textbook", "seasonal naive and textbook", "clairvoyant"
 )  # fmt: skip
-WARM_UP_WEEKS = 4
+WARM_UP_DAYS = 28
+_DAYS_LOOKED_AT = 28
 
 
 def judge(
     panel: Panel, reviews: Sequence[Window], terms: pl.DataFrame, config: InventoryConfig
 ) -> dict[str, dict[str, float]]:
-    """Play the policies over the weeks of the test windows.
+    """Play the policies over the periods of the test windows.
 
     A warm-up of four weeks before them, with the levels of the first review, lets each find its
     own stock; it counts in no figure. Weekly sales are spread over days at random.
 
     Parameters
     ----------
-    reviews : forecasts of consecutive weeks, as made then; see `evaluate.Backtest`
+    reviews : forecasts of consecutive periods, as made then; see `evaluate.Backtest`
     terms : as `supply.supply_terms` returns them
 
     Returns
     -------
     Policy -> `simulate.Outcome` as a dictionary: `model`; `textbook`, the level of mean and
-    deviation of the last 8 weeks for normal demand; `seasonal naive and textbook`, the same around
-    last season's weeks, where a season is known; `clairvoyant` with the lower bound of cost alone.
-    Empty where orders are placed more seldom than every week.
+    deviation of the last 8 weeks (28 days) for normal demand; `seasonal naive and textbook`, the
+    same around last season's, where a season is known; `clairvoyant` with the lower bound of cost
+    alone.
+    Empty where the days between orders are no whole periods.
     """
-    if config.review_days != DAYS:
+    period = config.period_days
+    between, odd = divmod(config.review_days, period)
+    if odd or not between:
         return {}
-    first = reviews[0].origin
-    warm_up = min(WARM_UP_WEEKS, first)
-    weeks = slice(first - warm_up, first + len(reviews))
-    demand = simulate.daily(np.maximum(panel.units[:, weeks], 0).astype(np.float64), config.seed)
+    first, last = reviews[0].origin, reviews[-1].origin + 1
+    reviews = reviews[:: int(between)]
+    early = min(WARM_UP_DAYS // period, first) // int(between)
+    start_at = first - early * int(between)
+    sold = np.maximum(panel.units[:, start_at:last], 0).astype(np.float64)
+    demand = simulate.daily(sold, config.seed) if period == DAYS else sold
+    warm_up = period * (first - start_at)
     lead = terms["lead_time_days"].to_numpy()
     spread = terms["lead_time_days_std"].to_numpy()
     days = simulate.lead_days(lead, spread, config.simulated_paths, demand.shape[1], config.seed)
     rules = rules_of(terms, config)
     found: dict[str, dict[str, float]] = {}
     for name, levels in _policies(panel, reviews, terms, config).items():
-        early = [np.repeat(each[:, :1], warm_up, axis=1) for each in levels]
-        held = Levels(*(np.hstack([a, b]) for a, b in zip(early, levels, strict=True)))
+        before = [np.repeat(each[:, :1], early, axis=1) for each in levels]
+        held = Levels(*(np.hstack([a, b]) for a, b in zip(before, levels, strict=True)))
         start = held.order_up_to[:, 0]
-        outcome = simulate.run(demand, held, days, rules, start, DAYS * warm_up)
+        outcome = simulate.run(demand, held, days, rules, start, warm_up)
         found[name] = outcome.to_dict()
-    bound = simulate.clairvoyant_cost(demand[:, DAYS * warm_up :], rules)
+    bound = simulate.clairvoyant_cost(demand[:, warm_up:], rules)
     return found | {CLAIRVOYANT: {"total_cost": bound}}
 
 
@@ -101,7 +108,7 @@ def _policies(
     rivals: dict[str, Callable[[int], Array]] = {
         TEXTBOOK: lambda origin: textbook(panel, origin, terms, config)
     }
-    if reviews[0].origin > config.season + AVERAGE_WEEKS:
+    if reviews[0].origin > config.season + _looked_at(config):
         rivals[SEASONAL] = lambda origin: textbook(panel, origin, terms, config, seasonal=True)
     for name, level in rivals.items():
         up_to = np.column_stack([level(each.origin) for each in reviews])
@@ -119,24 +126,31 @@ def textbook(
 ) -> Array:
     """Return the textbook's order-up-to level, mean + z deviations of demand, (series,).
 
+    Of the last 8 weeks, or 28 days.
+
     Parameters
     ----------
-    seasonal : expect last season's weeks instead of the mean of the last 8, and take the deviation
-        of what such a forecast missed in the last 8 weeks
+    seasonal : expect last season's periods instead of the mean of the last, and take the deviation
+        of what such a forecast missed in the last
     """
-    recent = panel.units[:, origin - AVERAGE_WEEKS : origin].astype(np.float64)
+    count, period = _looked_at(config), config.period_days
+    recent = panel.units[:, origin - count : origin].astype(np.float64)
     expected, missed = recent.mean(axis=1), recent
     if seasonal:
         ago = panel.units[:, origin - config.season :].astype(np.float64)
         expected = ago[:, : config.horizon].mean(axis=1)
-        missed = recent - panel.units[:, origin - config.season - AVERAGE_WEEKS :][
-            :, :AVERAGE_WEEKS
-        ].astype(np.float64)
-    deviation = missed.std(axis=1, ddof=1) / np.sqrt(DAYS)
+        missed = recent - panel.units[:, origin - config.season - count :][:, :count].astype(
+            np.float64
+        )
+    deviation = missed.std(axis=1, ddof=1) / np.sqrt(period)
     lead = terms["lead_time_days"].to_numpy()
     spread = terms["lead_time_days_std"].to_numpy()
     protection = lead + config.review_days
     safety = metrics.safety_stock(
-        config.service_level, expected / DAYS, deviation, protection, spread
+        config.service_level, expected / period, deviation, protection, spread
     )
-    return metrics.base_stock_level(expected / DAYS, lead, config.review_days, safety)
+    return metrics.base_stock_level(expected / period, lead, config.review_days, safety)
+
+
+def _looked_at(config: InventoryConfig) -> int:
+    return _DAYS_LOOKED_AT if config.frequency == "daily" else AVERAGE_WEEKS

@@ -1,4 +1,4 @@
-"""Classical methods, one model a series: statsforecast, and plain means.
+"""Classical methods, one model a series: statsforecast, exponential smoothing, and plain means.
 
 Each takes what is known at an origin, from the first observed period of the series on.
 """
@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ecom_tasks import compute
+from ecom_tasks.inventory import smoothing
 from ecom_tasks.inventory.panel import Floats, Panel
 
+Integers = npt.NDArray[np.intp]
 NAIVE, AVERAGE, SEASONAL = "naive", "moving average", "seasonal naive"
 ETS, THETA, CES, MSTL = "AutoETS", "DynamicOptimizedTheta", "AutoCES", "MSTL"
 SES, TSB, SBA = "SES", "TSB", "CrostonSBA"
@@ -50,7 +53,9 @@ def plain(panel: Panel, origin: int, steps: int, season: int) -> dict[str, Float
 def fit(
     panel: Panel, origin: int, steps: int, season: int, names: Sequence[str]
 ) -> dict[str, Floats]:
-    """Fit the methods of statsforecast to every series as known at `origin`.
+    """Fit classical methods to every series as known at `origin`.
+
+    `QUICK` ones are those of `smoothing`, the others of statsforecast.
 
     A season of more than 24 periods is too long for the state of ETS, Theta and CES: they go
     without, and MSTL takes the season out first. At most the last five seasons (and 260 periods)
@@ -65,8 +70,39 @@ def fit(
     Name -> (series, steps), not negative. Where a method fails on a series (too short, constant)
     it is the naive forecast.
     """
-    chosen = [name for name in names if name != MSTL or LONGEST_SEASON < season <= origin // 2]
-    if not chosen:
+    quick = [name for name in names if name in QUICK]
+    slow = [name for name in names if name in SMOOTH]
+    if not LONGEST_SEASON < season <= origin // 2:
+        slow = [name for name in slow if name != MSTL]
+    start = _starts(panel, origin, season)
+    return _quick(panel, start, origin, steps, quick) | _slow(
+        panel, start, origin, steps, season, slow
+    )
+
+
+def _starts(panel: Panel, origin: int, season: int) -> Integers:
+    """Return the first period of each series that is read, (series,)."""
+    first = np.argmax(panel.known()[:, :origin], axis=1)
+    return np.asarray(np.maximum(first, origin - max(5 * season, _PERIODS_AT_MOST)))
+
+
+def _quick(
+    panel: Panel, start: Integers, origin: int, steps: int, names: Sequence[str]
+) -> dict[str, Floats]:
+    past = panel.units[:, :origin]
+    made = {SES: smoothing.simple(past, start)} if SES in names else {}
+    if {TSB, SBA} & set(names):
+        made |= dict(zip((SBA, TSB), smoothing.intermittent(past, start), strict=True))
+    return {
+        name: np.repeat(np.maximum(made[name], 0).astype(np.float32)[:, None], steps, axis=1)
+        for name in names
+    }
+
+
+def _slow(
+    panel: Panel, start: Integers, origin: int, steps: int, season: int, names: Sequence[str]
+) -> dict[str, Floats]:
+    if not names:
         return {}
     # Compiling its loops takes longer than running them: keep them for the next process.
     os.environ.setdefault("NIXTLA_NUMBA_CACHE", "1")
@@ -74,17 +110,17 @@ def fit(
     from statsforecast.models import Naive
 
     logging.getLogger("statsforecast").setLevel(logging.ERROR)
-    models = [_model(name, season) for name in chosen]
+    models = [_model(name, season) for name in names]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         jobs = compute.workers() if panel.series > _FEW_SERIES else 1
         made = StatsForecast(models, freq=1, n_jobs=jobs, fallback_model=Naive()).forecast(
-            df=_long(panel, origin, season), h=steps
+            df=_long(panel, start, origin), h=steps
         )
     made = made.sort("unique_id", "ds")
     last = panel.units[:, origin - 1 : origin]
     found = {}
-    for name in chosen:
+    for name in names:
         values = made[name].to_numpy().reshape(panel.series, steps)
         values = np.where(np.isfinite(values), values, last)
         found[name] = np.asarray(np.maximum(values, 0), np.float32)
@@ -101,19 +137,11 @@ def _model(name: str, season: int) -> Any:
         return models.DynamicOptimizedTheta(season_length=short, alias=name)
     if name == CES:
         return models.AutoCES(season_length=short, alias=name)
-    if name == MSTL:
-        trend = models.AutoETS(model="ZZN")
-        return models.MSTL(season_length=season, trend_forecaster=trend, alias=name)
-    if name == SES:
-        return models.SimpleExponentialSmoothingOptimized(alias=name)
-    if name == TSB:
-        return models.TSB(alpha_d=0.1, alpha_p=0.1, alias=name)
-    return models.CrostonSBA(alias=name)
+    trend = models.AutoETS(model="ZZN")
+    return models.MSTL(season_length=season, trend_forecaster=trend, alias=name)
 
 
-def _long(panel: Panel, origin: int, season: int) -> pl.DataFrame:
-    first = np.argmax(panel.known()[:, :origin], axis=1)
-    start = np.maximum(first, origin - max(5 * season, _PERIODS_AT_MOST))
+def _long(panel: Panel, start: Integers, origin: int) -> pl.DataFrame:
     length = origin - start
     row = np.repeat(np.arange(panel.series), length)
     column = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)

@@ -179,12 +179,12 @@ def assumptions(terms: pl.DataFrame, stock: pl.DataFrame, config: InventoryConfi
             "days from its suppliers, as configured; their mean wait for it is in their lead time"
         )
     found.append(f"An order of one product costs {config.order_cost:g}, as configured")
-    reach = config.horizon * 7 - config.review_days
+    reach = config.horizon * config.period_days - config.review_days
     late = terms.filter(pl.col("lead_time_days") > reach).height
     if late:
         found.append(
-            f"For {late} series an order must last longer than the {config.horizon} weeks "
-            "forecast: their last week is taken to repeat"
+            f"For {late} series an order must last longer than the {config.horizon} "
+            f"{config.period}s forecast: their last {config.period} is taken to repeat"
         )
     unknown = terms.height - stock.height
     if unknown:
@@ -204,8 +204,9 @@ def forecast_assumptions(panel: Panel, config: InventoryConfig) -> list[str]:
     hidden = int((~panel.known()).sum())
     if hidden:
         found.append(
-            f"In {hidden:,} of {panel.units.size:,} product weeks the shelf was empty, or sold "
-            "nothing so long that it must have been: there demand is supposed to have been as usual"
+            f"In {hidden:,} of {panel.units.size:,} product {config.period}s the shelf was empty, "
+            "or sold nothing so long that it must have been: there demand is supposed to have been "
+            "as usual"
         )
     if not panel.plans:
         return [*found, "No promotions are known: forecasts go by sales, price and calendar alone"]
@@ -215,8 +216,8 @@ def forecast_assumptions(panel: Panel, config: InventoryConfig) -> list[str]:
         return found
     return [
         *found,
-        f"No promotion plan reaches the weeks from {blind[0]} on: there each product is taken to "
-        "be promoted as usual in its last 8 weeks",
+        f"No promotion plan reaches the {config.period}s from {blind[0]} on: there each product is "
+        f"taken to be promoted as usual in its last 8 {config.period}s",
     ]
 
 

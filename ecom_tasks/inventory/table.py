@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import NoReturn
 
 import numpy as np
 import polars as pl
@@ -84,10 +85,13 @@ def read(table: pl.DataFrame, columns: Columns, setting: Setting) -> Panel:
     rows = rows.join(
         keys.with_row_index("row"), on=list(columns.ids), how="left", maintain_order="left"
     )
-    _refuse_doubles(rows, columns)
     first, place = _places(rows, setting)
     shape = (keys.height, int(place.max()) + 1)  # type: ignore[arg-type]
     row, column = rows["row"].to_numpy(), place.to_numpy()
+    taken = np.zeros(shape, np.bool_)
+    taken[row, column] = True
+    if taken.sum() < rows.height:
+        _refuse_doubles(rows, columns)
     units = _spread(rows["target"], row, column, shape)
     observed = np.isfinite(units)
     if setting.gaps == "zero" or (setting.gaps == "auto" and _lists_sales(units, observed)):
@@ -162,20 +166,19 @@ def _rows(table: pl.DataFrame, columns: Columns, setting: Setting) -> pl.DataFra
     return rows
 
 
-def _refuse_doubles(rows: pl.DataFrame, columns: Columns) -> None:
+def _refuse_doubles(rows: pl.DataFrame, columns: Columns) -> NoReturn:
     doubled = rows.group_by("row", "time").len().filter(pl.col("len") > 1)
-    if doubled.height:
-        examples = (
-            rows
-            .join(doubled, on=["row", "time"], how="semi")
-            .select(*columns.ids, "time", "target")
-            .sort(*columns.ids, "time")
-        )
-        raise DataContractError(
-            f"{doubled.height:,} periods stand twice for the same {', '.join(columns.ids)}",
-            "Sum them up, or name further columns with --id",
-            examples.head(5).to_dicts(),
-        )
+    examples = (
+        rows
+        .join(doubled, on=["row", "time"], how="semi")
+        .select(*columns.ids, "time", "target")
+        .sort(*columns.ids, "time")
+    )
+    raise DataContractError(
+        f"{doubled.height:,} periods stand twice for the same {', '.join(columns.ids)}",
+        "Sum them up, or name further columns with --id",
+        examples.head(5).to_dicts(),
+    )
 
 
 def _places(rows: pl.DataFrame, setting: Setting) -> tuple[date, pl.Series]:

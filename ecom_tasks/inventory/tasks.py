@@ -1,4 +1,4 @@
-"""Inventory, top to bottom: weekly demand -> series -> forecasts -> order proposals.
+"""Inventory, top to bottom: demand by week or day -> series -> forecasts -> order proposals.
 
 Light to import, since the scheduler reads this file: heavy libraries load inside the tasks.
 """
@@ -32,9 +32,8 @@ def pin_features(run: Run) -> Ref:
 
 
 def build_series(run: Run, features: Ref) -> Ref:
-    """Choose the best-selling products and lay out their weeks, prices and planned promotions."""
+    """Choose the best-selling products and lay out their sales, prices and planned promotions."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import censored, series
 
     config = InventoryConfig.of(run).for_forecasts()
     demand = dataset.input_named(features, "features/demand")
@@ -43,36 +42,49 @@ def build_series(run: Run, features: Ref) -> Ref:
         dataset.input_named(features, f"lake/{table}") for table in ("products", "stock")
     )
     country = config.country or _country(products)
+    inputs = [demand, calendar, products, stock]
+    if config.frequency == "daily":
+        lines, promotions = (
+            dataset.input_named(features, f"lake/{table}")
+            for table in ("order_lines", "promotions")
+        )
+        inputs += [lines, promotions]
 
     def build(draft: Draft) -> None:
-        weekly = _rows(demand)
-        if weekly is None:
+        from ecom_tasks.inventory import censored, series
+
+        if not dataset.has_rows(demand):
             raise DataContractError(
                 f"Nothing sellable was sold up to {run.as_of}",
-                f"Deliver order lines of at least {config.weeks_needed} weeks",
+                f"Deliver order lines of at least {config.periods_needed} {config.period}s",
             )
-        panel = series.build(weekly, _rows(calendar), dataset.scan(products), run.as_of, config)
+        if config.frequency == "daily":
+            here = config.model_copy(update={"country": country})
+            sold, planned = _by_day(run, lines, promotions, products, here)
+        else:
+            sold, planned = dataset.scan(demand), _rows(calendar)
+        panel = series.build(sold, planned, dataset.scan(products), run.as_of, config)
         closed = censored.closed_share(panel, _rows(stock))
         judged = config.windows * config.horizon
         panel = censored.recover(panel, closed, config.improbable_run, judged=judged)
-        keys, weeks = series.to_frames(panel)
+        keys, periods = series.to_frames(panel)
         draft.write_frame("series.parquet", keys)
-        draft.write_frame("weeks.parquet", weeks)
+        draft.write_frame("periods.parquet", periods)
         draft.metrics.update(
             series=panel.series,
-            weeks=panel.periods,
+            periods=panel.periods,
             promotions=sorted(panel.plans),
             country=country,
-            weeks_without_stock=int((~panel.known()).sum()),
+            periods_without_stock=int((~panel.known()).sum()),
             stock_counted=closed is not None,
         )
-        log.info("%s series of %s weeks", panel.series, panel.periods)
+        log.info("%s series of %s %ss", panel.series, panel.periods, config.period)
 
     return dataset.produce(
         run,
         "work/inventory/series",
         build,
-        inputs=[demand, calendar, products, stock],
+        inputs=inputs,
         config=config,
     )
 
@@ -80,12 +92,13 @@ def build_series(run: Run, features: Ref) -> Ref:
 def backtest(run: Run, series: Ref) -> Ref:
     """Forecast the last windows from what was known before them; judge beside plain methods."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import evaluate, layout
 
     config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
-        panel = _panel(series)
+        from ecom_tasks.inventory import evaluate, layout
+
+        panel = _panel(series, config)
         judged = evaluate.backtest(panel, config)
         for window in judged.reviews:
             frame = layout.forecast_frame(
@@ -106,19 +119,27 @@ def backtest(run: Run, series: Ref) -> Ref:
 def train_forecaster(run: Run, series: Ref) -> Ref:
     """Train on every week known and forecast the weeks ahead (not combined or calibrated yet)."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import ensemble, forecast, layout, whatif
 
     config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
-        panel = _panel(series)
+        from ecom_tasks.inventory import ensemble, forecast, layout, neural, whatif
+
+        panel = _panel(series, config)
         others = ensemble.others(panel, panel.periods, config)
+        network = neural.fit(panel, panel.periods, config) if config.network else None
+        if network is not None:
+            others |= ensemble.of_network(network, panel, panel.periods, config, slice(None))
         draft.write_frame("others.parquet", layout.centres_frame(panel, panel.periods, others))
         models = forecast.fit(panel, config)
         ahead = forecast.rows_ahead(panel, panel.periods, config)
         mean = forecast.predict_mean(models.mean, ahead, config.horizon)
         quantiles = forecast.predict_quantiles(models.quantiles, ahead, config.horizon)
         draft.write_frame("whatif.parquet", whatif.table(panel, models, config))
+        if network is not None:
+            from ecom_tasks.training import demand_network
+
+            demand_network.save(network, draft.folder / "network.npz")
         models.mean.save_model(draft.folder / "mean.ubj")
         models.quantiles.save_model(draft.folder / "quantiles.ubj")
         draft.write_frame(
@@ -134,18 +155,6 @@ def propose_orders(
 ) -> Ref:  # fmt: skip
     """Combine and calibrate the forecasts; derive stock levels and order proposals from them."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import (
-        classes,
-        echelon,
-        ensemble,
-        exceptions,
-        layout,
-        newcomers,
-        reconcile,
-        replenish,
-        service,
-        supply,
-    )  # fmt: skip
 
     config = _config(run, series)
     lake = [
@@ -157,7 +166,20 @@ def propose_orders(
     def build(draft: Draft) -> None:
         import polars as pl
 
-        panel, judged = _panel(series), _backtest(series, backtest, config)
+        from ecom_tasks.inventory import (
+            classes,
+            echelon,
+            ensemble,
+            exceptions,
+            layout,
+            newcomers,
+            reconcile,
+            replenish,
+            service,
+            supply,
+        )  # fmt: skip
+
+        panel, judged = _panel(series, config), _backtest(series, backtest, config)
         products, stock, terms = (_rows(ref) for ref in lake)
         new = newcomers.forecast(
             dataset.scan(demand), dataset.scan(lake[0]), panel.keys, run.as_of, config
@@ -215,18 +237,19 @@ def propose_orders(
 def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, orders: Ref) -> Ref:
     """Refuse a model that beats no plain method; else publish forecasts, orders and report."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import evaluate, layout, replenish, report
 
     config = _config(run, series)
-    scores: dict[str, Any] = dataset.read_json(backtest, "scores.json")
-    name, plain = evaluate.best_baseline(scores)
-    if name == "none" or scores["model"][evaluate.HEADLINE] is None:
-        evaluate.gate(scores)  # raises: nothing could be judged, so there is nothing to keep
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.inventory import evaluate, layout, replenish, report
+
+        scores: dict[str, Any] = dataset.read_json(backtest, "scores.json")
+        baseline, plain = evaluate.best_baseline(scores)
+        if baseline == "none" or scores["model"][evaluate.HEADLINE] is None:
+            evaluate.gate(scores)  # raises: nothing could be judged, so there is nothing to keep
         with draft.gating():
             evaluate.gate(scores)
-        panel, judged = _panel(series), _backtest(series, backtest, config)
+        panel, judged = _panel(series, config), _backtest(series, backtest, config)
         proposed = dataset.manifest(orders)
         tables = {
             name: dataset.scan(orders, f"{name}.parquet").collect()
@@ -242,6 +265,8 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         draft.write_text("orders.csv", replenish.buyers_csv(tables["orders"]))
         draft.write_frame("whatif.parquet", dataset.scan(forecaster, "whatif.parquet").collect())
         dataset.fetch(forecaster, draft.folder / "model", "*.ubj")
+        if dataset.paths(forecaster, "*.npz"):
+            dataset.fetch(forecaster, draft.folder / "model", "*.npz")
         draft.write_json("model/calibration.json", dataset.read_json(backtest, "calibration.json"))
         draft.metrics.update(scores, service=proposed.metrics["service"])
         draft.write_json("metrics.json", draft.metrics)
@@ -259,16 +284,18 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         draft.write_text(
             "report.html", report.render(panel, [*judged.tests, ahead], tables, facts, config)
         )
-        draft.evidence(evaluate.evidence(panel, judged.tests, name, config))
+        draft.evidence(evaluate.evidence(panel, judged.tests, baseline, config))
         covered = "share of actual sales within the central 80% interval"
         draft.limit(covered, scores["coverage"].get("0.8"), draft.limits.interval_coverage)
         spent = float(tables["orders"]["value"].sum())
         draft.limit("value of all orders", spent, (None, draft.limits.order_budget))
         draft.ask("value of all orders", spent, draft.limits.approve_order_value)
+        weeks = replenish.weeks_of_demand(tables["orders"], tables["policy"])
+        draft.ask("orders in weeks of demand", weeks, draft.limits.approve_order_weeks)
         draft.headline(
             metric=evaluate.HEADLINE,
             value=scores["model"][evaluate.HEADLINE],
-            baseline_name=name,
+            baseline_name=baseline,
             baseline=plain,
             higher_is_better=False,
             rows=tables["orders"].height,
@@ -318,14 +345,30 @@ def _rows(ref: Ref) -> pl.LazyFrame | None:
     return dataset.scan(ref) if dataset.has_rows(ref) else None
 
 
-def _panel(series: Ref) -> Panel:
+def _by_day(
+    run: Run, lines: Ref, promotions: Ref, products: Ref, config: InventoryConfig
+) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
+    """Return what sold on each day, and what is promoted on each day, without promotions None."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.features import demand
+
+    goods, parts = dataset.scan(products), "by_product/*.parquet"
+    rows = dataset.scan(lines, parts)
+    sold = demand.build_daily(rows, goods, run.as_of, config.country, config.paydays)
+    if not dataset.has_rows(promotions):
+        return sold, None
+    planned = dataset.scan(promotions, parts)
+    return sold, demand.promotion_days(planned, goods, run.as_of, config.horizon)
+
+
+def _panel(series: Ref, config: InventoryConfig) -> Panel:
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.inventory.series import from_frames
 
-    keys, weeks = (
-        dataset.scan(series, f"{name}.parquet").collect() for name in ("series", "weeks")
+    keys, periods = (
+        dataset.scan(series, f"{name}.parquet").collect() for name in ("series", "periods")
     )
-    return from_frames(keys, weeks)
+    return from_frames(keys, periods, config)
 
 
 def _members(panel: Panel, forecaster: Ref, config: InventoryConfig) -> Members:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from airflow.sdk import AssetAlias
-from ecom_promotion import MOVED, MoveOperator, spelled
+from airflow.sdk.exceptions import AirflowSkipException
+from ecom_airflow import released
+from ecom_promotion import MoveOperator, spelled
 
 from ecom_tasks.artefacts import dataset, release
 from ecom_tasks.artefacts.store import open_store
@@ -44,24 +45,30 @@ def test_what_is_no_move_is_refused(domain: str, action: str, version: str) -> N
         spelled(domain, action, version, "ann")
 
 
-class Told(list[Any]):
-    """Stands in for the events that a task tells of."""
+class Told:
+    """Stands in for the event of an outlet."""
 
-    def add(self, asset: Any, extra: dict[str, Any]) -> None:
-        self.append((asset.name, extra))
+    def __init__(self) -> None:
+        self.extra: dict[str, Any] = {}
+        self.partitions: list[str] = []
+
+    def add_partitions(self, key: str) -> None:
+        self.partitions.append(key)
 
 
 def executed(run: Run, person: str, **params: str) -> tuple[str, Told]:
     events = Told()
-    seen = type("DagRun", (), {"run_id": "r", "triggering_user_name": person, "logical_date": None,
-                               "run_after": None, "partition_date": None})()  # fmt: skip
+    unknown = ("logical_date", "run_after", "partition_date", "data_interval_start",
+               "data_interval_end")  # fmt: skip
+    facts = {"run_id": "r", "triggering_user_name": person} | dict.fromkeys(unknown)
+    seen = type("DagRun", (), facts)()
     context = {
         "dag_run": seen,
         "params": params | {"as_of": run.as_of.isoformat()},
         "triggering_asset_events": {},
-        "outlet_events": {AssetAlias(MOVED): events},
+        "outlet_events": {released("pricing"): events},
     }
-    return MoveOperator(task_id="move_channel").execute(cast(Any, context)), events
+    return MoveOperator(domain="pricing").execute(cast(Any, context)), events
 
 
 def test_releases_move_in_the_name_of_who_triggered_the_run(
@@ -80,16 +87,17 @@ def test_releases_move_in_the_name_of_who_triggered_the_run(
 
     assert pointer().version == newer
     # What the form says of a person counts for nothing.
-    ref, events = executed(run, "ann", domain="pricing", action="promote", version=older, by="eve")
+    ref, event = executed(run, "ann", domain="pricing", action="promote", version=older, by="eve")
     assert (pointer().version, pointer().history[0].by) == (older, "ann")
     assert pointer().history[0].reason == "promoted"
     assert ref == f"{run.root}/{pointer().manifest}"
-    ((asset, extra),) = events
-    assert asset == "pricing_release"
-    assert (extra["manifest"], extra["as_of"]) == (ref, run.as_of.isoformat())
+    assert (event.extra["manifest"], event.extra["as_of"]) == (ref, run.as_of.isoformat())
+    assert event.partitions == [run.as_of.isoformat()]
     executed(run, "bob", domain="pricing", action="rollback", version="")
     assert (pointer().version, pointer().history[0].by) == (newer, "bob")
     assert pointer().history[0].reason == "rolled back"
+    with pytest.raises(AirflowSkipException, match="about inventory"):
+        executed(run, "ann", domain="inventory", action="rollback", version="")
     with pytest.raises(ConfigError, match="has no version 9"):
         executed(run, "ann", domain="pricing", action="promote", version="9")
     assert pointer().sequence == 4

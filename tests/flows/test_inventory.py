@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from tests import builders
 
 WEEKS = 36
 SHOP = builders.block_shop(blocks=2, customers=10, goods=6, weeks=WEEKS)
-SETTINGS: dict[str, object] = {"horizon": 2, "samples": 200}
+SETTINGS: dict[str, object] = {
+    "horizon": 2, "samples": 200, "network_rows": 1000, "network_epochs": 1,
+}  # fmt: skip
 PRODUCTS = 2 * 6
 
 
@@ -74,7 +77,8 @@ def test_a_release_holds_all_that_a_consumer_needs(
     assert {entry.path for entry in made.files} == {
         "forecasts.parquet", "orders.parquet", "orders.csv", "policy.parquet", "metrics.json",
         "hierarchy.parquet", "classes.parquet", "exceptions.parquet", "whatif.parquet",
-        "model/mean.ubj", "model/quantiles.ubj", "model/calibration.json", "evidence.parquet",
+        "model/mean.ubj", "model/quantiles.ubj", "model/network.npz", "model/calibration.json",
+        "evidence.parquet",
         "report.html", "new_products.parquet",
     }  # fmt: skip
     forecasts = table(release, "forecasts")
@@ -97,6 +101,9 @@ def test_the_headline_beats_the_best_plain_method(published: tuple[Run, Ref]) ->
     assert made.headline.value < made.headline.baseline
     plain = {name: each["wrmsse"] for name, each in made.metrics["baselines"].items()}
     assert made.headline.baseline == min(plain.values()) == plain[made.headline.baseline_name]
+    added = made.metrics["forecast_value_added"]
+    assert added["over"] == "naive"  # 36 weeks hold no whole season
+    assert added["wrmsse"] == pytest.approx(1 - made.headline.value / plain["naive"], abs=1e-5)
     assert len(made.metrics["windows"]) == 2
     assert made.metrics["windows"][-1]["origin"] == "2024-08-26"  # 36 weeks, the last two judge
 
@@ -225,10 +232,34 @@ def test_locations_wait_for_their_warehouse(published: tuple[Run, Ref]) -> None:
     assert any("one warehouse" in each for each in dataset.manifest(made).assumptions)
 
 
+def test_days_are_forecast_and_ordered_for(run: Run) -> None:
+    day = with_features(run)
+    settings = {
+        "frequency": "daily", "horizon": 7, "samples": 100, "calibration_windows": 1,
+        "test_windows": 1, "paydays": [15, 31], "network_epochs": 2,
+    }  # fmt: skip
+    daily = replace(day, run_id="daily", overrides={"inventory": settings})
+    release = run_locally(tasks.flow, daily)
+    made = dataset.manifest(release)
+    forecasts, policy = table(release, "forecasts"), table(release, "policy")
+    assert forecasts["day"].unique().sort().to_list() == [
+        day.as_of + timedelta(days=ahead) for ahead in range(1, 8)
+    ]
+    assert forecasts.height == PRODUCTS * 7
+    # Each customer comes on one weekday of his own: a day is not a seventh of a week.
+    assert made.headline is not None
+    assert made.headline.value < 0.9 * made.headline.baseline
+    weekly = forecasts.group_by("product_id").agg(pl.col("mean").sum())
+    both = policy.join(weekly, on="product_id")
+    assert both["weekly_demand"].to_list() == pytest.approx(both["mean"].to_list(), rel=1e-5)
+    assert set(policy["review_days"]) == {1.0}
+    assert 0.8 < made.metrics["service"]["model"]["fill_rate"] <= 1
+
+
 def test_a_short_history_says_what_is_needed(run: Run) -> None:
     day = with_features(run)
     long = changed(day, test_windows=6)
-    needed = InventoryConfig(horizon=2, test_windows=6).weeks_needed
+    needed = InventoryConfig(horizon=2, test_windows=6).periods_needed
     assert needed < WEEKS
     run_locally(tasks.flow, long)
     with pytest.raises(DataContractError, match=f"needs 38 complete weeks.*got {WEEKS}"):

@@ -24,7 +24,7 @@ def small(**settings: Any) -> InventoryConfig:
     """Return settings for short histories: 2 weeks ahead, one test and one calibration window."""
     defaults: dict[str, Any] = {
         "horizon": 2, "test_windows": 1, "calibration_windows": 1,
-        "minimum_orders": 1, "samples": 200,
+        "minimum_orders": 1, "samples": 200, "network_rows": 1000, "network_epochs": 1,
     }  # fmt: skip
     return InventoryConfig(**defaults | settings)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
@@ -131,3 +135,33 @@ def test_quantiles_never_cross(quantiles: forecast.Quantiles) -> None:
     assert (found >= 0).all()
     kept = np.sort(np.maximum(quantiles, 0), axis=-1)
     np.testing.assert_array_equal(found, kept)
+
+
+@pytest.mark.parametrize("objective", ["poisson", "tweedie"])
+def test_other_objectives_of_the_mean(promoted: Panel, objective: str) -> None:
+    config = shop.small(history=8, mean_objective=objective)
+    units = promoted.units.copy()
+    units[0, 20] = -3  # more came back than went out
+    models = forecast.fit(replace(promoted, units=units), config)
+    said = json.loads(models.mean.save_config())["learner"]["objective"]["name"]
+    assert said == {"poisson": "count:poisson", "tweedie": "reg:tweedie"}[objective]
+    mean = forecast.predict_mean(models.mean, forecast.rows_ahead(promoted, WEEKS, config), 2)
+    shown = promoted.plans["display"][:, WEEKS:] > 0
+    assert mean[shown].mean() == pytest.approx(10 + 20, rel=0.1)
+    assert mean[~shown].mean() == pytest.approx(10, rel=0.1)
+
+
+def test_on_a_cluster_forecasts_are_as_on_one_machine() -> None:
+    # An interpreter of its own: worker processes import what started them.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.inventory.apart"],
+        env=os.environ | {"ECOM_DASK": "processes", "ECOM_WORKERS": "2"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not found["equal"]  # it was trained elsewhere
+    assert found["mean"] < 0.05
+    assert abs(found["bias"]) < 0.03
+    assert found["quantiles"] < 0.1
+    assert found["ascending"]

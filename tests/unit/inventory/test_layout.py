@@ -17,7 +17,7 @@ def test_columns_are_named_after_their_level() -> None:
 
 def test_forecasts_survive_being_a_table() -> None:
     config = shop.small()
-    panel = shop.panel(np.ones((3, config.weeks_needed)), config)
+    panel = shop.panel(np.ones((3, config.periods_needed)), config)
     random = np.random.default_rng(0)
     mean = random.random((3, 2)).astype(np.float32)
     quantiles = np.sort(random.random((3, 2, 3)).astype(np.float32), axis=-1)

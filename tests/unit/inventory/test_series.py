@@ -13,7 +13,7 @@ from ecom_tasks.inventory import series
 from tests.builders import MONDAY
 from tests.unit.inventory import shop
 
-WEEKS = shop.small().weeks_needed
+WEEKS = shop.small().periods_needed
 STEADY = np.full((1, WEEKS), 3.0)
 
 
@@ -110,7 +110,7 @@ def test_plans_ahead_are_laid_out_with_the_week_they_become_known() -> None:
 def test_the_panel_survives_being_stored() -> None:
     units = np.arange(2.0 * WEEKS).reshape(2, WEEKS)
     before = shop.panel(units, shop.small(), shop.displays([(1, 2)], [MONDAY]))
-    after = series.from_frames(*series.to_frames(before))
+    after = series.from_frames(*series.to_frames(before), shop.small())
     assert after.keys.equals(before.keys)
     assert (after.first, after.periods) == (before.first, before.periods)
     for name in (*series.MEASURES, "announced"):
@@ -121,7 +121,7 @@ def test_the_panel_survives_being_stored() -> None:
 def test_a_stored_panel_need_not_be_in_order() -> None:
     before = shop.panel(np.arange(2.0 * WEEKS).reshape(2, WEEKS), shop.small())
     keys, weeks = series.to_frames(before)
-    after = series.from_frames(keys, weeks.reverse())
+    after = series.from_frames(keys, weeks.reverse(), shop.small())
     np.testing.assert_array_equal(after.units, before.units)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ecom_tasks.inventory import service, supply
 from ecom_tasks.inventory.calibrate import Calibration
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.evaluate import Window
+from ecom_tasks.inventory.panel import Panel
 from tests.unit.inventory import shop
 
 WEEKS = 20
@@ -22,11 +24,11 @@ SETTINGS = {
 
 
 def judged(
-    expected: float, config: InventoryConfig, swing: float = 0.0
+    expected: float, config: InventoryConfig, swing: float = 0.0, odd: float | None = None
 ) -> dict[str, dict[str, float]]:
     """Judge levels from a certain forecast of `expected` where 7 a week are sold at 2.00.
 
-    Odd weeks sell `swing` more, even ones as much less.
+    Odd weeks sell `swing` more, even ones as much less. Every second forecast says `odd`.
     """
     units = 7.0 + swing * np.where(np.arange(WEEKS) % 2, 1, -1)
     panel = shop.panel(np.tile(units, (3, 1)), config)
@@ -34,6 +36,9 @@ def judged(
     quantiles = np.repeat(mean[..., None], len(config.quantiles), axis=2)
     learnt = Calibration((0.0,) * len(config.quantiles), 0.0)
     windows = [Window(week, mean, quantiles, learnt) for week in range(WEEKS - 4, WEEKS)]
+    if odd is not None:
+        wrong = (np.full_like(mean, odd), np.full_like(quantiles, odd))
+        windows[1::2] = [Window(each.origin, *wrong, learnt) for each in windows[1::2]]
     priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
     terms = supply.supply_terms(priced, None, shop.catalogue(3).lazy(), config)
     return service.judge(panel, windows, terms, config)
@@ -78,5 +83,39 @@ def test_the_textbooks_level_by_hand() -> None:
     assert last == pytest.approx([2 * 7] * 3)  # a season of two weeks tells everything
 
 
-def test_reviews_that_are_not_weekly_are_not_played() -> None:
-    assert judged(8.0, small(review_days=14.0)) == {}
+def test_rarer_reviews_hold_more_and_odd_ones_are_not_played() -> None:
+    weekly, fortnightly = (
+        judged(7.0, small(review_days=days, lead_time_days=1.0))["model"] for days in (7.0, 14.0)
+    )
+    assert fortnightly["average_stock_value"] > weekly["average_stock_value"]
+    assert fortnightly["fill_rate"] > 0.9
+    assert fortnightly["orders"] == weekly["orders"] / 2
+    # Of the forecasts made every week those of a week without a review move nothing.
+    assert judged(7.0, small(review_days=14.0, lead_time_days=1.0), odd=0)["model"] == fortnightly
+    assert judged(8.0, small(review_days=10.0)) == {}
+
+
+def test_days_are_played_as_they_were() -> None:
+    config = shop.small(**SETTINGS | {"frequency": "daily", "review_days": 1.0, "horizon": 7})
+    days = 84
+    units = np.tile([0.0, 0, 0, 0, 0, 14, 14], (3, days // 7))
+    panel = Panel(
+        pl.DataFrame({"product_id": ["a", "b", "c"], "location_id": "all", "category": ""}),
+        date(2024, 1, 1), units.astype(np.float32), units.astype(np.float32), None, None,
+        np.full(units.shape, 2.0, np.float32), None, plans={},
+        announced=np.zeros((3, days + 7), np.float32), frequency="D", season=7,
+    )  # fmt: skip
+    learnt = Calibration((0.0,) * len(config.quantiles), 0.0)
+    windows = []
+    for origin in range(days - 14, days):
+        ahead = np.tile([0, 0, 0, 0, 0, 14, 14], 3)[origin % 7 :][:7].astype(np.float32)
+        mean = np.tile(ahead, (3, 1))
+        quantiles = np.repeat(mean[..., None], len(config.quantiles), axis=2)
+        windows.append(Window(origin, mean, quantiles, learnt))
+    priced = panel.keys.with_columns(pl.lit(2.0).alias("price"))
+    terms = supply.supply_terms(priced, None, shop.catalogue(3).lazy(), config)
+    found = service.judge(panel, windows, terms.with_columns(lead_time_days=2.0), config)
+    # Who knows each day's demand has it there in time, and holds less than who knows the mean.
+    assert found["model"]["fill_rate"] > 0.99
+    assert found["model"]["average_stock_value"] < found["textbook"]["average_stock_value"]
+    assert found["model"]["total_cost"] < found["textbook"]["total_cost"]

@@ -106,7 +106,7 @@ def test_orders_that_must_last_beyond_the_forecast_are_told() -> None:
 
 
 def test_weeks_beyond_the_plans_are_told() -> None:
-    weeks = shop.small().weeks_needed
+    weeks = shop.small().periods_needed
     units = np.full((1, weeks), 3.0)
     config = shop.small(country="GB")
     blind = shop.panel(units, config, shop.displays([(0, weeks)], [MONDAY]))
@@ -120,7 +120,7 @@ def test_weeks_beyond_the_plans_are_told() -> None:
 
 
 def test_last_prices() -> None:
-    weeks = shop.small().weeks_needed
+    weeks = shop.small().periods_needed
     units = np.zeros((1, weeks))
     units[0, 0] = 3
     panel = shop.panel(units, shop.small())
