@@ -12,7 +12,7 @@ from ecom_tasks.inventory.tasks import flow
 DOC = """
 ### What to order
 
-Weekly demand as quantiles with calibrated intervals, and order proposals from lead time and
+Demand by week or day as quantiles with calibrated intervals, and order proposals from lead time and
 service level.
 
 Runs whenever **features** have been published, or **monitoring** asks for new training. The last

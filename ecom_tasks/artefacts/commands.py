@@ -81,7 +81,7 @@ def enter(add: Add, domains: Sequence[str]) -> None:
     retain.add_argument("--sweep", action="store_true", help="mark, and remove what an earlier run "
                         "marked; without it nothing is changed")  # fmt: skip
     policy = rooted("policy", _policy)
-    for role in ("consumer", "publisher", "janitor"):
+    for role in ("consumer", "console", "publisher", "janitor"):
         policy.add_argument(f"--{role}", nargs="+", metavar="ARN", help=f"who is a {role}")
     policy.add_argument("--aws", action="store_true", help="with what only AWS knows: manifests "
                         "can be written once")  # fmt: skip
@@ -318,7 +318,7 @@ def _retain(arguments: argparse.Namespace) -> int:
 
 
 def _policy(arguments: argparse.Namespace) -> int:
-    """Print the bucket policy for consumers, publishers and the janitor who runs `retain`.
+    """Print the bucket policy for consumers, the console, publishers and who runs `retain`.
 
     For example: policy --consumer arn:aws:iam::1:user/shop > policy.json, then
     aws s3api put-bucket-policy --bucket BUCKET --policy file://policy.json

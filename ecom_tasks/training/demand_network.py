@@ -177,11 +177,11 @@ def load(path: Path) -> Network:
         )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _built(
     past: tuple[int, int], ahead: tuple[int, int], levels: tuple[float, ...], size: int, seed: int
 ) -> _Built:
-    """Build and compile the model of these shapes; of one after the other the last is kept."""
+    """Build and compile the model of these shapes; the last few are kept."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()

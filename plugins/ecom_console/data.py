@@ -93,7 +93,7 @@ def table_page(request: Request, table: Table, day: str = "") -> HTMLResponse:
 def docs_file(number: Number, path: str) -> Response:
     """Hand out a page of the Data Docs as it was written; it may draw, but run nothing."""
     found = published.version("lake/data_docs", number)
-    if not found.entry(path) or not path.endswith(".html"):
+    if not found.has(path) or not path.endswith(".html"):
         raise HTTPException(404, f"The Data Docs {number} have no page {path}")
     return HTMLResponse(published.read(found, path), headers=render.headers(render.REPORT_POLICY))
 

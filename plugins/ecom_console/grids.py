@@ -21,9 +21,9 @@ class Column:
     ----------
     name : of the frame's column.
     title : its heading.
-    kind : `text`, `title`, `long` (text that needs room), `code`, `mono`, `badge`, `number`,
-        `money`, `signed`, `share` (of one, signed), or `place`: a text that is left out where all
-        rows say the same.
+    kind : `text`, `title`, `long` (text that needs room), `code`, `mono`, `date` (never broken),
+        `badge`, `number`, `money`, `signed`, `share` (of one, signed), or `place`: a text that is
+        left out where all rows say the same.
     link : where a cell leads, with `{name of a column}` in it; empty: nowhere.
     """
 

@@ -83,7 +83,7 @@ class Version:
     def ref(self) -> str:
         return f"{self.folder}/{MANIFEST}"
 
-    def entry(self, path: str) -> bool:
+    def has(self, path: str) -> bool:
         return any(file.path == path for file in self.made.files)
 
 
@@ -215,6 +215,6 @@ def titles(found: Version) -> pl.DataFrame:
 
     products = ancestor(found, "lake/products")
     schema = {"product_id": pl.String, "title": pl.String, "category": pl.String}
-    if products is None or not products.entry("rows.parquet"):
+    if products is None or not products.has("rows.parquet"):
         return pl.DataFrame(schema=schema)
     return derived(products, "titles", lambda: frame(products, "rows.parquet").select(list(schema)))

@@ -31,12 +31,12 @@ _SHOWN_BYTES = 200_000
 LIST = (
     Column("version", "Version", "code", "releases/{domain}/{version}"),
     Column("domain", "Domain", "badge"),
-    Column("standing", "Standing"),
-    Column("metric", "Headline"),
+    Column("standing", "Standing", "date"),
+    Column("metric", "Headline", "title"),
     Column("value", "Value", "number"),
     Column("baseline", "Plain baseline", "number"),
     Column("rows", "Rows", "number"),
-    Column("made", "Made (UTC)"),
+    Column("made", "Made (UTC)", "date"),
     Column("reasons", "Why refused", "long"),
 )
 LIST_FILTERS = (Choice("domain", "Domain"), Choice("standing", "Standing"))
@@ -86,7 +86,7 @@ def page(
         asked_state=runs.state(rights.PROMOTION, asked) if asked else "",
         served=served.made if served else None, metrics=metrics(found, served),
         over_time=over_time(published.versions(found.made.name), found, production),
-        lineage=graph.lineage(found), report=found.entry(REPORT),
+        lineage=graph.lineage(found), report=found.has(REPORT),
         history=production.history if production else [],
         grid=grids.grid(changed, DIFFERENCES, request.query_params, sort="", search=("what",),
                         choices=[Choice("part", "Part")]) if changed.height else None,
@@ -123,7 +123,7 @@ def move(
 def report(domain: Domain, number: Number) -> HTMLResponse:
     """Hand out the report as it was published."""
     found = published.version(f"artefacts/{domain}", number)
-    if not found.entry(REPORT):
+    if not found.has(REPORT):
         raise HTTPException(404, f"{domain} {number} has no report")
     text = published.read(found, REPORT)
     return HTMLResponse(text, headers=render.headers(render.REPORT_POLICY))
@@ -133,7 +133,7 @@ def report(domain: Domain, number: Number) -> HTMLResponse:
 def file(domain: Domain, number: Number, path: str) -> Response:
     """Hand out one file: by an address of the store that is valid for minutes, where it can."""
     found = published.version(f"artefacts/{domain}", number)
-    if path != MANIFEST and not found.entry(path):
+    if path != MANIFEST and not found.has(path):
         raise HTTPException(404, f"{domain} {number} has no file {path}")
     name = f"{domain}-{number}-{path.replace('/', '-')}"
     link = getattr(open_store(found.folder), "link", None)

@@ -230,7 +230,8 @@ def test_a_file_is_downloaded_and_is_what_the_manifest_attests(site: Site, visit
 
 def moved(page: Any, button: str) -> None:
     """Press the button, and wait until the page says that the workers have done it."""
-    page.get_by_role("button", name=button).click()
+    with page.expect_navigation():
+        page.get_by_role("button", name=button).click()
     page.get_by_text("Done.", exact=True).wait_for(timeout=90_000)
 
 
@@ -260,13 +261,15 @@ def test_a_release_is_approved_rolled_back_and_promoted(site: Site, visit: Any) 
     assert (after.version, after.sequence) == (site.pending, before.sequence + 1)
     assert (after.history[0].by, after.history[0].reason) == ("admin", "approved")
     assert "admin" in page.get_by_role("region", name="Moves").inner_text()
-    moved(page, "Roll back")
-    after = site.pointer("pricing")
-    assert (after.version, after.history[0].reason) == (before.version, "rolled back")
-    page.goto(f"{site.console}/releases/pricing/{site.pending}")
+    page.goto(f"{site.console}/releases/pricing/{before.version}")
     # Against the version in service, the one thing that differs is told.
     assert "gate.approve_price_move" in page.get_by_role("region", name="Differences").inner_text()
     moved(page, "Put into service")
+    after = site.pointer("pricing")
+    assert (after.version, after.history[0].reason) == (before.version, "promoted")
+    moved(page, "Roll back")
+    after = site.pointer("pricing")
+    assert (after.version, after.history[0].reason) == (site.pending, "rolled back")
     page.goto(f"{site.console}/releases/pricing/{site.pending}")
     moved(page, "Roll back")
     assert site.pointer("pricing").version == before.version

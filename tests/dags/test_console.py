@@ -18,6 +18,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.dag import DagModel
 from ecom_console import published, rights, runs
 from ecom_console.app import app
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
@@ -317,6 +318,16 @@ def test_pages_show_data_as_text_and_load_nothing_from_elsewhere(
     } == set()
     assert '<a href="/shop/ecom/' in answer.text
     assert answer.text.count('aria-current="page"') >= 1
+
+
+def test_links_hold_below_a_path(client: TestClient, shop: dict[str, str]) -> None:  # noqa: ARG001
+    # As Airflow mounts it, with `[api] base_url = https://somewhere/shop`.
+    airflow = FastAPI(root_path="/shop")
+    airflow.mount("/ecom", app)
+    page = TestClient(airflow, follow_redirects=False).get("/shop/ecom/inventory").text
+    links = re.findall(r'(?:href|src|action)="(/[^"]*)"', page)
+    assert {link.split("/")[1:3] == ["shop", "ecom"] for link in links} == {True}
+    assert '<a href="/shop/ecom/inventory" aria-current="page">' in page
 
 
 @pytest.mark.parametrize("path", ["/", "/data", "/releases", "/recommendation", "/pricing",

@@ -236,7 +236,7 @@ def test_days_are_forecast_and_ordered_for(run: Run) -> None:
     day = with_features(run)
     settings = {
         "frequency": "daily", "horizon": 7, "samples": 100, "calibration_windows": 1,
-        "test_windows": 1, "paydays": [15, 31], "network_epochs": 2,
+        "test_windows": 1, "paydays": [15, 31], "network": False,
     }  # fmt: skip
     daily = replace(day, run_id="daily", overrides={"inventory": settings})
     release = run_locally(tasks.flow, daily)

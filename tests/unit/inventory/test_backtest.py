@@ -18,7 +18,7 @@ from ecom_tasks.inventory.table import Columns, Setting
 
 QUICK: dict[str, Any] = {
     "methods": ("SES",), "calibration_windows": 1, "history": 8,
-    "network_rows": 1000, "network_epochs": 1,
+    "network": False,
 }  # fmt: skip
 
 
