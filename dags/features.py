@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, LAKE, OVERRIDES, airflow_steps
+from ecom_airflow import AS_OF, FEATURES, LAKE, OVERRIDES, airflow_steps, day_by_day, tables_of
+from ecom_notify import deadlines
 
+from ecom_tasks.features.tables import FEATURES as TABLES
 from ecom_tasks.features.tasks import flow
 
 DOC = """
@@ -20,9 +22,10 @@ with DAG(
     dag_id="features",
     description=flow.__doc__,
     doc_md=DOC,
-    schedule=[LAKE],
+    schedule=day_by_day(LAKE),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("features"),
     tags=["ecom", "domain:features"],
     default_args={"owner": "data"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},
@@ -31,6 +34,6 @@ with DAG(
         airflow_steps(
             "features",
             pools={"pin_lake": "default_pool", "publish_features": "default_pool"},
-            outlets={"publish_features": FEATURES},
+            outlets={"publish_features": [FEATURES, *tables_of(FEATURES, TABLES)]},
         )
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param
-from ecom_airflow import AS_OF, LAKE, OVERRIDES, airflow_steps
+from airflow.sdk import DAG, Param
+from ecom_airflow import AS_OF, LAKE, OVERRIDES, airflow_steps, tables_of
+from ecom_notify import deadlines
+from ecom_watch import when_due_or_delivered
 
 from ecom_tasks.ingestion.tasks import flow
+from ecom_tasks.tables import TABLES
 
 DOC = """
 ### From a shop's files to validated tables
@@ -19,27 +22,32 @@ yesterday's tables stay in service. Success triggers **features**, and those the
 
 **Trigger** asks for the source and the day. `ECOM_SCHEDULE` (a cron expression, in UTC) makes it
 run by itself, each time about the last complete day; `ECOM_SOURCE` names the source it then reads.
+With it, `airflow backfill create --dag-id ingestion --from-date ... --to-date ...` makes up for
+days or weeks that are missing; what is there already is found, not made again.
+`ECOM_WATCH_SECONDS` makes it run whenever files of that source have arrived or changed: it looks
+that often, and waits until a file no longer grows.
 
 **If it fails**, the last lines of the failed task say which table and expectation broke, what was
 observed and what to do. Correct the data or the source file, then clear the task.
 """
-SCHEDULE = os.environ.get("ECOM_SCHEDULE")
+SOURCE = os.environ.get("ECOM_SOURCE", "complete-journey")
+DATA = os.environ.get("ECOM_SOURCE_DATA", "")
 
 with DAG(
     dag_id="ingestion",
     description="A shop's files or database -> validated, pseudonymised tables",
     doc_md=DOC,
-    # The run of a day starts after that day's end, and its logical date is that day.
-    schedule=CronDataIntervalTimetable(SCHEDULE, timezone="UTC") if SCHEDULE else None,
+    schedule=when_due_or_delivered(SOURCE, DATA),
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("ingestion"),
     tags=["ecom", "domain:ingestion"],
     default_args={"owner": "data"},
     params={
         "as_of": AS_OF,
         "source": Param(
-            os.environ.get("ECOM_SOURCE", "complete-journey"),
+            SOURCE,
             type="string",
             minLength=1,
             title="Source",
@@ -47,7 +55,7 @@ with DAG(
             "of a source file (TOML).",
         ),
         "source_data": Param(
-            os.environ.get("ECOM_SOURCE_DATA", ""),
+            DATA,
             type="string",
             title="Data",
             description_md="Folder or bucket prefix of its files, where the source file leaves it "
@@ -60,6 +68,6 @@ with DAG(
         airflow_steps(
             "ingestion",
             pools={"pin_source": "default_pool", "publish_snapshot": "default_pool"},
-            outlets={"publish_snapshot": LAKE},
+            outlets={"publish_snapshot": [LAKE, *tables_of(LAKE, TABLES)]},
         )
     )

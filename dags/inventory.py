@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, released
+from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, day_by_day, released
 from ecom_approval import approval_steps
+from ecom_notify import deadlines
 
 from ecom_tasks.inventory.tasks import flow
 
@@ -17,7 +18,7 @@ service level.
 Runs whenever **features** have been published. The last task publishes only a model that beats
 the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
 version in service stays, and there is nothing to repair in Airflow. Every version has a report:
-see **Releases** in the menu.
+see **Shop console** in the menu, *Releases*.
 
 A release whose orders are worth more than the shop's limit waits for a person under **Required
 Actions**; no answer in time rejects it.
@@ -27,9 +28,10 @@ with DAG(
     dag_id="inventory",
     description=flow.__doc__,
     doc_md=DOC,
-    schedule=[FEATURES],
+    schedule=day_by_day(FEATURES),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("inventory"),
     tags=["ecom", "domain:inventory"],
     default_args={"owner": "supply"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},
@@ -38,7 +40,7 @@ with DAG(
         airflow_steps(
             "inventory",
             pools={"pin_features": "default_pool"},
-            outlets={"publish_release": released("inventory")},
+            outlets={"publish_release": [released("inventory")]},
         )
     )
     approval_steps("inventory", made)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, released
+from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, day_by_day, released
 from ecom_approval import approval_steps
+from ecom_notify import deadlines
 
 from ecom_tasks.pricing.tasks import flow
 
@@ -17,7 +18,7 @@ under the shop's rules; where the data cannot tell, it says so.
 Runs whenever **features** have been published. The last task publishes only a model that beats
 the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
 version in service stays, and there is nothing to repair in Airflow. Every version has a report:
-see **Releases** in the menu.
+see **Shop console** in the menu, *Releases*.
 
 A release that moves a price far waits for a person under **Required Actions**;
 no answer in time rejects it.
@@ -27,9 +28,10 @@ with DAG(
     dag_id="pricing",
     description=flow.__doc__,
     doc_md=DOC,
-    schedule=[FEATURES],
+    schedule=day_by_day(FEATURES),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("pricing"),
     tags=["ecom", "domain:pricing"],
     default_args={"owner": "pricing"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},
@@ -38,7 +40,7 @@ with DAG(
         airflow_steps(
             "pricing",
             pools={"pin_features": "default_pool", "pin_guardrails": "default_pool"},
-            outlets={"publish_release": released("pricing")},
+            outlets={"publish_release": [released("pricing")]},
         )
     )
     approval_steps("pricing", made)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, released
+from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, day_by_day, released
 from ecom_approval import approval_steps
+from ecom_notify import deadlines
 
 from ecom_tasks.recommendation.tasks import flow
 
@@ -18,16 +19,17 @@ the overrides: path of the rules file); what is bought together, similar, popula
 Runs whenever **features** have been published. The last task publishes only a model that beats
 the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
 version in service stays, and there is nothing to repair in Airflow. Every version has a report:
-see **Releases** in the menu.
+see **Shop console** in the menu, *Releases*.
 """
 
 with DAG(
     dag_id="recommendation",
     description=flow.__doc__,
     doc_md=DOC,
-    schedule=[FEATURES],
+    schedule=day_by_day(FEATURES),
     catchup=False,
     max_active_runs=1,
+    deadline=deadlines("recommendation"),
     tags=["ecom", "domain:recommendation"],
     default_args={"owner": "personalisation"},
     params={"as_of": AS_OF, "overrides": OVERRIDES},
@@ -35,8 +37,8 @@ with DAG(
     made = flow(
         airflow_steps(
             "recommendation",
-            pools={"pin_features": "default_pool"},
-            outlets={"publish_release": released("recommendation")},
+            pools={"pin_features": "default_pool", "pin_learning": "default_pool"},
+            outlets={"publish_release": [released("recommendation")]},
             # It takes the longest of the models: begun first, all of them end earlier.
             urgency=10,
         )

@@ -2,17 +2,19 @@
 
 A DAG file says when and where; `flow(airflow_steps(...))` enters every task of the flow in it.
 What passes between tasks is a reference, nothing else; what passes between DAGs is the event of
-an asset, whose `extra` says which data the run was about.
+an asset, whose partition is the day and whose `extra` says which data the run was about.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar, Concatenate, ParamSpec, cast
 
+import ecom_links
 from airflow.sdk import (
     Asset,
     BaseOperator,
@@ -20,10 +22,13 @@ from airflow.sdk import (
     Context,
     ExceptionRetryPolicy,
     Param,
+    PartitionedAssetTimetable,
     RetryAction,
     RetryRule,
 )
-from ecom_step import amount, command, environment, launch, result
+from ecom_explain import amount, result, size_of
+from ecom_notify import on_failure
+from ecom_step import command, environment, launch
 
 from ecom_tasks.artefacts import signing
 from ecom_tasks.domains import PUBLISHING
@@ -33,8 +38,9 @@ from ecom_tasks.run import Ref, Run, Step
 P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
-LAKE = Asset(name="lake", uri="ecom://lake/all", group="ecom")
-FEATURES = Asset(name="features", uri="ecom://features/all", group="ecom")
+SCHEME = "ecom://"
+LAKE = Asset(name="lake", uri=f"{SCHEME}lake/all", group="ecom")
+FEATURES = Asset(name="features", uri=f"{SCHEME}features/all", group="ecom")
 HEAVY = "compute"
 """Pool of the steps that take memory: about 2 GiB a slot."""
 RETRIES = 2
@@ -63,14 +69,33 @@ OVERRIDES = Param(
 
 def released(domain: str) -> Asset:
     """Return the asset that stands for the release of a domain."""
-    return Asset(name=f"{domain}_release", uri=f"ecom://artefacts/{domain}", group="ecom")
+    return Asset(name=f"{domain}_release", uri=f"{SCHEME}artefacts/{domain}", group="ecom")
+
+
+def tables_of(collection: Asset, names: Iterable[str]) -> list[Asset]:
+    """Return the assets that stand for the tables of a collection, `ecom://lake/products`."""
+    return [
+        Asset(
+            name=f"{collection.name}_{name}", uri=f"{SCHEME}{collection.name}/{name}", group="ecom"
+        )
+        for name in names
+    ]
+
+
+def day_by_day(asset: Asset) -> PartitionedAssetTimetable:
+    """Run once for each day that the asset has an event of, whatever else came meanwhile.
+
+    Events of an asset without partitions that come during a run are answered by one run: of a
+    backfill, days would be left out.
+    """
+    return PartitionedAssetTimetable(assets=asset)
 
 
 def airflow_steps(
     domain: str,
     *,
     pools: Mapping[str, str] | None = None,
-    outlets: Mapping[str, Asset] | None = None,
+    outlets: Mapping[str, Sequence[Asset]] | None = None,
     urgency: int = 1,
 ) -> Step:
     """Enter each task of a flow in the DAG being built.
@@ -79,7 +104,7 @@ def airflow_steps(
     ----------
     domain : name under which the flow is registered.
     pools : task name -> pool; the others run in `compute`.
-    outlets : task name -> asset whose event it emits.
+    outlets : task name -> assets whose events it emits: what it makes, and what that consists of.
     urgency : where tasks of several DAGs wait for a slot, those of the higher go first.
     """
 
@@ -92,17 +117,17 @@ def airflow_steps(
                 "A step takes references only; settings belong to its domain's config",
             )
         name = task.__name__
-        asset = (outlets or {}).get(name)
         operator = StepOperator(
             task_id=name,
             domain=domain,
             inputs=list(inputs),
             doc_md=task.__doc__,
             pool=(pools or {}).get(name, HEAVY),
-            outlets=[asset] if asset else [],
+            outlets=list((outlets or {}).get(name, ())),
             priority_weight=urgency,
             retries=RETRIES,
             retry_policy=RETRY_POLICY,
+            on_failure_callback=on_failure(),
         )
         return cast(Ref, operator.output)
 
@@ -121,13 +146,17 @@ class StepOperator(BaseOperator):
         self.domain = domain
         self.inputs = inputs
         self._step: Any = None
+        self.made: Ref | None = None
+        self.operator_extra_links = ecom_links.of_task(domain, self.task_id)
 
     def execute(self, context: Context) -> str:
         run = current_run(context)
         inputs = [Ref(str(ref)) for ref in self.inputs]
         log.info("%s.%s as of %s", self.domain, self.task_id, run.as_of)
+        spelt = command(self.domain, self.task_id, run, inputs)
+        log.info("By hand: python %s", shlex.join(spelt[1:]))
         self._step = launch(
-            command(self.domain, self.task_id, run, inputs),
+            spelt,
             environment(connections(self.domain, self.task_id, run)),
         )
         try:
@@ -135,24 +164,56 @@ class StepOperator(BaseOperator):
         except BaseException:  # a time-out, for one: what was started is not left behind
             self._step.end()
             raise
-        log.info(
-            "Ended with exit code %s after %.1f s; its largest process held %s",
+        failed = outcome.exit_code != 0
+        log.log(
+            logging.WARNING if failed else logging.INFO,
+            "Ended with exit code %s after %.1f s; its largest process held %s%s",
             outcome.exit_code, outcome.seconds, amount(outcome.peak_bytes),
+            f"; its inputs are {size_of(inputs)}" if failed else "",
         )  # fmt: skip
-        ref = result(outcome, inputs)
-        for asset in self.outlets:
-            cast(Any, context)["outlet_events"][asset].extra = told(run, ref)
+        ref = self.made = result(outcome, inputs)
+        announce(context, self.outlets, run, ref)
         return ref
 
     def on_kill(self) -> None:
         if self._step:
             self._step.end()
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """Tell the OpenLineage provider, where somebody configured it, what was read and made."""
+        from ecom_openlineage import lineage
+
+        return lineage([Ref(str(ref)) for ref in self.inputs], self.made)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
+        return self.get_openlineage_facets_on_complete(task_instance)
+
+
+def announce(context: Context, outlets: Sequence[Any], run: Run, ref: Ref) -> None:
+    """Let the events of a task's outlets say what was made, and of which day."""
+    parts = _parts(ref) if len(outlets) > 1 else {}
+    for asset in outlets:
+        event = cast(Any, context)["outlet_events"][asset]
+        event.extra = told(run, parts.get(asset.uri.removeprefix(SCHEME), ref))
+        event.add_partitions(run.as_of.isoformat())
+
+
+def _parts(ref: Ref) -> dict[str, Ref]:
+    """Names and manifests of the tables that a collection binds."""
+    from ecom_tasks.artefacts.release import manifest_of
+
+    return {name: Ref(part) for name, part in manifest_of(ref).inputs.items()}
+
 
 def told(run: Run, ref: Ref) -> dict[str, Any]:
-    """What the event of an asset says, so that the runs it triggers are about the same data."""
+    """What the event of an asset says, so that the runs it triggers are about the same data.
+
+    `fingerprint` is equal for equal input, settings and code.
+    """
+    version = ref.rsplit("/", 2)[-2]
     return {
         "manifest": ref,
+        "fingerprint": version.rsplit("-", 1)[-1],
         "as_of": run.as_of.isoformat(),
         "source": run.source,
         "source_data": run.source_data,
@@ -163,17 +224,17 @@ def told(run: Run, ref: Ref) -> dict[str, Any]:
 def current_run(context: Context) -> Run:
     """Read from Airflow which data this run is about.
 
-    The form comes first; then the event that triggered the run; then its partition, its logical
-    date (None where an asset triggered it) and at last the day on which it was made.
+    The form comes first; then the event that triggered the run; then the last whole day of its
+    interval, where it was scheduled; then its partition, its logical date (None where an asset
+    triggered it) and at last the day on which it was made.
     """
     dag_run = context["dag_run"]
     params = context["params"]
     event = _latest_event(context)
     as_of = params.get("as_of") or event.get("as_of")
-    moment = getattr(dag_run, "partition_date", None) or dag_run.logical_date or dag_run.run_after
     return Run(
         run_id=dag_run.run_id,
-        as_of=date.fromisoformat(as_of) if as_of else moment.date(),
+        as_of=date.fromisoformat(as_of) if as_of else _day_of(dag_run),
         root=_root(),
         source=params.get("source") or event.get("source") or "",
         source_data=params.get("source_data") or event.get("source_data") or "",
@@ -181,17 +242,27 @@ def current_run(context: Context) -> Run:
     )
 
 
+def _day_of(dag_run: Any) -> date:
+    start, end = dag_run.data_interval_start, dag_run.data_interval_end
+    if start and end and start < end:
+        # A week that starts on Monday at 3 ends with the Sunday before the next.
+        return cast(date, (end - timedelta(days=1)).date())
+    moment = getattr(dag_run, "partition_date", None) or dag_run.logical_date or dag_run.run_after
+    return cast(date, moment.date())
+
+
 def _latest_event(context: Context) -> dict[str, Any]:
     """Return what the newest of the triggering events says; empty where none triggered the run."""
     found = [event for events in context["triggering_asset_events"].values() for event in events]
-    days = sorted({str(event.extra.get("as_of")) for event in found})
+    days = sorted({str(event.extra["as_of"]) for event in found if "as_of" in event.extra})
     latest = max(found, key=lambda event: event.timestamp, default=None)
     if latest is None:
         return {}
     if len(days) > 1:
-        # Events that came while an earlier run was at work are answered by one run.
+        # Not of our own DAGs: their events have a day as partition, and each day its run.
         log.warning("Triggered for %s at once: this run is about the latest event", days)
-    return dict(latest.extra)
+    # What a watcher saw arrive is wrapped by Airflow.
+    return dict(latest.extra.get("payload") or latest.extra)
 
 
 def _root() -> str:

@@ -12,12 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from airflow.sdk import BaseOperator, Context
-from ecom_airflow import RETRIES, RETRY_POLICY, connections, current_run, told
+from ecom_airflow import RETRIES, RETRY_POLICY, announce, connections, current_run
 from ecom_airflow import released as released_asset
-from ecom_step import environment, launch, result
+from ecom_explain import result
+from ecom_step import environment, launch
 
 from ecom_tasks.artefacts import release
 from ecom_tasks.artefacts.manifest import Headline
@@ -107,7 +108,7 @@ def question(ref: str) -> str:
         lines.append(_row(f"in service: {champion.version}", champion.headline))
     lines += ["", "The gate let it pass:", ""]
     lines += [f"- {check.question}: {check.said}" for check in made.gate.checks]
-    lines += ["", "Its report is on the page **Releases**."]
+    lines += ["", "Its report, and what differs, is on the page **Releases** of the console."]
     return "\n".join(lines)
 
 
@@ -140,6 +141,5 @@ class PromoteOperator(BaseOperator):
         if outcome.exit_code:
             result(outcome, [])  # raises what the command named
         ref = Ref(str(self.released))
-        for asset in self.outlets:
-            cast(Any, context)["outlet_events"][asset].extra = told(run, ref)
+        announce(context, self.outlets, run, ref)
         return ref

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
 from pydantic import BaseModel
 
 from ecom_tasks.artefacts import gate, signing
@@ -41,6 +40,9 @@ from ecom_tasks.artefacts.store import (
 from ecom_tasks.artefacts.version import code_of, version_of
 from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.run import Ref, Run
+
+if TYPE_CHECKING:  # a task that finds its work done needs no tables
+    import polars as pl
 
 log = logging.getLogger(__name__)
 _RELEASED = "artefacts/"
@@ -236,6 +238,8 @@ def _judge(store: Store, name: str, draft: Draft, files: list[FileEntry]) -> Ver
     checks.append(gate.same_schema(files, champion.files, bumped=bumped, version=champion.version))
     theirs = f"{pointer.manifest.removesuffix(MANIFEST)}{gate.EVIDENCE}"
     if draft._evidence is not None and any(f.path == gate.EVIDENCE for f in champion.files):
+        import polars as pl
+
         losses = pl.read_parquet(store.read(theirs).data)
         checks.append(gate.no_worse(draft._evidence, losses, champion.version, config))
     return gate.verdict(checks, champion.version, draft._approval)
@@ -340,6 +344,8 @@ def scan(ref: Ref, pattern: str = "*.parquet") -> pl.LazyFrame:
 
 def scan_files(uris: list[str]) -> pl.LazyFrame:
     """Lazy frame over Parquet files by their URIs (`file://` or `s3://`)."""
+    import polars as pl
+
     options = None
     if uris[0].startswith("s3://"):
         from ecom_tasks.artefacts.s3_store import polars_options

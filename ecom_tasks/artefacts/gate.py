@@ -18,15 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import polars as pl
 from pydantic import Field
 
 from ecom_tasks.artefacts.manifest import Check, FileEntry, Verdict
 from ecom_tasks.artefacts.release import CHANNEL
 from ecom_tasks.config import DomainConfig
+
+if TYPE_CHECKING:  # every task reads this module, and few have something to judge
+    import polars as pl
 
 EVIDENCE = "evidence.parquet"
 """window (text), unit (text), weight, model, baseline (losses: less is better)."""
@@ -67,6 +68,9 @@ class GateConfig(DomainConfig):
     approve_order_value: float | None = Field(
         default=None, gt=0, description="a larger one needs a person's approval, store currency"
     )
+    approve_order_weeks: float | None = Field(
+        default=8.0, gt=0, description="orders worth more weeks of expected demand need approval"
+    )
     order_budget: float | None = Field(
         default=None, gt=0, description="value of all proposed orders, store currency"
     )
@@ -92,6 +96,9 @@ def gain(evidence: pl.DataFrame, config: GateConfig, over: str = "baseline") -> 
     ----------
     evidence : see `EVIDENCE`, at least one row
     """
+    import numpy as np
+    import polars as pl
+
     difference = (pl.col(over) - pl.col("model")) * pl.col("weight")
     units = (
         evidence
@@ -124,6 +131,8 @@ def no_worse(
     evidence: pl.DataFrame, champion: pl.DataFrame, version: str, config: GateConfig
 ) -> Check:
     """Whether the model is not worse, beyond chance, than the version in service."""
+    import polars as pl
+
     pair = ["window", "unit"]
     both = evidence.join(
         champion.select(*pair, pl.col("model").alias("champion")), on=pair, how="inner"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 QUICK: dict[str, dict[str, object]] = {
     # It goes to its end by itself.
-    "gate": {"approve_price_move": None, "approve_order_value": None},
+    "gate": {
+        "approve_price_move": None, "approve_order_value": None, "approve_order_weeks": None,
+    },
     # As many cutoffs as two windows to learn from and two to be judged by need.
     "features": {"snapshots": 5},
     "recommendation": {

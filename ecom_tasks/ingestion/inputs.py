@@ -87,6 +87,24 @@ def pin(source: Source, name: str, as_of: date) -> list[Pin]:
     ]
 
 
+def stamps(source: Source, name: str) -> dict[str, str]:
+    """Return name and outward sign of change of each file of an input, without reading it.
+
+    Raises
+    ------
+    DataContractError
+        No file is there.
+    """
+    source_input = source.input(name)
+    if _remote(source, source_input):
+        from ecom_tasks.ingestion import objects
+
+        return {key: etag for key, etag, _ in objects.matching(_place(source, source_input), name)}
+    folder, files = _local_files(source, source_input, name)
+    facts = {_relative(file, folder): file.stat() for file in files}
+    return {file: f"{fact.st_size}-{fact.st_mtime_ns}" for file, fact in facts.items()}
+
+
 def prepare(source: Source, name: str, pins: Sequence[Pin], as_of: date, folder: Path) -> Prepared:
     """Bring one input to `folder`, or name the local files, and see that it is what was pinned.
 

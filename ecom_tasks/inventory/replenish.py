@@ -366,6 +366,18 @@ def _in_packs(units: pl.Expr) -> pl.Expr:
     )
 
 
+def weeks_of_demand(orders: pl.DataFrame, levels: pl.DataFrame) -> float:
+    """Return how many weeks of expected demand the orders cost, at what the units cost.
+
+    Parameters
+    ----------
+    orders : value (store currency), see `within_limits`
+    levels : weekly_demand (units), unit_cost (store currency a unit), see `policy`
+    """
+    week = levels.select((pl.col("weekly_demand") * pl.col("unit_cost")).sum()).item()
+    return float(orders["value"].sum() / week) if week else 0.0
+
+
 def buyers_csv(orders: pl.DataFrame) -> str:
     """Return the proposals as CSV for a spreadsheet: two decimals, and no text that is a formula.
 

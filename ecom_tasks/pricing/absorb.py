@@ -28,23 +28,23 @@ _LEAST_STORES = 5
 _LEAST_PRODUCTS = 8
 _SWEEPS = 30
 _CLOSE = 1e-7
+# Units that stand for none, where a logarithm or a quotient is taken.
+_NOTHING = 1e-9
 
 
-def choose(rows: pl.DataFrame) -> pl.DataFrame:
-    """Decide for each product which levels come off, from its prices alone.
+def chosen(rows: pl.DataFrame) -> pl.DataFrame:
+    """Say of each product whether its week can have a level of its own, from its prices alone.
 
     Parameters
     ----------
-    rows : product_id, location_id, category, week_starts_on, weight, log_price
+    rows : product_id, location_id, week_starts_on, log_price
 
     Returns
     -------
-    rows with product_week and store_week: numbers of the levels; a product that has none of its own
-    gets the number of its series there, which takes nothing more away.
+    product_id, absorbed
     """
-    product_week = ["product_id", WEEK]
-    within = pl.col("log_price") - pl.col("log_price").mean().over(product_week)
-    judged = (
+    within = pl.col("log_price") - pl.col("log_price").mean().over("product_id", WEEK)
+    return (
         rows
         .with_columns(within.alias("within"))
         .group_by("product_id")
@@ -59,7 +59,21 @@ def choose(rows: pl.DataFrame) -> pl.DataFrame:
             .alias("absorbed"),
         )
     )
-    rows = rows.join(judged, on="product_id", how="left", maintain_order="left")
+
+
+def choose(rows: pl.DataFrame) -> pl.DataFrame:
+    """Decide for each product which levels come off.
+
+    Parameters
+    ----------
+    rows : product_id, location_id, category, week_starts_on, weight, log_price
+
+    Returns
+    -------
+    rows with product_week and store_week: numbers of the levels; a product that has none of its own
+    gets the number of its series there, which takes nothing more away.
+    """
+    rows = rows.join(chosen(rows), on="product_id", how="left", maintain_order="left")
     together = pl.col("product_id").filter("absorbed").n_unique()
     # A category too small for a level of its own shares that of the whole store.
     shelf = (
@@ -75,7 +89,7 @@ def choose(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(
         pl
         .when("absorbed")
-        .then(pl.struct(product_week).rank("dense").cast(pl.Int64) + offset)
+        .then(pl.struct("product_id", WEEK).rank("dense").cast(pl.Int64) + offset)
         .otherwise(series)
         .alias(PRODUCT_WEEK),
         pl
@@ -127,6 +141,31 @@ def demean(values: Array, weight: Array, levels: list[Codes]) -> Array:
             left -= mean[level]
             moved = max(moved, float(np.abs(mean).max()))
         if len(levels) == 1 or moved < _CLOSE * scale:
+            break
+    return left
+
+
+def shared_out(expected: Array, actual: Array, levels: list[Codes]) -> Array:
+    """Rescale expectations to the actual totals of all levels, in turn, until nothing moves.
+
+    Iterative proportional fitting (Deming and Stephan 1940). What is left to judge is how a level's
+    total was shared between its rows.
+
+    Parameters
+    ----------
+    expected : above 0, shape (rows,)
+    actual : at least 0, shape (rows,)
+    levels : see `levels`; of a level that sold nothing, next to nothing is expected
+    """
+    left = expected.copy()
+    for _ in range(_SWEEPS):
+        moved = 0.0
+        for level in levels:
+            total, told = np.bincount(level, actual), np.bincount(level, left)
+            ratio = np.maximum(total, _NOTHING) / np.maximum(told, _NOTHING)
+            left *= ratio[level]
+            moved = max(moved, float(np.abs(ratio - 1).max()))
+        if len(levels) <= 1 or moved < _CLOSE:
             break
     return left
 

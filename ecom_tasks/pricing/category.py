@@ -41,7 +41,7 @@ class Problem:
     largest_response : units may grow or shrink by this factor at most
     stock : units on hand and on order, (P,), infinite where unknown
     clear_weeks : weeks by which the stock must be sold, (P,), infinite: no such date
-    cover_weeks : weeks until more can be had, (P,): what is sold faster than that is not there
+    reach : units a week that there are until more can be had, (P,), infinite where unknown
     locked : products whose price was changed too recently, (P,)
     """
 
@@ -56,7 +56,7 @@ class Problem:
     largest_response: float = 3.0
     stock: Array | None = None
     clear_weeks: Array | None = None
-    cover_weeks: Array | None = None
+    reach: Array | None = None
     locked: NDArray[np.bool_] | None = None
 
     @property
@@ -99,8 +99,8 @@ def units_at(problem: Problem, prices: Array) -> Array:
         answer = answer + (problem.cross @ ratio)[:, None]
     bound = np.log(problem.largest_response)
     units = problem.units[:, None] * np.exp(np.clip(answer, -bound, bound))
-    if problem.stock is not None and problem.cover_weeks is not None:
-        units = np.minimum(units, (problem.stock / problem.cover_weeks)[:, None])
+    if problem.reach is not None:
+        units = np.minimum(units, problem.reach[:, None])
     return np.asarray(units)
 
 
@@ -341,8 +341,8 @@ def _own_units(problem: Problem, owner: Choice, price: Array) -> Array:
     ratio = np.log(price / problem.current[owner])
     answer = np.exp(np.clip(problem.elasticity[owner] * ratio[:, None], -bound, bound))
     units = problem.units[owner][:, None] * answer
-    if problem.stock is not None and problem.cover_weeks is not None:
-        units = np.minimum(units, (problem.stock / problem.cover_weeks)[owner][:, None])
+    if problem.reach is not None:
+        units = np.minimum(units, problem.reach[owner][:, None])
     return np.asarray(units.mean(axis=1))
 
 

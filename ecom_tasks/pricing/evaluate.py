@@ -10,6 +10,11 @@ neighbours fare, in four ways:
 * `elasticities`: the first, times price to each product's elasticity, as would be published.
 
 All take a product's level from the same last weeks before the window.
+
+A manager who sees demand coming and raises prices makes every true price response foretell badly
+over time: dear weeks sell well. Where elasticities were learnt from how stores differ (see
+`absorb`), that is what is asked: all four are told what a product sold in a week over all stores,
+and a store over all products, and are judged by how they share it out.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ecom_tasks.errors import DataContractError, ModelRejectedError
@@ -45,7 +51,8 @@ def evaluate(panel: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
     -------
     DataFrame
         product_id, location_id, week_starts_on, window (first day), units, usual_units, moved
-        (price off its usual level), price_left, and a prediction in units for each of `CONTENDERS`.
+        (price off its usual level), price_left, between_stores (judged by shares of what sold), and
+        a prediction in units for each of `CONTENDERS`.
 
     Raises
     ------
@@ -68,8 +75,9 @@ def evaluate(panel: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
         fitted = fit(panel.filter(pl.col(WEEK) < end), start, config, whole=False)
         windows.append(_predict(fitted, start, config).with_columns(pl.lit(start).alias("window")))
     return pl.concat(windows).select(
-        *SERIES, WEEK, "window", "units", "usual_units", "moved", "price_left", *CONTENDERS
-    )
+        *SERIES, WEEK, "window", "units", "usual_units", "moved", "price_left", "between_stores",
+        *CONTENDERS,
+    )  # fmt: skip
 
 
 def _predict(fitted: Fitted, start: date, config: PricingConfig) -> pl.DataFrame:
@@ -108,13 +116,41 @@ def _predict(fitted: Fitted, start: date, config: PricingConfig) -> pl.DataFrame
         name: (sold + prior) / (pl.col(name).filter(recent).sum().over(SERIES) + prior)
         for name in CONTENDERS
     }
-    return (
+    window = (
         rows
         .with_columns((pl.col(name) * level).alias(name) for name, level in levels.items())
         .with_columns(shock.alias("price_left"))
         .filter(pl.col(WEEK) >= start)
-        .sort(*SERIES, WEEK)
     )
+    return _shared_out(window, absorb.chosen(learnt)).sort(*SERIES, WEEK)
+
+
+def _shared_out(rows: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
+    """Let all contenders share out the totals of weeks, where stores teach the elasticity.
+
+    Parameters
+    ----------
+    rows : of one window, with a prediction for each of `CONTENDERS` and price_left
+    chosen : see `absorb.chosen`
+
+    Returns
+    -------
+    rows with between_stores; there, price_left is what the week's levels leave of it.
+    """
+    rows = rows.join(chosen.rename({"absorbed": "between_stores"}), on="product_id")
+    apart = rows.filter("between_stores")
+    if apart.is_empty():
+        return rows
+    levels = [absorb.codes(apart, [each, WEEK]) for each in SERIES]
+    units, even = apart["units"].cast(pl.Float64).to_numpy(), np.ones(apart.height)
+    apart = apart.with_columns(
+        pl.Series("price_left", absorb.demean(apart["price_left"].to_numpy(), even, levels)),
+        *(
+            pl.Series(name, absorb.shared_out(apart[name].to_numpy(), units, levels))
+            for name in CONTENDERS
+        ),
+    )
+    return pl.concat([rows.filter(~pl.col("between_stores")), apart])
 
 
 def plain_slope(rows: pl.DataFrame) -> float:
@@ -147,6 +183,7 @@ def score(predicted: pl.DataFrame) -> dict[str, Any]:
         )
     windows = moved.partition_by("window", as_dict=True, maintain_order=True)
     return {
+        "rows_judged_between_stores": int(moved["between_stores"].sum()),
         "moved_prices": _deviances(moved) | {"rows": moved.height},
         "all_prices": _deviances(predicted) | {"rows": predicted.height},
         "moved_prices_by_window": {

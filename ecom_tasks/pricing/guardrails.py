@@ -6,6 +6,7 @@ Limits of a single price (margin, floor, ceiling, step, endings) stand in `rules
 from __future__ import annotations
 
 import tomllib
+from datetime import date
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,6 +58,13 @@ class Band(_Strict):
         return self
 
 
+class Clear(_Strict):
+    """Stock of a product that is to be sold by a day."""
+
+    product: str = Field(description="product_id")
+    by: date = Field(description="last day on which it is sold")
+
+
 class Aim(_Strict):
     """What is to be as large as possible, a week.
 
@@ -93,7 +101,11 @@ class Guardrails(_Strict):
     same_price: tuple[tuple[str, ...], ...] = Field(
         default=(), description="groups of products that cost the same: variants, or zones"
     )
-    competitor: Band | None = Field(default=None, description="for products marked key_value")
+    key_value: tuple[str, ...] = Field(
+        default=(), description="product_ids whose price customers compare"
+    )
+    competitor: Band | None = Field(default=None, description="for the products of key_value")
+    clear: tuple[Clear, ...] = Field(default=(), description="stock to be sold by a day")
     most_changes: int | None = Field(default=None, ge=0, description="prices changed at once")
     weeks_between: int = Field(default=0, ge=0, description="weeks between changes of a price")
     markdown_budget: float | None = Field(

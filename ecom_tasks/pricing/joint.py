@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ecom_tasks.pricing import category, optimise, rules
+from ecom_tasks.pricing import category, optimise, rules, situation
 from ecom_tasks.pricing.category import Problem
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.evidence import CANNOT_TELL
@@ -46,9 +46,7 @@ def choose(
 
     Parameters
     ----------
-    rows : see `optimise.at_current_prices`, with shared_error; for stock rules also on_hand (with
-        on order), clear_weeks and cover_weeks; for the competitor band key_value and
-        competitor_price; for weeks_between weeks_since_change
+    rows : see `optimise.at_current_prices`, with shared_error, and `situation.add`
     pairs : see `cross.estimate`
     guardrails : rules of products together
     seed : of the draws of elasticities
@@ -138,7 +136,7 @@ def _problem(
         largest_response=config.largest_response,
         stock=_column(rows, "on_hand"),
         clear_weeks=_column(rows, "clear_weeks"),
-        cover_weeks=_column(rows, "cover_weeks", least=1.0),
+        reach=rows.with_columns(situation.reach(rows).alias("reach"))["reach"].to_numpy(),
         locked=_locked(rows, guardrails),
     )
     for number, row in enumerate(rows.iter_rows(named=True)):
@@ -146,10 +144,10 @@ def _problem(
     return problem
 
 
-def _column(rows: pl.DataFrame, name: str, least: float = 0.0) -> Array | None:
+def _column(rows: pl.DataFrame, name: str) -> Array | None:
     if name not in rows.columns:
         return None
-    return rows[name].cast(pl.Float64).fill_null(np.inf).clip(lower_bound=least).to_numpy()
+    return rows[name].cast(pl.Float64).fill_null(np.inf).to_numpy()
 
 
 def _locked(rows: pl.DataFrame, guardrails: Guardrails) -> NDArray[np.bool_] | None:

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from ecom_tasks.pricing import rules
+from ecom_tasks.pricing import rules, situation
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.evidence import CANNOT_TELL
 
@@ -28,6 +28,8 @@ _SCORES = stats.norm.ppf(_QUANTILES)
 # Above this many allowed prices (a yacht under a 10% step), every n-th is tried.
 _MOST_CANDIDATES = 2000
 _BEYOND = 1.01
+# What is known of a product beside its price and sales, see `situation.add`.
+_SITUATION = ("units_from", "on_hand", "competitor_price", "weeks_since_change")
 _FOR_ALL = "; chosen together with its neighbours in the category"
 _NO_CHANGE = {
     f"{name}_change{end}": 0.0
@@ -38,7 +40,10 @@ _NO_CHANGE = {
 
 @dataclass(frozen=True)
 class Product:
-    """One product as the optimiser sees it; prices and cost in store currency per unit."""
+    """One product as the optimiser sees it; prices and cost in store currency per unit.
+
+    `reach` are the units a week that there are until more can be had.
+    """
 
     current: float
     regular: float
@@ -49,6 +54,7 @@ class Product:
     grade: str
     why: str
     assumed: bool
+    reach: float = math.inf
 
 
 def demand_factor(ratio: Array, elasticity: Array, largest: float) -> Array:
@@ -129,7 +135,8 @@ def _profit(product: Product, prices: Array, config: PricingConfig) -> Array:
     """Return weekly profit, shape (prices, elasticities), over the distribution's quantiles."""
     elasticity = product.elasticity + product.error * _SCORES
     factor = demand_factor(prices / product.current, elasticity, config.largest_response)
-    return np.asarray(product.units * factor * (prices - product.cost)[:, None])
+    units = np.minimum(product.units * factor, product.reach)
+    return np.asarray(units * (prices - product.cost)[:, None])
 
 
 def _binding(
@@ -156,18 +163,19 @@ def _changes(product: Product, price: float, config: PricingConfig) -> dict[str,
     scores = np.concatenate([ends, _SCORES])
     elasticity = product.elasticity + product.error * scores
     ratio = np.array([price / product.current])
-    units = product.units * demand_factor(ratio, elasticity, config.largest_response)[0]
+    wanted = product.units * demand_factor(ratio, elasticity, config.largest_response)[0]
+    units, today = np.minimum(wanted, product.reach), min(product.units, product.reach)
     figures = {
-        "units": units - product.units,
-        "revenue": units * price - product.units * product.current,
-        "profit": units * (price - product.cost) - product.units * (product.current - product.cost),
+        "units": units - today,
+        "revenue": units * price - today * product.current,
+        "profit": units * (price - product.cost) - today * (product.current - product.cost),
     }
     # Where profit at both prices is the same: q (p - c) = q0 (p0 - c).
     mean = float(units[2:].mean())
     changes: dict[str, float | None] = {"break_even_cost": None}
-    if mean != product.units:
-        spent = mean * price - product.units * product.current
-        changes["break_even_cost"] = spent / (mean - product.units)
+    if mean != today:
+        spent = mean * price - today * product.current
+        changes["break_even_cost"] = spent / (mean - today)
     for name, change in figures.items():
         changes[f"{name}_change"] = float(change[2:].mean())
         changes[f"{name}_change_lower"] = float(change[:2].min())
@@ -184,7 +192,9 @@ def _words(product: Product, price: float) -> str:
         f"{verb} by {abs(change):.1%}: each percent is expected to {loss} {answer:.1f}% of units "
         f"({product.grade} evidence), at {'an assumed' if product.assumed else 'a'} margin of "
         f"{1 - product.cost / product.current:.0%}"
-    )
+        + (f"; more is wanted than the {product.reach:.0f} a week there are until more comes"
+           if product.units > product.reach else "")
+    )  # fmt: skip
 
 
 def at_current_prices(
@@ -234,7 +244,7 @@ def propose_all(
         Product(*values)
         for values in rows.select(
             "current_price", "regular_price", "unit_cost", "weekly_units", "estimate", "error",
-            "grade", "why", "assumed",
+            "grade", "why", "assumed", situation.reach(rows).alias("reach"),
         ).iter_rows()
     )  # fmt: skip
     proposals = pl.DataFrame(
@@ -255,6 +265,9 @@ def propose_all(
         pl.col("binding").alias("binding_guardrail"),
         *_NO_CHANGE.keys(),
         "weekly_units",
+        *(name for name in _SITUATION if name in rows.columns),
+        pl.when(situation.reach(rows).is_finite()).then(situation.reach(rows))
+        .alias("weekly_units_available"),
         "regular_price",
         "unit_cost",
         "assumed",
@@ -304,8 +317,9 @@ def total(
     cost = np.where(changed["assumed"].to_numpy()[:, None], cost * dearer, cost)
     bound = math.log(config.largest_response)
     exponent = np.log(price / current) * np.minimum(elasticity, 0.0)
-    factor = np.exp(np.clip(exponent, -bound, bound))
-    gain = (units * (factor * (price - cost) - (current - cost))).sum(axis=0)
+    reach = changed["weekly_units_available"].fill_null(np.inf).to_numpy()[:, None]
+    sold = np.minimum(units * np.exp(np.clip(exponent, -bound, bound)), reach)
+    gain = (sold * (price - cost) - np.minimum(units, reach) * (current - cost)).sum(axis=0)
     tail = (1 - config.confidence) / 2
     lower, upper = np.quantile(gain, [tail, 1 - tail])
     return {

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PANEL, CATALOGUE, GUARDRAILS = "panel", "catalogue.parquet", "guardrails.json"
 GROUPS = "customer_groups.parquet"
+FORECASTS = "artefacts/inventory"
+SITUATION = ("stock", "prices", "supply")
+"""Tables of the lake that say where a product stands, beside its sales."""
 _SEED = 7
 
 
@@ -71,12 +74,13 @@ def build_panel(run: Run, features: Ref) -> Ref:
 def estimate_elasticities(run: Run, panel: Ref) -> Ref:
     """Own-price elasticity of each product and category, with interval and grade of evidence."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import model, promotions, trials
-    from ecom_tasks.pricing.panel import last_week
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import model, promotions, trials
+        from ecom_tasks.pricing.panel import last_week
+
         weeks = _read_panel(panel)
         promotions.tell_apart(weeks)
         fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
@@ -95,11 +99,12 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
 def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
     """Learn again from before each held-out window, and foretell its units, beside baselines."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import evaluate
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import evaluate
+
         predicted = evaluate.evaluate(_read_panel(panel), config)
         draft.write_frame("held_out.parquet", _rounded(predicted))
         draft.write_frame("calibration.parquet", _rounded(evaluate.calibration(predicted, 8)))
@@ -122,20 +127,44 @@ def pin_guardrails(run: Run) -> Ref:
     return dataset.produce(run, "work/pricing/guardrails", build, config=read)
 
 
-def propose_prices(run: Run, panel: Ref, elasticities: Ref, rules: Ref) -> Ref:
-    """For each product on sale, the price within the rules that is expected to earn most."""
-    from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import joint, optimise, today
-    from ecom_tasks.pricing.guardrails import Guardrails
+def pin_forecasts(run: Run) -> Ref:
+    """Find the forecasts that were in service before this day: those of the day may be under way.
 
-    config = PricingConfig.of(run)
+    The same day run again finds the same, whatever was released meanwhile.
+    """
+    from ecom_tasks.artefacts import dataset, release
+    from ecom_tasks.artefacts.store import open_store
+
+    version = release.served_before(open_store(run.root), FORECASTS, run.as_of)
+    made = [release.ref_of(run.root, FORECASTS, version)] if version else []
 
     def build(draft: Draft) -> None:
+        draft.metrics["forecasts"] = version
+
+    return dataset.produce(run, "work/pricing/forecasts", build, inputs=made)
+
+
+def propose_prices(
+    run: Run, panel: Ref, elasticities: Ref, rules: Ref, features: Ref, forecasts: Ref
+) -> Ref:
+    """For each product on sale, the price within the rules that is expected to earn most."""
+    from ecom_tasks.artefacts import dataset
+
+    config = PricingConfig.of(run)
+    lake = {name: dataset.input_named(features, f"lake/{name}") for name in SITUATION}
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import joint, optimise, situation, today
+        from ecom_tasks.pricing.guardrails import Guardrails
+
         ruled = Guardrails.model_validate(dataset.read_json(rules, GUARDRAILS))
         positions = today.positions(
             _read_panel(panel), dataset.scan(panel, CATALOGUE).collect(), config
         )
         today.check_costs(positions, config)
+        told: dict[str, Any] = _told(lake)
+        known = situation.Known(**told, **_forecast(forecasts))
+        positions = situation.add(positions, _read_panel(panel), known, ruled, run.as_of)
         answers = dataset.scan(elasticities, "products.parquet").collect()
         columns = ["product_id", "estimate", "error", "lower", "upper", "grade", "why"]
         shared = optimise.at_current_prices(
@@ -148,21 +177,23 @@ def propose_prices(run: Run, panel: Ref, elasticities: Ref, rules: Ref) -> Ref:
         draft.write_json("total.json", optimise.total(prices, answers, config, _SEED))
 
     return dataset.produce(
-        run, "work/pricing/prices", build, inputs=[panel, elasticities, rules], config=config
-    )
+        run, "work/pricing/prices", build,
+        inputs=[panel, elasticities, rules, forecasts, *lake.values()], config=config,
+    )  # fmt: skip
 
 
 def compare_groups(run: Run, features: Ref) -> Ref:
     """What groups of customers paid for the same goods: for the report, never for a price."""
     from ecom_tasks import compute
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import fairness
 
     lines, customers = (
         dataset.input_named(features, f"lake/{name}") for name in ("order_lines", "customers")
     )
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import fairness
+
         work = partial(_group_sums, lines, customers, run.as_of)
         buckets = dataset.paths(lines, "by_product/*.parquet")
         parts = [part for _, part in compute.map_buckets(work, buckets, "what groups paid")]
@@ -174,11 +205,12 @@ def compare_groups(run: Run, features: Ref) -> Ref:
 def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, groups: Ref) -> Ref:
     """Refuse what holds no better than a plain baseline or breaks a rule; publish the rest."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import evaluate, report, rules
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import evaluate, report, rules
+
         scores = dataset.read_json(evaluation, "scores.json")
         proposals = dataset.scan(prices, "prices.parquet").collect()
         with draft.gating():
@@ -237,7 +269,9 @@ def flow(step: Step) -> Ref:
     panel = step(build_panel, features)
     elasticities = step(estimate_elasticities, panel)
     evaluation = step(evaluate_elasticities, panel)
-    prices = step(propose_prices, panel, elasticities, step(pin_guardrails))
+    prices = step(
+        propose_prices, panel, elasticities, step(pin_guardrails), features, step(pin_forecasts)
+    )
     groups = step(compare_groups, features)
     return step(publish_release, elasticities, evaluation, prices, groups)
 
@@ -288,6 +322,26 @@ def _read_panel(ref: Ref) -> pl.DataFrame:
     catalogue = dataset.scan(ref, CATALOGUE).collect()
     weeks = dataset.scan(ref, f"{PANEL}/*.parquet").collect().sort(*panel.SERIES, panel.WEEK)
     return panel.with_catalogue(panel.whole_weeks(weeks), catalogue)
+
+
+def _told(lake: dict[str, Ref]) -> dict[str, pl.DataFrame]:
+    """Return the tables that the shop has."""
+    from ecom_tasks.artefacts import dataset
+
+    return {
+        name: dataset.scan(ref).collect() for name, ref in lake.items() if dataset.has_rows(ref)
+    }
+
+
+def _forecast(pinned: Ref) -> dict[str, Any]:
+    """Return what an earlier release of inventory foretold; empty where there is none."""
+    from ecom_tasks.artefacts import dataset
+
+    made = dataset.manifest(pinned)
+    if not made.inputs:
+        return {}
+    frame = dataset.scan(dataset.input_named(pinned, FORECASTS), "forecasts.parquet").collect()
+    return {"forecasts": frame, "released": f"forecast {made.metrics['forecasts'][:10]}"}
 
 
 def _rounded(frame: pl.DataFrame) -> pl.DataFrame:

@@ -20,7 +20,7 @@ import polars as pl
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.metrics import ranking
 from ecom_tasks.recommendation import second_stage
-from ecom_tasks.recommendation.candidates import FURTHER, GENERATORS, popular, repeat
+from ecom_tasks.recommendation.candidates import FURTHER, GENERATORS, popular, repeat, sequence
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.protocols import Split, pairs
 
@@ -41,6 +41,7 @@ PRODUCT_COHORTS = ("head", "tail")
 _HEAD_SHARE = 0.5
 _FUSION = 60
 _PAIR = ["customer_id", "product_id"]
+Trained = dict[str, sequence.Fitted]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def run(
     """
     began = time.monotonic()
     generators = _named(generators)
-    ranker, spent = _learn(within, generators, config) if within else (None, 0.0)
+    trained: Trained = {}
+    ranker, spent = _learn(within, generators, config, trained) if within else (None, 0.0)
     interactions = pairs(split.known)
     products = interactions["product_id"].n_unique()
     truth = _truth(interactions, split)
@@ -108,7 +110,7 @@ def run(
     judged: dict[str, Any] = {}
     lists = {}
     for name in dict.fromkeys([*plain, *generators]):
-        ranked, seconds = _proposed(name, interactions, split, config)
+        ranked, seconds = _proposed(name, interactions, split, config, trained)
         judged[name] = _judge(ranked, truth, config) | {"seconds": seconds}
         if name in generators:
             lists[name] = _compact(ranked, truth)
@@ -132,20 +134,29 @@ def run(
 
 
 def _proposed(
-    name: str, interactions: pl.DataFrame, split: Split, config: RecommendationConfig
+    name: str,
+    interactions: pl.DataFrame,
+    split: Split,
+    config: RecommendationConfig,
+    trained: Trained,
 ) -> tuple[pl.DataFrame, float]:
-    """Return a generator's lists (customer_id, product_id, score, rank), and the seconds taken."""
+    """Return a generator's lists (customer_id, product_id, score, rank), and the seconds taken.
+
+    Parameters
+    ----------
+    trained : models that are not trained again; those that need not be are entered
+    """
     started = time.monotonic()
-    generate = (GENERATORS | FURTHER)[name]
-    if name == popular.NAME and split.repeats:
-        generate = _popular_again
-    products = interactions["product_id"].n_unique()
-    proposed = generate(
-        interactions,
-        config.model_copy(
-            update=dict.fromkeys(_SIZES, DEPTH) | dict.fromkeys(_KNOWN, max(products, 2))
-        ),
-    )
+    products = max(interactions["product_id"].n_unique(), 2)
+    dials = config.model_copy(update=dict.fromkeys(_SIZES, DEPTH) | dict.fromkeys(_KNOWN, products))
+    if name == sequence.NAME and not config.sequence_refit:
+        if name not in trained:
+            trained[name] = sequence.fit(interactions, dials)
+        proposed = sequence.propose(sequence.later(trained[name], interactions, dials), dials)
+    elif name == popular.NAME and split.repeats:
+        proposed = _popular_again(interactions)
+    else:
+        proposed = (GENERATORS | FURTHER)[name](interactions, dials)
     seconds = round(time.monotonic() - started, 2)
     if not split.repeats:
         # What cannot be right: the customer has it.
@@ -154,7 +165,7 @@ def _proposed(
 
 
 def _learn(
-    within: Split, generators: list[str], config: RecommendationConfig
+    within: Split, generators: list[str], config: RecommendationConfig, trained: Trained
 ) -> tuple[second_stage.Ranker | None, float]:
     """Train the ranker; the seconds include those of the generators."""
     started = time.monotonic()
@@ -162,7 +173,7 @@ def _learn(
     asked = second_stage.learners(within, config).rename("customer_id").to_frame()
     lists = {}
     for name in generators:
-        ranked, seconds = _proposed(name, interactions, within, config)
+        ranked, seconds = _proposed(name, interactions, within, config, trained)
         lists[name] = ranked.join(asked, on="customer_id", how="semi")
         log.info("%s: fitted for the ranker in %.1f s", name, seconds)
     return second_stage.learn(within, lists, config), time.monotonic() - started
@@ -279,7 +290,7 @@ def _truth(interactions: pl.DataFrame, split: Split) -> Truth:
     return Truth(own, bought, head, right, repeats=split.repeats)
 
 
-def _popular_again(interactions: pl.DataFrame, _config: RecommendationConfig) -> pl.DataFrame:
+def _popular_again(interactions: pl.DataFrame) -> pl.DataFrame:
     """Propose the most popular products to everyone, owned or not: any of them may be right."""
     everyone = interactions.select("customer_id").unique()
     return everyone.join(popular.popularity(interactions).head(DEPTH), how="cross")

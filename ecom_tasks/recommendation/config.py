@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,14 @@ class RecommendationConfig(DomainConfig):
     )
     test_windows: int = Field(default=2, ge=1, description="held-out windows, newest last")
     train_windows: int = Field(default=2, ge=1, description="label windows that a ranker learns")
+    # Which day's models are read is said by the versions of these: no part of them.
+    retrain_days: int = Field(
+        default=1,
+        ge=1,
+        exclude=True,
+        description="days that models are kept: those of the first day with features of as many "
+        "days, counted from Monday, 1 January of the year 1; 7: of each week",
+    )
 
     # Candidate generation
     min_customers: int = Field(
@@ -37,6 +45,9 @@ class RecommendationConfig(DomainConfig):
         default=8000, ge=2, description="most bought products that neighbours and ALS know"
     )
     neighbours: int = Field(default=100, ge=1, description="kept per product")
+    neighbour_weighting: Literal["plain", "tf-idf", "bm25"] = Field(
+        default="plain", description="of purchases before products are compared"
+    )
     neighbour_shrinkage: float = Field(
         default=10.0, ge=0, description="added to the cosine's denominator; tames rare products"
     )
@@ -115,6 +126,11 @@ class RecommendationConfig(DomainConfig):
     )
     sequence_batch: int = Field(default=4000, ge=1, description="places learnt from at once")
     sequence_learning_rate: float = Field(default=0.001, gt=0, description="of Adam")
+    sequence_refit: bool = Field(
+        default=True,
+        description="in a backtest with a ranker: train again on all that is known; false: the "
+        "model beside which the ranker learnt reads the longer histories",
+    )
     sequence_validation: int = Field(
         default=2000, ge=0, description="customers whose last product is held out, to stop by"
     )

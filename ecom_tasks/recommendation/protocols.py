@@ -23,11 +23,13 @@ class Columns:
     Attributes
     ----------
     order : time or position of an interaction; empty where the file has none
+    event : kind of an interaction, such as view or purchase; empty where it is not to be read
     """
 
     customer: str
     product: str
     order: str = ""
+    event: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Split:
 
     Attributes
     ----------
-    known : customer_id, product_id, order: interactions that may be learnt from, oldest first
+    known : customer_id, product_id, order, and event where it is read: interactions that may be
+        learnt from, oldest first
     held_out : customer_id, product_id, each once: what must be found
     repeats : whether a product that the customer already has may be right
     """
@@ -51,7 +54,8 @@ def read(file: Path, columns: Columns) -> pl.DataFrame:
 
     Returns
     -------
-    DataFrame with customer_id, product_id (as text) and order (the file's own order if it has none)
+    DataFrame with customer_id, product_id (as text), order (the file's own order if it has none),
+    and event (as text) if its column is named
 
     Raises
     ------
@@ -67,9 +71,11 @@ def read(file: Path, columns: Columns) -> pl.DataFrame:
         frame = pl.read_parquet(file)
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{file} is no Parquet file: {error}", "Convert it first") from error
-    named = {"customer_id": columns.customer, "product_id": columns.product}
-    if columns.order:
-        named["order"] = columns.order
+    given = {
+        "customer_id": columns.customer, "product_id": columns.product, "order": columns.order,
+        "event": columns.event,
+    }  # fmt: skip
+    named = {name: column for name, column in given.items() if column}
     missing = [name for name in named.values() if name not in frame.columns]
     if missing:
         raise DataContractError(
@@ -88,11 +94,12 @@ def read(file: Path, columns: Columns) -> pl.DataFrame:
     if not columns.order:
         frame = frame.with_columns(pl.col("row").alias("order"))
     _refuse_future(frame, file, columns)
+    text = [name for name in given if name in frame.columns and name != "order"]
     return (
         frame
-        .unique(["customer_id", "product_id", "order"], keep="first")
+        .unique([*text, "order"], keep="first")
         .sort("order", "row")
-        .select(pl.col(_PAIR).cast(pl.String), "order")
+        .select(pl.col(text).cast(pl.String), "order")
     )
 
 
@@ -165,7 +172,7 @@ def split(
         ]
         known = interactions.filter(pl.col("order") < border)
         held_out = interactions.filter(pl.col("order") >= border)
-    known = known.select(*_PAIR, "order")
+    known = known.select(interactions.columns)
     found = held_out.select(_PAIR).unique().join(
         known.select("customer_id").unique(), on="customer_id", how="semi"
     )  # fmt: skip
@@ -219,15 +226,17 @@ def pairs(known: pl.DataFrame) -> pl.DataFrame:
     """Return what generators learn from: one row a pair, as the feature table customer_products.
 
     An order column knows no days: recency is the place among all interactions, from 0 (newest)
-    on, and no order counts more for being new.
+    on, and no order counts more for being new. Where kinds of events are known, that of the pair's
+    newest interaction stands in `event`.
     """
     place = pl.col("order").rank("dense", descending=True).cast(pl.Float64) - 1
+    last = [pl.col("event").last()] if "event" in known.columns else []
     return (
         known
         .with_columns(place.alias("place"))
         .group_by(_PAIR)
         .agg(pl.len().cast(pl.Float64).alias("orders"),
-             pl.col("place").min().alias("days_since_last_order"))
+             pl.col("place").min().alias("days_since_last_order"), *last)
         .with_columns(
             pl.col("orders").alias("recency_weighted_orders"),
             pl.col("orders").alias("orders_28d"),

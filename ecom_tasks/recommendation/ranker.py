@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -134,6 +135,11 @@ def train(learn: Examples, rounds: Rounds, config: RecommendationConfig) -> xgb.
         model = _rank_trees(model, learn, config, rounds.rank)
     model.feature_names = list(ALL[: learn.features.shape[1]])
     return model
+
+
+def load(file: Path) -> xgb.Booster:
+    """Read a trained model."""
+    return xgb.Booster(model_file=file)
 
 
 def score(model: xgb.Booster, frame: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ the second has and the first has not. No feature can therefore see its label.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -125,6 +125,17 @@ def learn_and_validate(early: list[Window]) -> tuple[list[Window], Window]:
     """Return the windows that ended before the newest one began, and the newest one."""
     newest = early[-1]
     return [window for window in early if window.until <= newest.cutoff], newest
+
+
+def days_of(day: date, kept: int) -> list[date]:
+    """Return the days up to this one on which the same models serve, oldest first.
+
+    Parameters
+    ----------
+    kept : days that models are kept; 7: from Monday to Sunday
+    """
+    passed = (day.toordinal() - 1) % kept
+    return [day - timedelta(days=back) for back in range(passed, -1, -1)]
 
 
 def bought(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:

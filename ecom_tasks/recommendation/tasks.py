@@ -6,7 +6,9 @@ Light to import, since the scheduler reads this file: heavy libraries load insid
 from __future__ import annotations
 
 import logging
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.recommendation.later import Models
     from ecom_tasks.recommendation.ranker import Examples
     from ecom_tasks.recommendation.snapshots import Plan, Snapshot, Window
     from ecom_tasks.training.two_tower import Catalogue, TwoTower
@@ -26,6 +29,7 @@ log = logging.getLogger(__name__)
 LISTS = "recommendations"
 RANKER, RULES = "models/ranker.ubj", "rules.json"
 FINGERPRINTS = "scoring/fingerprints"
+KEPT, SEQUENCE, SCORED = "generators", "models/sequence.keras", "scored"
 
 
 def pin_features(run: Run) -> Ref:
@@ -35,6 +39,18 @@ def pin_features(run: Run) -> Ref:
     return dataset.find(run, "features/all")
 
 
+def pin_learning(run: Run, features: Ref) -> Ref:
+    """Find the features that models are trained on: today's, or those of a day not long ago.
+
+    With `retrain_days` above 1 models are kept; only scores and lists follow every day.
+    """
+    from ecom_tasks.recommendation import snapshots
+
+    kept = RecommendationConfig.of(run).retrain_days
+    days = snapshots.days_of(run.as_of, kept)[:-1]
+    return next((found for day in days if (found := _features(run, day))), features)
+
+
 def train_sequence(run: Run, features: Ref) -> Ref:
     """Learn what follows what: at the first cutoff, for all that is tested, and today anew.
 
@@ -42,6 +58,7 @@ def train_sequence(run: Run, features: Ref) -> Ref:
     """
     from ecom_tasks.artefacts import dataset
 
+    run = _on_the_day_of(run, features)
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
 
@@ -71,25 +88,28 @@ def train_sequence(run: Run, features: Ref) -> Ref:
 def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
     """Propose products for each customer at each cutoff, with all that the ranker may know."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.logs import track
-    from ecom_tasks.recommendation import candidates
-    from ecom_tasks.recommendation import features as of_pair
 
+    run = _on_the_day_of(run, features)
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
     events = dataset.input_named(features, "lake/events")
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.logs import track
+        from ecom_tasks.recommendation import candidates
+        from ecom_tasks.recommendation import features as of_pair
+        from ecom_tasks.recommendation.candidates import kept
+
         cutoffs = [*_needed(plan, config), plan.serve]
         for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
             snapshot = _snapshot(features, cutoff)
+            known = snapshot.interactions(config.min_customers)
+            fitted = candidates.fit(known, config)
             proposed = candidates.propose(
-                snapshot.interactions(config.min_customers),
-                _candidates(follows, cutoff),
-                config,
-                _views(events, cutoff),
+                known, _candidates(follows, cutoff), config, _views(events, cutoff), fitted
             )
             draft.write_frame(f"cutoff={cutoff}.parquet", of_pair.build(proposed, snapshot))
+        kept.save(draft.folder / KEPT, fitted)
 
     return dataset.produce(
         run,
@@ -108,6 +128,7 @@ def train_two_tower(run: Run, features: Ref) -> Ref:
     """
     from ecom_tasks.artefacts import dataset
 
+    run = _on_the_day_of(run, features)
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
 
@@ -201,8 +222,8 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     Where there is too little to learn from, the generators are blended by rank instead.
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import ranker, snapshots
 
+    run = _on_the_day_of(run, features)
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
     cutoffs = [*(window.cutoff for window in plan.test), plan.serve]
@@ -210,13 +231,19 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     def all_of(window: Window) -> Examples:
         return _examples(features, proposed, window, config)
 
-    def learnt(windows: list[Window]) -> Examples:
-        share = config.unordered_share
-        return ranker.join([ranker.thin(all_of(each), share, config.seed) for each in windows])
-
     def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import ranker, snapshots
+
+        # The next cutoff learns from most of the same windows.
+        @lru_cache(config.train_windows)
+        def thinned(window: Window) -> Examples:
+            return ranker.thin(all_of(window), config.unordered_share, config.seed)
+
+        def learnt(windows: list[Window]) -> Examples:
+            return ranker.join([thinned(each) for each in windows])
+
         early = plan.train_before(plan.test[0].cutoff, config.train_windows)
-        if sum(ranker.ordered(all_of(each)) for each in early) < config.smallest_training:
+        if sum(ranker.ordered(thinned(each)) for each in early) < config.smallest_training:
             _blend(draft, features, proposed, cutoffs)
             return
         draft.metrics["model"] = "ranker"
@@ -267,13 +294,15 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
     Customers who were not known yet are judged apart, by the list that such a customer gets.
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import evaluate, popular_in
 
+    run = _on_the_day_of(run, features)
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
 
     def build(draft: Draft) -> None:
         import polars as pl
+
+        from ecom_tasks.recommendation import evaluate, popular_in
 
         windows: dict[str, Any] = {}
         newcomers: dict[str, Any] = {}
@@ -304,22 +333,70 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
     )
 
 
+def score_customers(
+    run: Run, features: Ref, learnt: Ref, proposed: Ref, ranker: Ref, follows: Ref
+) -> Ref:
+    """Keep the scores of the day before, but for those who bought since: models may be older.
+
+    The models' own day has the scores that they were trained with.
+
+    Parameters
+    ----------
+    features, learnt : of today, and of the day that the models are of
+    """
+    from ecom_tasks.artefacts import dataset
+
+    config = RecommendationConfig.of(run)
+    trained = _on_the_day_of(run, learnt).as_of
+    events = dataset.input_named(features, "lake/events")
+    inputs = [proposed, ranker, follows]
+    former: Ref | None = None
+    earlier = features
+    if run.as_of > trained:
+        before, earlier = _day_before(run, learnt)
+        former = score_customers(before, earlier, learnt, proposed, ranker, follows)
+        tables = ("customers", "products", "customer_products", "promotion_calendar")
+        inputs += [dataset.input_named(features, f"features/{name}") for name in tables]
+        inputs += [events, former]
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import later
+
+        if former is None:
+            scored = _scored(ranker, trained)
+            made = later.named(_candidates(proposed, trained), lambda _: scored)
+            draft.write_frame(f"{SCORED}.parquet", made)
+            return
+        before, now = (_snapshot(each, _plan(each, config).serve) for each in (earlier, features))
+        who = later.changed(before, now)
+        models = _kept_models(proposed, ranker, follows, learnt)
+        made = later.score(models, now, who, config, _views(events, now.cutoff))
+        same = now.customers.join(who, on="customer_id", how="anti")
+        draft.metrics["customers scored anew"] = who.height
+        draft.write_frame(f"{SCORED}.parquet", later.renew(_rows(former, SCORED), made, same))
+
+    return dataset.produce(run, "work/recommendation/scores", build, inputs=inputs, config=config)
+
+
 def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learnt: Ref) -> Ref:
     """Refuse a ranker that does not beat own purchase frequency; publish lists with reasons.
 
     Parameters
     ----------
     learnt : of generate_candidates, train_ranker, train_two_tower, find_bought_together,
-        train_sequence
+        train_sequence, score_customers
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import evaluate, reasons, report, scoring
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
-    proposed, ranker, towers, _, follows = learnt
+    proposed, ranker, towers, _, follows, scores = learnt
+    # The day that the models are of.
+    trained = dataset.manifest(ranker).as_of
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import evaluate, reasons, report, scoring
+
         windows = dataset.read_json(evaluation, "windows.json")
         with draft.gating():
             evaluate.gate(windows, draft.limits.smallest_gain)
@@ -343,7 +420,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         draft.assumptions += dataset.manifest(ranker).assumptions
         if dataset.manifest(ranker).metrics["model"] == "ranker":
             draft.write_frame("scoring/candidates.parquet", scoring.ranker_sample(
-                _candidates(proposed, plan.serve), _scored(ranker, plan.serve)
+                _candidates(proposed, trained), _scored(ranker, trained)
             ))  # fmt: skip
         draft.write_text("scoring_example.py", scoring.example())
         metrics = {
@@ -352,6 +429,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
             "cold": dataset.manifest(towers).metrics,
             "ranker": dataset.manifest(ranker).metrics,
             "rules": dataset.manifest(rules).metrics,
+            "scores": {"models of": str(trained)} | dataset.manifest(scores).metrics,
         }
         draft.metrics.update(metrics)
         draft.write_json("metrics.json", metrics)
@@ -393,8 +471,8 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
     from ecom_tasks.recommendation import snapshots
 
     config = RecommendationConfig.of(run)
-    proposed = dataset.find(run, "work/recommendation/candidates")
-    features = dataset.find(run, "features/all")
+    features = pin_learning(run, dataset.find(run, "features/all"))
+    proposed = dataset.find(_on_the_day_of(run, features), "work/recommendation/candidates")
     plan = _plan(features, config)
     early = plan.train_before(plan.test[0].cutoff, config.train_windows)
     before, newest = snapshots.learn_and_validate(early) if early else ([], None)
@@ -414,15 +492,71 @@ def flow(step: Step) -> Ref:
     """Features -> candidates, two towers -> ranker -> judgement -> lists under the shop's rules."""
     features = step(pin_features)
     rules = step(pin_rules, features)
-    follows = step(train_sequence, features)
-    proposed = step(generate_candidates, features, follows)
-    towers = step(train_two_tower, features)
+    learnt = step(pin_learning, features)
+    follows = step(train_sequence, learnt)
+    proposed = step(generate_candidates, learnt, follows)
+    towers = step(train_two_tower, learnt)
     together = step(find_bought_together, features)
-    ranker = step(train_ranker, features, proposed)
-    evaluation = step(evaluate_ranker, features, ranker)
+    ranker = step(train_ranker, learnt, proposed)
+    evaluation = step(evaluate_ranker, learnt, ranker)
+    scores = step(score_customers, features, learnt, proposed, ranker, follows)
     return step(
-        publish_release, features, rules, evaluation, proposed, ranker, towers, together, follows
-    )
+        publish_release, features, rules, evaluation,
+        proposed, ranker, towers, together, follows, scores,
+    )  # fmt: skip
+
+
+def _features(run: Run, day: date) -> Ref | None:
+    """Return the features of a day, None where there are none."""
+    from ecom_tasks.artefacts import dataset
+
+    try:
+        return dataset.find(replace(run, as_of=day), "features/all")
+    except DataContractError:
+        return None
+
+
+def _day_before(run: Run, learnt: Ref) -> tuple[Run, Ref]:
+    """Return the newest day with features before that of the run, back to that of the models."""
+    first = _on_the_day_of(run, learnt).as_of
+    day = run.as_of - timedelta(days=1)
+    while day > first:
+        if found := _features(run, day):
+            return replace(run, as_of=day), found
+        day -= timedelta(days=1)
+    return replace(run, as_of=first), learnt
+
+
+def _kept_models(proposed: Ref, ranker: Ref, follows: Ref, learnt: Ref) -> Models:
+    """Read the models of the day that `learnt` is of."""
+    import tempfile
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import blend, later
+    from ecom_tasks.recommendation import ranker as trees
+    from ecom_tasks.recommendation.candidates import kept, sequence
+
+    with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
+        folder = Path(scratch)
+        for ref, files in ((proposed, f"{KEPT}/*"), (follows, SEQUENCE), (ranker, RANKER)):
+            dataset.fetch(ref, folder, files)
+        products = _rows(follows, "scoring/sequence_products")["product_id"]
+        pairs = _table(learnt, "customer_products", dataset.manifest(learnt).as_of)
+        score: later.Score
+        if dataset.manifest(ranker).metrics["model"] == "ranker":
+            score = partial(trees.score, trees.load(folder / RANKER))
+        else:
+            score = partial(blend.score, repeats=blend.repeat_share(pairs))
+        return later.Models(
+            kept.load(folder / KEPT), sequence.load(folder / SEQUENCE, products, pairs), score
+        )
+
+
+def _on_the_day_of(run: Run, features: Ref) -> Run:
+    """Return the run of the features' day: what follows from them alone is made only once."""
+    from ecom_tasks.artefacts import dataset
+
+    return replace(run, as_of=dataset.manifest(features).as_of)
 
 
 def _learnt_from(features: Ref) -> list[Ref]:
@@ -596,7 +730,7 @@ def _lists(
     )
     from ecom_tasks.recommendation.rules import Rules
 
-    proposed, ranker, towers, together, _ = learnt
+    _, ranker, towers, together, _, scores = learnt
     snapshot = _snapshot(features, _plan(features, config).serve)
     ruled = Rules.model_validate(dataset.read_json(rules, RULES))
     stock, customers, exclusions = (
@@ -619,8 +753,6 @@ def _lists(
         config.popular_k, half_life_days=config.popular_half_life_days,
         min_customers=config.min_customers,
     )  # fmt: skip
-    scored = _scored(ranker, snapshot.cutoff)
-    generators = reasons.generator_of(_candidates(proposed, snapshot.cutoff))
     cold = _rows(towers, "cold")
     barred = eligibility.barred(snapshot, shop, ruled)
     offer = selection.Offer(
@@ -628,7 +760,7 @@ def _lists(
         shelf=shelf,
         limits=limits,
         barred=barred,
-        ranked=scored.join(generators, on=["customer_id", "product_id"]),
+        ranked=_rows(scores, SCORED),
         popular=popular_in.filling(liked),
         fresh=cold,
     )

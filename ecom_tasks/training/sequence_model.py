@@ -18,12 +18,12 @@ import copy
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # TensorFlow tells of itself at import, and oneDNN adds in another order from run to run: it is
-# twice as fast, for whoever sets the variable to 1 and can do without the same bytes.
+# faster by a quarter, for whoever sets the variable to 1 and can do without the same bytes.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -76,10 +76,16 @@ class History:
     ----------
     products : numbers from 1, shape (events,)
     gaps : bucket of the time from each event to the next, of the last one to now; see `gap_bucket`
+    kinds : numbers from 1 of what kind of event each was; none: events are of one kind
     """
 
     products: IntArray
     gaps: IntArray
+    kinds: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+
+    def part(self, start: int, end: int) -> History:
+        """Return the events from `start` to before `end`."""
+        return History(self.products[start:end], self.gaps[start:end], self.kinds[start:end])
 
 
 def gap_bucket(days: NDArray[np.float64]) -> IntArray:
@@ -89,7 +95,11 @@ def gap_bucket(days: NDArray[np.float64]) -> IntArray:
 
 
 def train(
-    histories: Sequence[History], products: int, dials: Dials, folder: Path | None = None
+    histories: Sequence[History],
+    products: int,
+    dials: Dials,
+    folder: Path | None = None,
+    kinds: int = 0,
 ) -> keras.Model:
     """Train on what followed what; the best epoch on held-out customers' last events is kept.
 
@@ -97,14 +107,16 @@ def train(
     ----------
     histories : one a customer; those with a single event teach nothing
     products : how many there are; their numbers are 1 to `products`
+    kinds : how many kinds of events; 0: the histories do not say
     folder : where the progress is kept after each epoch, and gone on with if the same training
         (histories and dials) was interrupted; None: nowhere
 
     Returns
     -------
     Model (products, gaps) -> states: two integer inputs of shape (rows, places), 0 for padding on
-    the left, to shape (rows, places, size). The next product is the one whose vector, a row of
-    `product_vectors`, has the largest inner product with the last state.
+    the left, to shape (rows, places, size); with kinds, these are a third input. The next product
+    is the one whose vector, a row of `product_vectors`, has the largest inner product with the last
+    state.
 
     Raises
     ------
@@ -117,7 +129,7 @@ def train(
     tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy("mixed_bfloat16" if dials.bfloat16 else "float32")
     try:
-        model = _model(products, dials)
+        model = _model(products, dials, kinds)
     finally:
         keras.config.set_dtype_policy("float32")
     _teach(model, histories, products, dials, folder)
@@ -137,7 +149,11 @@ def _teach(
     random = np.random.default_rng(dials.seed)
     at, file = progress.Progress(kept=model.get_weights()), None
     if folder:
-        events = (array for each in histories for array in (each.products, each.gaps))
+        events = (
+            array
+            for each in histories
+            for array in (each.products, each.gaps, each.kinds)[: len(model.inputs)]
+        )
         file = progress.file_of(folder, (products, dials), events)
         at = _resume(file, variables, random) or at
     epochs = range(dials.epochs if at.done else at.epoch, dials.epochs)
@@ -145,7 +161,10 @@ def _teach(
         # Ever smaller steps: the last passes settle what the first ones found.
         rate = dials.learning_rate * (1 + np.cos(np.pi * epoch / dials.epochs)) / 2
         batches = _batches(pieces, dials, random)
-        losses = [float(learn(*batch, np.float32(rate))) for batch in batches]
+        used = len(model.inputs)
+        losses = [
+            float(learn(known[:used], follows, np.float32(rate))) for known, follows in batches
+        ]
         at.epoch = epoch + 1
         if questions:
             value = _ndcg(model, questions, dials)
@@ -173,7 +192,7 @@ def _resume(
     return found
 
 
-def _model(products: int, dials: Dials) -> keras.Model:
+def _model(products: int, dials: Dials, kinds: int = 0) -> keras.Model:
     tokens = keras.Input((None,), dtype="int32", name="products")
     gaps = keras.Input((None,), dtype="int32", name="gaps")
     present = ops.cast(ops.not_equal(tokens, 0), "int32")
@@ -186,6 +205,12 @@ def _model(products: int, dials: Dials) -> keras.Model:
         place
     )
     state = state + layers.Embedding(GAPS, dials.size, embeddings_initializer="zeros")(gaps)
+    inputs = [tokens, gaps]
+    if kinds:
+        inputs.append(keras.Input((None,), dtype="int32", name="kinds"))
+        state = state + layers.Embedding(kinds + 1, dials.size, embeddings_initializer="zeros")(
+            inputs[-1]
+        )
     state = layers.Dropout(dials.dropout)(state)
     # A place sees itself and what came before, and no padding.
     causal = ops.expand_dims(place, 2) <= ops.expand_dims(place, 1)
@@ -197,7 +222,7 @@ def _model(products: int, dials: Dials) -> keras.Model:
         inner = layers.Dense(2 * dials.size, activation="relu")(inner)
         state = state + layers.Dropout(dials.dropout)(layers.Dense(dials.size)(inner))
     state = layers.LayerNormalization(epsilon=1e-6, dtype="float32", name="states")(state)
-    return keras.Model([tokens, gaps], state, name="sequence_model")
+    return keras.Model(inputs, state, name="sequence_model")
 
 
 def _attention(state: keras.KerasTensor, hidden: keras.KerasTensor, dials: Dials) -> object:
@@ -227,7 +252,7 @@ def _hold_out(
     taught, questions = [], []
     for row, each in enumerate(histories):
         if row in asked:
-            before = History(each.products[:-1], each.gaps[:-1])
+            before = each.part(0, len(each.products) - 1)
             questions.append((before, int(each.products[-1])))
             taught.append(before)
         else:
@@ -239,7 +264,7 @@ def _pieces(histories: Sequence[History], dials: Dials) -> list[History]:
     """Cut long histories, from their end, into pieces of `length` places and what follows each."""
     length = dials.length
     return [
-        History(each.products[start:end], each.gaps[start:end])
+        each.part(start, end)
         for each in histories
         for end in range(len(each.products), 1, -length)[: dials.pieces]
         for start in [max(0, end - length - 1)]
@@ -248,8 +273,8 @@ def _pieces(histories: Sequence[History], dials: Dials) -> list[History]:
 
 def _batches(
     pieces: Sequence[History], dials: Dials, random: np.random.Generator
-) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-    """Yield products, gaps and next products, shape (rows, places), in random order.
+) -> Iterator[tuple[list[IntArray], IntArray]]:
+    """Yield products, gaps and kinds; and next products; shape (rows, places), in random order.
 
     Pieces of like length go together, so that little is padded; there are few shapes, each
     compiled once.
@@ -265,14 +290,22 @@ def _batches(
     for at in random.permutation(len(plan)):
         length, rows, members = plan[at]
         length = min(length, dials.length)
-        batch = np.zeros((3, rows, length), dtype=np.int32)
-        for row, member in enumerate(members):
-            piece = pieces[member]
-            known = len(piece.products) - 1
-            batch[0, row, length - known :] = piece.products[:-1]
-            batch[1, row, length - known :] = piece.gaps[:-1]
-            batch[2, row, length - known :] = piece.products[1:]
-        yield batch[0], batch[1], batch[2]
+        some = [pieces[member] for member in members]
+        follows = np.zeros((rows, length), dtype=np.int32)
+        for row, piece in enumerate(some):
+            follows[row, length + 1 - len(piece.products) :] = piece.products[1:]
+        before = [piece.part(0, len(piece.products) - 1) for piece in some]
+        yield _padded(before, rows, length), follows
+
+
+def _padded(histories: Sequence[History], rows: int, places: int) -> list[IntArray]:
+    """Return the newest products, gaps and kinds, shape (rows, places), 0 on the left."""
+    found = np.zeros((3, rows, places), dtype=np.int32)
+    for row, each in enumerate(histories):
+        for number, array in enumerate((each.products, each.gaps, each.kinds)):
+            if known := min(len(array), places):
+                found[number, row, places - known :] = array[-known:]
+    return list(found)
 
 
 def _frequency(pieces: Sequence[History], products: int) -> NDArray[np.float64]:
@@ -324,17 +357,18 @@ def _learner(
 
     # XLA compiles each shape anew; without it one graph serves all, and tracing is not for nothing.
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    batch = [tf.TensorSpec([None, None], tf.int32)] * 3
-    signature = None if on_gpu else [*batch, tf.TensorSpec([], tf.float32)]
+    places = tf.TensorSpec([None, None], tf.int32)
+    inputs = [places] * len(model.inputs)
+    signature = None if on_gpu else [inputs, places, tf.TensorSpec([], tf.float32)]
 
     @tf.function(  # type: ignore[untyped-decorator]
         jit_compile=on_gpu, input_signature=signature
     )
-    def learn(tokens: tf.Tensor, gaps: tf.Tensor, follows: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+    def learn(known: list[tf.Tensor], follows: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         adam.learning_rate.assign(tf.cast(rate, tf.float32))
         weight = tf.cast(tf.reshape(follows, (-1,)) > 0, tf.float32)
         with tf.GradientTape() as tape:
-            losses = loss_of(model([tokens, gaps], training=True), follows)
+            losses = loss_of(model(known, training=True), follows)
             loss = tf.reduce_sum(losses * weight) / tf.maximum(tf.reduce_sum(weight), 1)
         slopes = tape.gradient(loss, model.trainable_variables)
         adam.apply(slopes, model.trainable_variables)
@@ -354,19 +388,19 @@ def last_states(
     for start in range(0, len(order), rows):
         at = order[start : start + rows]
         places = min(-(-int(max(sizes[at].max(), 1)) // step) * step, length)
-        batch = np.zeros((2, len(at), places), dtype=np.int32)
-        for row, member in enumerate(at):
-            known = int(sizes[member])
-            if known:
-                batch[0, row, places - known :] = histories[member].products[-known:]
-                batch[1, row, places - known :] = histories[member].gaps[-known:]
-        found[at] = np.asarray(_run(model, batch[0], batch[1]))
+        known = _padded([histories[member] for member in at], len(at), places)
+        found[at] = np.asarray(_run(model, known[: len(model.inputs)]))
     return found
 
 
 @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-def _run(model: keras.Model, tokens: tf.Tensor, gaps: tf.Tensor) -> tf.Tensor:
-    return model([tokens, gaps], training=False)[:, -1]
+def _run(model: keras.Model, known: list[tf.Tensor]) -> tf.Tensor:
+    return model(known, training=False)[:, -1]
+
+
+def load(file: Path) -> keras.Model:
+    """Read a trained model from a `.keras` file; nothing in it is run."""
+    return keras.saving.load_model(file, compile=False, safe_mode=True)
 
 
 def product_vectors(model: keras.Model) -> FloatMatrix:
@@ -394,19 +428,16 @@ def _ndcg(model: keras.Model, questions: list[tuple[History, int]], dials: Dials
 def export_onnx(model: keras.Model, path: Path) -> None:
     """Write the model in an open format; same model, same bytes.
 
-    Inputs `products` and `gaps`, int32 of shape (rows, places); output: the last state of each
-    row, float32 of shape (rows, size).
+    Inputs `products` and `gaps`, and `kinds` if it reads them, int32 of shape (rows, places);
+    output: the last state of each row, float32 of shape (rows, size).
     """
     import tf2onnx
 
-    shape = [None, None]
-    signature = [
-        tf.TensorSpec(shape, tf.int32, name="products"), tf.TensorSpec(shape, tf.int32, name="gaps")
-    ]  # fmt: skip
+    signature = [tf.TensorSpec([None, None], tf.int32, name=each.name) for each in model.inputs]
 
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
-    def last(products: tf.Tensor, gaps: tf.Tensor) -> tf.Tensor:
-        return tf.identity(tf.cast(model([products, gaps])[:, -1], tf.float32), name="state")
+    def last(*known: tf.Tensor) -> tf.Tensor:
+        return tf.identity(tf.cast(model(list(known))[:, -1], tf.float32), name="state")
 
     converted, _ = tf2onnx.convert.from_function(last, input_signature=signature, opset=17)
     _rename(converted.graph)
@@ -427,8 +458,8 @@ def _rename(graph: onnx.GraphProto) -> None:
         node.name = f"node_{number}"
         node.input[:] = [names[each] for each in node.input]
         node.output[:] = [names[each] for each in node.output]
-    for field in ("node", "initializer", "value_info"):
-        graph.ClearField(field)
+    for part in ("node", "initializer", "value_info"):
+        graph.ClearField(part)
     graph.node.extend(nodes)
     graph.initializer.extend(tensors)
     graph.name, graph.doc_string = "sequence_model", ""

@@ -32,12 +32,18 @@ class DagRun:
     logical_date: datetime | None = None
     run_after: datetime = RUN_AFTER
     partition_date: datetime | None = None
+    data_interval_start: datetime | None = None
+    data_interval_end: datetime | None = None
 
 
 @dataclass
 class Event:
     extra: dict[str, Any]
     timestamp: datetime = field(default=datetime(2024, 1, 1, tzinfo=UTC))
+    partitions: list[str] = field(default_factory=list)
+
+    def add_partitions(self, key: str) -> None:
+        self.partitions.append(key)
 
 
 def context(
@@ -87,10 +93,23 @@ def test_then_the_event_that_triggered_the_run() -> None:
         (DagRun(logical_date=LOGICAL, partition_date=PARTITION), date(2024, 4, 7)),
         (DagRun(logical_date=LOGICAL), date(2024, 5, 1)),
         (DagRun(), date(2024, 6, 2)),
+        (
+            DagRun(data_interval_start=datetime(2024, 5, 6, 3, tzinfo=UTC),
+                   data_interval_end=datetime(2024, 5, 7, 3, tzinfo=UTC)),
+            date(2024, 5, 6),
+        ),
+        (
+            DagRun(data_interval_start=datetime(2024, 5, 6, 3, tzinfo=UTC),
+                   data_interval_end=datetime(2024, 5, 13, 3, tzinfo=UTC)),
+            date(2024, 5, 12),
+        ),
+        (DagRun(data_interval_start=LOGICAL, data_interval_end=LOGICAL), date(2024, 6, 2)),
     ],
-    ids=["partition", "logical date", "run after"],
-)
-def test_then_partition_logical_date_and_day_of_the_run(dag_run: DagRun, expected: date) -> None:
+    ids=["partition", "logical date", "run after", "day", "week", "no interval"],
+)  # fmt: skip
+def test_then_interval_partition_logical_date_and_day_of_the_run(
+    dag_run: DagRun, expected: date
+) -> None:
     assert current_run(context(dag_run)).as_of == expected
 
 
@@ -169,13 +188,17 @@ def operator() -> StepOperator:
 def test_event_tells_what_was_made_and_of_which_day(
     operator: StepOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = Outcome(0, ["s3://ecom/x/_manifest.json"], None, [], 0, 1.0)
+    made = "s3://ecom/x/v/2024-02-29-0123456789abcdef/_manifest.json"
+    done = Outcome(0, [made], None, [], 0, 1.0)
     monkeypatch.setattr(ecom_airflow, "launch", lambda *_: FakeStep(done))
     given = context(DagRun(), {"as_of": "2024-02-29", "source": "shop"})
     given["outlet_events"] = {ecom_airflow.LAKE: Event({})}
-    assert operator.execute(given) == "s3://ecom/x/_manifest.json"
-    assert given["outlet_events"][ecom_airflow.LAKE].extra == {
-        "manifest": "s3://ecom/x/_manifest.json",
+    assert operator.execute(given) == made
+    event = given["outlet_events"][ecom_airflow.LAKE]
+    assert event.partitions == ["2024-02-29"]
+    assert event.extra == {
+        "manifest": made,
+        "fingerprint": "0123456789abcdef",
         "as_of": "2024-02-29",
         "source": "shop",
         "source_data": "",

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, PartitionedAssetTimetable
 from airflow.sdk.exceptions import ParamValidationError
 from ecom_airflow import FEATURES, HEAVY, LAKE, RETRY_POLICY, released
 
 from ecom_tasks.domains import DOMAINS, RELEASING, flow_of
+from ecom_tasks.features.tables import FEATURES as FEATURE_TABLES
+from ecom_tasks.tables import TABLES
 
 PROJECT = Path(__file__).resolve().parents[2]
 LIBRARIES = set(
@@ -163,7 +165,9 @@ def test_only_the_last_task_announces_the_result(domain: str, asset: Any) -> Non
     assert len(last) == 1
     # And the one that puts a release into service which a person had to approve.
     approved = {"promote_release"} & set(dag_of(domain).task_ids)
-    assert outlets(domain) == {asset.name: last | approved}
+    tables = {"ingestion": TABLES, "features": FEATURE_TABLES}.get(domain, {})
+    expected = {asset.name, *(f"{asset.name}_{name}" for name in tables)}
+    assert outlets(domain) == dict.fromkeys(expected, last | approved)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,8 @@ def test_only_the_last_task_announces_the_result(domain: str, asset: Any) -> Non
 )
 def test_dags_set_each_other_off(domain: str, asset: Any) -> None:
     timetable: Any = dag_of(domain).timetable
-    assert [each.name for each in timetable.asset_condition.objects] == [asset.name]
+    assert isinstance(timetable, PartitionedAssetTimetable)
+    assert timetable.asset_condition == asset
 
 
 def test_ingestion_runs_only_when_asked_or_as_the_operator_says() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import ecom_step
 import pytest
-from ecom_step import Outcome, Step, command, environment, launch, result
+from ecom_explain import amount, result
+from ecom_step import Outcome, Step, command, environment, launch
 
 from ecom_tasks import errors
 from ecom_tasks.artefacts import dataset
@@ -196,7 +197,7 @@ def test_killed_step_is_explained(run: Run) -> None:
         result(outcome, [ref])
     text = caught.value.reason
     assert "SIGKILL (exit code -9)" in text
-    assert ecom_step.amount(outcome.peak_bytes) in text
+    assert amount(outcome.peak_bytes) in text
     assert outcome.peak_bytes > 400 * MIB
     assert "its inputs are 3.0 MiB in 1 files" in text
     assert "memory" in caught.value.hint
@@ -206,6 +207,46 @@ def test_explanation_does_not_fail_for_want_of_a_manifest() -> None:
     gone = Ref("file:///nowhere/v/1/_manifest.json")
     with pytest.raises(RetryableError, match=r"its inputs are unknown \(KeyMissingError\)"):
         result(ended(-signal.SIGKILL), [gone])
+
+
+@pytest.mark.parametrize(
+    ("last_line", "what", "remedy"),
+    [
+        (
+            "xgboost.core.XGBoostError: Memory allocation error on worker 0: std::bad_alloc: "
+            "cudaErrorMemoryAllocation: out of memory",
+            "The GPU's memory was short",
+            "CUDA_VISIBLE_DEVICES",
+        ),
+        (
+            "tensorflow.python.framework.errors_impl.ResourceExhaustedError: OOM when allocating "
+            "tensor with shape[4096,200,64] on GPU:0",
+            "The GPU's memory was short",
+            "smaller batch",
+        ),
+        (
+            "MemoryError: std::bad_alloc: out_of_memory: CUDA error (cudaErrorMemoryAllocation)",
+            "The GPU's memory was short",
+            "Let fewer steps share the GPU",
+        ),
+        ("MemoryError: Unable to allocate 9.31 GiB", "Memory was short", "smaller buckets"),
+        ("OSError: [Errno 28] No space left on device", "The disk is full", "TMPDIR"),
+    ],
+    ids=["xgboost", "tensorflow", "rmm", "host", "disk"],
+)
+def test_what_ran_out_is_said_with_size_and_remedy(
+    run: Run, last_line: str, what: str, remedy: str
+) -> None:
+    ref = dataset.produce(run, "lake/any", lambda draft: draft.write_text("a", "x" * 3 * MIB))
+    trace = f"Traceback (most recent call last):\n  ...\n{last_line}"
+    kind = last_line.partition(":")[0].rpartition(".")[2]
+    fields = {"error": kind, "message": "A fault", "traceback": trace}
+    with pytest.raises(RetryableError) as caught:
+        result(ended(2, error=fields, peak_bytes=700 * MIB), [ref])
+    assert caught.value.reason.startswith(f"{what}: {last_line}")
+    assert "its largest process had held 700.0 MiB" in caught.value.reason
+    assert "its inputs are 3.0 MiB in 1 files" in caught.value.reason
+    assert remedy in caught.value.hint
 
 
 def test_crash_of_a_library_is_not_tried_again() -> None:
@@ -270,4 +311,4 @@ def test_step_gets_no_secret_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None
     ("size", "text"), [(3 * 2**30, "3.00 GiB"), (3 * 2**20, "3.0 MiB"), (2**10, "1.0 KiB")]
 )
 def test_amounts_are_spelt_for_people(size: int, text: str) -> None:
-    assert ecom_step.amount(size) == text
+    assert amount(size) == text

@@ -11,7 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from ecom_tasks import tables as contract
 from ecom_tasks.artefacts import dataset
+from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
 from ecom_tasks.pricing import evaluate, optimise, rules, tasks
@@ -195,12 +197,64 @@ def test_the_next_weeks_change_nothing(
     }
 
 
+def proposed(day: Run) -> Ref:
+    """Run the flow as far as the prices."""
+    features = tasks.pin_features(day)
+    panel = tasks.build_panel(day, features)
+    elasticities = tasks.estimate_elasticities(day, panel)
+    return tasks.propose_prices(
+        day, panel, elasticities, tasks.pin_guardrails(day), features, tasks.pin_forecasts(day)
+    )
+
+
+def test_stock_and_an_earlier_forecast_are_what_prices_are_made_with(run: Run) -> None:
+    tables = shop(cost=1.25)
+    names = tables["products"]["product_id"].to_list()
+    # Of the first there is next to nothing until more comes in two weeks, of the others plenty.
+    stock = [
+        {"product_id": name, "location_id": place, "snapshot_on": AS_OF,
+         "on_hand": 1.0 if name == names[0] else 5000.0, "on_order": 0.0}
+        for name in names for place in ("north", "south")
+    ]  # fmt: skip
+    supply = [{"product_id": name, "location_id": "north", "lead_time_days": 14.0}
+              for name in names]  # fmt: skip
+    day = publish(run, tables | {
+        "stock": builders.table(contract.STOCK, stock),
+        "supply": builders.table(contract.SUPPLY, supply),
+    })  # fmt: skip
+    rows = frame(proposed(day), "prices.parquet")
+    plain = rows.filter(pl.col("product_id") == names[0]).row(0, named=True)
+    assert plain["weekly_units_available"] == 1.0
+    # Nothing is lost by what cannot be had anyway: as dear as the rules allow.
+    assert plain["change"] == pytest.approx(PricingConfig().largest_step, abs=0.02)
+    assert plain["units_change"] == 0.0
+    assert "more is wanted than the 1 a week" in plain["reason"]
+    assert set(rows["units_from"]) == {"recent weeks"}
+
+    # What inventory foretold the week before; a release of the day itself is not waited for.
+    foretold = pl.DataFrame([
+        {"product_id": name, "location_id": "all",
+         "week_starts_on": AS_OF + timedelta(days=1 + 7 * week), "mean": 40.0 + week}
+        for name in names[1:] for week in range(2)
+    ])  # fmt: skip
+    for before in (7, 0):
+        earlier = replace(day, as_of=AS_OF - timedelta(days=before))
+        factor = 1.0 if before else 9.0
+
+        def foretell(draft: Draft, factor: float = factor) -> None:
+            draft.write_frame("forecasts.parquet", foretold.with_columns(pl.col("mean") * factor))
+
+        dataset.release(earlier, dataset.produce(earlier, "artefacts/inventory", foretell))
+    rows = frame(proposed(day), "prices.parquet").sort("product_id")
+    known = rows.filter(pl.col("product_id") != names[0])
+    assert set(known["units_from"]) == {f"forecast {AS_OF - timedelta(days=7)}"}
+    assert known["weekly_units"].to_list() == [pytest.approx(40.5)] * 15
+    assert rows["units_from"][0] == "recent weeks"
+
+
 def test_a_known_cost_is_used_and_not_marked(run: Run) -> None:
     day = publish(run, shop(cost=1.25))
-    panel = tasks.build_panel(day, tasks.pin_features(day))
-    elasticities = tasks.estimate_elasticities(day, panel)
-    ref = tasks.propose_prices(day, panel, elasticities, tasks.pin_guardrails(day))
-    prices = frame(ref, "prices.parquet")
+    prices = frame(proposed(day), "prices.parquet")
     assert prices["unit_cost"].to_list() == [1.25] * 16
     assert not prices["assumed"].any()
 

@@ -20,7 +20,7 @@ from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
-from ecom_tasks.recommendation import selection, tasks
+from ecom_tasks.recommendation import later, selection, tasks
 from ecom_tasks.recommendation.candidates import VIEWED
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import NAMES
@@ -354,6 +354,65 @@ def test_only_customers_whose_inputs_changed_get_new_lists(
     whole = run_locally(flow, run)
     assert len(made) == 1 + 3 * 8
     assert {entry.path: entry.sha256 for entry in dataset.manifest(whole).files} == entries
+
+
+def test_models_are_kept_for_some_days_and_only_who_bought_is_scored_anew(
+    released: tuple[Run, Ref], tmp_path: Path
+) -> None:
+    run, first = released
+    shutil.copytree(run.root.removeprefix("file://"), tmp_path / "store")
+    passed = SHOP.as_of.toordinal() - 1
+    period = next(days for days in range(3, 30) if passed % days + 2 < days)
+    settings = {"recommendation": QUICK | {"retrain_days": period}}
+    monday, tuesday = (
+        replace(run, root=(tmp_path / "store").as_uri(), overrides=settings,
+                as_of=SHOP.as_of + timedelta(days=days)) for days in (1, 2)
+    )  # fmt: skip
+    lines = [builders.line(who, what, monday.as_of, 1, 1.0) for who, what in
+             (("b0-c03", "b0-p01"), ("b0-c03", "b0-p02"), ("visitor", "b1-p01"))]  # fmt: skip
+    bought = pl.concat([SHOP.order_lines, builders.order_lines(lines)])
+    for day in (monday, tuesday):
+        builders.publish_lake(day, TABLES | {"order_lines": bought})
+        run_locally(features_flow, day)
+    # Tuesday comes without Monday: what is missing is made on the way.
+    second, third = (run_locally(flow, day) for day in (tuesday, monday))
+    for day in (monday, tuesday):
+        with pytest.raises(DataContractError):
+            dataset.find(day, "work/recommendation/ranker")
+    anew = [dataset.manifest(ref).metrics["scores"] for ref in (third, second)]
+    assert anew == [
+        {"models of": str(SHOP.as_of), "customers scored anew": 2},
+        {"models of": str(SHOP.as_of), "customers scored anew": 0},
+    ]
+    scores = [
+        tasks._rows(
+            dataset.find(replace(tuesday, as_of=day), "work/recommendation/scores"), "scored"
+        )
+        for day in (SHOP.as_of, monday.as_of, tuesday.as_of)
+    ]
+    assert scores[1].equals(scores[2])
+    changed = scores[1].join(scores[0], on=scores[0].columns, how="anti")
+    assert set(changed["customer_id"]) == {"b0-c03", "visitor"}
+    # Scoring everybody with the same models, each as of his own day, gives the same.
+    learnt = tasks.pin_learning(monday, tasks.pin_features(monday))
+    of_day = replace(monday, as_of=SHOP.as_of)
+    models = tasks._kept_models(
+        *(dataset.find(of_day, f"work/recommendation/{name}")
+          for name in ("candidates", "ranker", "sequence")), learnt,
+    )  # fmt: skip
+    who = pl.DataFrame({"customer_id": ["b0-c03", "visitor"]})
+    now, then = (
+        tasks._snapshot(ref, day) for ref, day in
+        ((tasks.pin_features(monday), monday.as_of), (learnt, SHOP.as_of))
+    )  # fmt: skip
+    others = then.customers.join(who, on="customer_id", how="anti")
+    whole = pl.concat([
+        later.score(models, now, who, CONFIG), later.score(models, then, others, CONFIG)
+    ]).sort("customer_id", "product_id")  # fmt: skip
+    exact = pl.all().exclude("score")
+    assert whole.select(exact).equals(scores[1].select(exact))
+    assert whole["score"].to_list() == pytest.approx(scores[1]["score"].to_list(), abs=1e-5)
+    assert first != third
 
 
 def test_without_enough_to_learn_from_the_generators_are_blended(

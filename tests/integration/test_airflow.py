@@ -6,13 +6,18 @@ bring the shop from files to features.
 
 from __future__ import annotations
 
+import gzip
 import http.client
+import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import psutil
@@ -35,6 +40,8 @@ from tests import builders
 PATIENCE_S = 180.0
 SETTING = ("ECOM_APPROVAL_HOURS", str(45 / 3600))
 """Long enough for an answer, and short enough to wait for none."""
+ALERTS = {"ECOM_NOTIFY": "webhook:shop_alerts", "ECOM_DEADLINE_HOURS": str(20 / 3600)}
+"""Ingestion takes longer than 20 seconds, so that a run is late."""
 PSEUDONYM_KEY = "00" * 32
 SOURCE = """
 name = "tiny-shop"
@@ -72,8 +79,38 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LAST_DAY = builders.block_shop(blocks=1, customers=1, weeks=20).as_of.isoformat()
 
 
+class Listener(BaseHTTPRequestHandler):
+    """A chat's incoming webhook and a lineage backend, as far as we use them."""
+
+    texts: ClassVar[list[str]] = []
+    lineage: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        if self.path.startswith("/api/v1/lineage"):
+            self.lineage.append(json.loads(body))
+        else:
+            self.texts.append(json.loads(body)["text"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the tests' output short."""
+
+
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Services]:
+def listener() -> Iterator[int]:
+    """Port of what remembers all that it is told."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, listener: int) -> Iterator[services.Services]:
     home = tmp_path_factory.mktemp("airflow") / "home"
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("ECOM_", "AWS_"))]:
@@ -81,7 +118,14 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Servi
         patch.setenv("ECOM_DASK", "threads")
         patch.setenv("ECOM_PSEUDONYM_KEY", PSEUDONYM_KEY)
         patch.setenv(*SETTING)
+        for name, value in ALERTS.items():
+            patch.setenv(name, value)
+        patch.setenv("OPENLINEAGE_URL", f"http://127.0.0.1:{listener}")
         started = services.start(home)
+        started.api().post("connections", {
+            "connection_id": "shop_alerts", "conn_type": "http", "host": "127.0.0.1",
+            "port": listener,
+        })  # fmt: skip
         wait_for_dags(started)
         launched = state.read_state(home).services
         assert len(launched) == 5
@@ -152,15 +196,25 @@ def test_each_dag_sets_off_the_next(good: Progress) -> None:
         assert good.runs[dag].run_id.startswith("asset_triggered")
 
 
+@pytest.mark.usefixtures("_consumer")
 def test_event_says_which_data_it_is_about(
     airflow: services.Services, good: Progress, shop: Path
 ) -> None:
     api = airflow.api()
     for dag, last in (("ingestion", "publish_snapshot"), ("features", "publish_features")):
         run_id = good.runs[dag].run_id
-        (event,) = api.get("assets/events", source_dag_id=dag, source_run_id=run_id)["asset_events"]
+        told = api.get("assets/events", source_dag_id=dag, source_run_id=run_id)["asset_events"]
+        by_uri = {each["uri"]: each for each in told}
+        assert {each["partition_key"] for each in told} == {LAST_DAY}
+        made = following.made_by(api, task(good, dag, last))
+        event = by_uri[f"ecom://{dataset.manifest(made).name}"]
+        # Each table of the collection has an event of its own, about its own version.
+        for part, ref in dataset.manifest(made).inputs.items():
+            if part.split("/")[0] == event["uri"].split("/")[2] and part != "lake/data_docs":
+                assert by_uri[f"ecom://{part}"]["extra"]["manifest"] == ref
         assert event["extra"] == {
-            "manifest": following.made_by(api, task(good, dag, last)),
+            "manifest": made,
+            "fingerprint": dataset.manifest(made).version.rsplit("-", 1)[-1],
             "as_of": LAST_DAY,
             "source": str(shop / "shop.toml"),
             "source_data": "",
@@ -195,6 +249,42 @@ def test_log_of_the_step_is_in_the_log_of_the_task(
                if logger == "ecom_airflow")  # fmt: skip
 
 
+@pytest.mark.usefixtures("bad")
+def test_a_failure_and_a_late_run_are_told_to_whom_the_settings_name() -> None:
+    wanted = ("ingestion.load_order_lines failed in run bad: ", "ingestion is not done")
+    deadline = time.monotonic() + PATIENCE_S
+    while not all(any(text.startswith(each) for text in Listener.texts) for each in wanted):
+        assert time.monotonic() < deadline, Listener.texts
+        time.sleep(1)
+    (failed,) = [text for text in Listener.texts if text.startswith(wanted[0])]
+    assert "order_number" in failed
+
+
+def test_tasks_link_to_the_console(airflow: services.Services, good: Progress) -> None:
+    api, judged = airflow.api(), task(good, "ingestion", "validate_tables")
+    path = f"dags/ingestion/dagRuns/{judged.run_id}/taskInstances/{judged.name}"
+    version = following.made_by(api, judged).rsplit("/", 2)[-2]
+    (link,) = api.get(f"{path}/links")["extra_links"].values()
+    assert link == f"{airflow.airflow_url}/ecom/data/docs/{version}/data_docs/index.html"
+
+
+def test_a_lineage_backend_is_told_what_was_read_and_made(good: Progress) -> None:
+    demand = f"features.{task(good, 'features', 'build_demand').name}"
+    told = [
+        event
+        for event in Listener.lineage
+        if event["job"]["name"] == demand and event["eventType"] == "COMPLETE"
+    ]
+    assert told, {event["job"]["name"] for event in Listener.lineage}
+    names = {each["name"] for each in told[0]["inputs"]}
+    assert {"lake/order_lines", "lake/products", "lake/promotions"} <= names
+    (output,) = told[0]["outputs"]
+    assert output["name"] == "features/demand"
+    columns = {field["name"] for field in output["facets"]["schema"]["fields"]}
+    assert {"product_id", "week_starts_on", "units"} <= columns
+    assert output["outputFacets"]["outputStatistics"]["rowCount"] > 0
+
+
 def test_wrong_mapping_ends_the_day_with_its_remedy(
     airflow: services.Services, bad: Progress
 ) -> None:
@@ -225,7 +315,12 @@ def token(airflow: services.Services) -> str:
     return airflow.api().token()
 
 
-PAGES = ("/ecom/releases", "/ecom/releases/pricing/1", "/ecom/releases/pricing/1/report.html")
+PAGES = (
+    "/ecom/",
+    "/ecom/releases",
+    "/ecom/releases/pricing/1",
+    "/ecom/releases/pricing/1/report.html",
+)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -243,15 +338,15 @@ def test_page_of_releases_is_shown(airflow: services.Services, token: str) -> No
 
 
 def test_missing_report_is_told(airflow: services.Services, token: str) -> None:
-    answer = asked(airflow, PAGES[2], token)
+    answer = asked(airflow, PAGES[-1], token)
     assert answer.status == http.client.NOT_FOUND
-    assert "pricing 1 has no report" in answer.read().decode()
+    assert "It is not in the store" in answer.read().decode()
 
 
 def test_page_is_in_the_menu(airflow: services.Services) -> None:
     plugins = airflow.api().get("plugins")["plugins"]
     (ours,) = [plugin for plugin in plugins if plugin["name"] == "ecom"]
-    assert [view["href"] for view in ours["external_views"]] == ["/ecom/releases"]
+    assert [view["href"] for view in ours["external_views"]] == ["/ecom/"]
     assert airflow.api().get("plugins/importErrors")["import_errors"] == []
 
 

@@ -7,7 +7,8 @@ what earns its time moves to `GENERATORS`, which the flow runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import polars as pl
 
@@ -22,6 +23,7 @@ from ecom_tasks.recommendation.candidates import (
     repeat,
     sequence,
 )
+from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 Generator = Callable[[pl.DataFrame, RecommendationConfig], pl.DataFrame]
@@ -58,11 +60,33 @@ VIEWED = (score_name(propagation.NAME), rank_name(propagation.NAME))
 """Further columns, where the shop knows what was viewed."""
 
 
+class Learning(Protocol):
+    """Module of a generator that learns across customers, and then proposes to some of them."""
+
+    NAME: str
+
+    def fit(self, interactions: pl.DataFrame, config: RecommendationConfig) -> Kept: ...
+
+    def propose(
+        self, kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig
+    ) -> pl.DataFrame: ...
+
+
+LEARNING: tuple[Learning, ...] = (neighbours, als, ease, popular)
+
+
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> dict[str, Kept]:
+    """Fit the generators that learn across customers, by name."""
+    return {each.NAME: each.fit(interactions, config) for each in LEARNING}
+
+
 def propose(
     interactions: pl.DataFrame,
     follows: pl.DataFrame,
     config: RecommendationConfig,
     views: pl.DataFrame | None = None,
+    fitted: Mapping[str, Kept] | None = None,
+    customers: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Unite the candidates of all generators, with the score and rank that each one gives.
 
@@ -73,8 +97,11 @@ def propose(
     ----------
     interactions : rows of the feature table customer_products at one cutoff, of products that
         have enough customers
-    follows : of `sequence.propose` on the same interactions
-    views : session_id, product_id, up to the same cutoff; None: the shop does not know any
+    follows : of `sequence.propose`, for those who are proposed to
+    views : session_id, product_id, up to the same cutoff; None: the shop does not know any. They
+        are carried on over the graph of all interactions
+    fitted : of `fit`, perhaps on an earlier day; None: fitted on the interactions
+    customers : customer_id of those who are proposed to; None: all
 
     Returns
     -------
@@ -84,11 +111,17 @@ def propose(
         Sorted by pair.
     """
     pair = ["customer_id", "product_id"]
-    found = {name: generate(interactions, config) for name, generate in GENERATORS.items()}
+    models = fit(interactions, config) if fitted is None else fitted
+    asked = interactions.select("customer_id").unique() if customers is None else customers
+    known = interactions.join(asked, on="customer_id", how="semi")
+    found = {repeat.NAME: repeat.generate(known, config)}
+    for each in LEARNING:
+        found[each.NAME] = each.propose(models[each.NAME], known, config)
     found[sequence.NAME] = follows
     if views is not None:
-        found[propagation.NAME] = propagation.generate(interactions, config, views)
-    own = interactions.select(pair)
+        viewed = propagation.generate(interactions, config, views)
+        found[propagation.NAME] = viewed.join(asked, on="customer_id", how="semi")
+    own = known.select(pair)
     new = pl.concat([
         frame.select(pair) for name, frame in found.items() if name != repeat.NAME
     ]).unique()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
+from implicit import als, gpu
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
     Interactions,
     encode,
+    encode_among,
     inner_products,
     own_and_best_of_all,
 )
@@ -22,21 +27,56 @@ NAME = "als"
 def factorise(known: Interactions, config: RecommendationConfig) -> tuple[FloatMatrix, FloatMatrix]:
     """Return the factors of customers and of products, shapes (rows, factors), (columns, factors).
 
+    Where a GPU is present they are learnt on it; the last bits are others then.
+
     References
     ----------
     Hu, Koren and Volinsky (2008), "Collaborative filtering for implicit feedback datasets", ICDM.
     """
     # One thread in BLAS: the solver runs its own threads, and two pools fight for the cores.
     with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(
-            factors=config.als_factors,
-            regularization=config.als_regularization,
-            alpha=config.als_alpha,
-            iterations=config.als_iterations,
-            random_state=config.seed,
-        )
+        model = als.AlternatingLeastSquares(**_dials(config), use_gpu=gpu.HAS_CUDA)
         model.fit(known.orders, show_progress=False)
+    if gpu.HAS_CUDA:
+        model = model.to_cpu()
     return np.asarray(model.user_factors), np.asarray(model.item_factors)
+
+
+def _dials(config: RecommendationConfig) -> dict[str, Any]:
+    return {
+        "factors": config.als_factors,
+        "regularization": config.als_regularization,
+        "alpha": config.als_alpha,
+        "iterations": config.als_iterations,
+        "random_state": config.seed,
+    }
+
+
+def customers_of(
+    known: Interactions, products: FloatMatrix, config: RecommendationConfig
+) -> FloatMatrix:
+    """Return the factors of customers that go best with those of products, shape (rows, factors).
+
+    Each follows from the customer's own row alone.
+    """
+    model = AlternatingLeastSquares(**_dials(config))
+    model.item_factors = products
+    with threadpool_limits(1, "blas"):
+        return np.asarray(model.recalculate_user(np.arange(known.customers.height), known.orders))
+
+
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+    """Learn the factors of products; `factors` of the result, shape (products, factors)."""
+    known = encode(interactions, config.matrix_products)
+    return Kept(known.products, {"factors": factorise(known, config)[1]})
+
+
+def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose to the customers of these interactions."""
+    known = encode_among(interactions, kept.products)
+    products = kept.arrays["factors"]
+    score = inner_products(customers_of(known, products, config), products)
+    return own_and_best_of_all(known, score, config.als_candidates, NAME)
 
 
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
@@ -46,7 +86,4 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    known = encode(interactions, config.matrix_products)
-    customers, products = factorise(known, config)
-    score = inner_products(customers, products)
-    return own_and_best_of_all(known, score, config.als_candidates, NAME)
+    return propose(fit(interactions, config), interactions, config)

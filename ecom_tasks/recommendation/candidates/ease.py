@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from scipy import linalg, sparse
 
+from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
     directions,
     encode,
+    encode_among,
     own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -87,27 +89,46 @@ def truncate(orders: sparse.csr_matrix, l2: float, most: int, seed: int) -> Trun
     return Truncated(vectors, kept, (vectors**2) @ kept)
 
 
-def mixture(
-    orders: sparse.csr_matrix, config: RecommendationConfig
-) -> Callable[[sparse.csr_matrix], FloatMatrix]:
-    """Return what scores purchases: exact up to `ease_exact` products, truncated above."""
-    if orders.shape[1] > config.ease_exact:
-        return truncate(orders, config.ease_l2, config.ease_dimensions, config.seed)
-    exact = weights(orders, config.ease_l2)
+def mixture(orders: sparse.csr_matrix, config: RecommendationConfig) -> dict[str, FloatMatrix]:
+    """Learn the mixture: exact up to `ease_exact` products, truncated above.
+
+    Returns
+    -------
+    `exact` of `weights`, or the fields of `Truncated`
+    """
+    if orders.shape[1] <= config.ease_exact:
+        return {"exact": weights(orders, config.ease_l2)}
+    found = truncate(orders, config.ease_l2, config.ease_dimensions, config.seed)
+    return {"vectors": found.vectors, "kept": found.kept, "own": found.own}
+
+
+def mixer(learnt: Mapping[str, FloatMatrix]) -> Callable[[sparse.csr_matrix], FloatMatrix]:
+    """Return what scores purchases by the result of `mixture`."""
+    if "exact" not in learnt:
+        return Truncated(**learnt)
+    exact = learnt["exact"]
     return lambda signal: np.asarray(signal @ exact)
+
+
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+    """Learn the mixture of the `ease_products` products with the most customers."""
+    known = encode(interactions, min(config.ease_products, config.matrix_products))
+    return Kept(known.products, mixture(known.orders, config))
+
+
+def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose to the customers of these interactions."""
+    known, score = encode_among(interactions, kept.products), mixer(kept.arrays)
+    return own_and_best_of_all(
+        known, lambda part: score(known.recent[part]), config.ease_candidates, NAME
+    )
 
 
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose products by the mixture of what the customer bought.
 
-    Only the `ease_products` products with the most customers take part.
-
     Returns
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    known = encode(interactions, min(config.ease_products, config.matrix_products))
-    score = mixture(known.orders, config)
-    return own_and_best_of_all(
-        known, lambda part: score(known.recent[part]), config.ease_candidates, NAME
-    )
+    return propose(fit(interactions, config), interactions, config)

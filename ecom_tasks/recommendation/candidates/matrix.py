@@ -66,6 +66,17 @@ def encode(interactions: pl.DataFrame, most_products: int) -> Interactions:
         .head(most_products)
     )
     products = popular.select("product_id").sort("product_id").with_row_index("column")
+    return encode_among(interactions, products)
+
+
+def encode_among(interactions: pl.DataFrame, products: pl.DataFrame) -> Interactions:
+    """Build the matrices over given products; what was bought of others is left out.
+
+    Parameters
+    ----------
+    interactions : as for `encode`
+    products : product_id, ascending, and column
+    """
     customers = interactions.select("customer_id").unique().sort("customer_id")
     customers = customers.with_row_index("row")
     row = _positions(interactions["customer_id"], customers["customer_id"])

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from implicit.nearest_neighbours import bm25_weight, tfidf_weight
 from scipy import sparse
 
+from ecom_tasks.recommendation.candidates.kept import Kept, flat, sparse_of
 from ecom_tasks.recommendation.candidates.matrix import (
     Interactions,
     best_new,
     blocks,
     encode,
+    encode_among,
     in_threads,
     own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 NAME = "neighbours"
+
+
+WEIGHTS = {"bm25": bm25_weight, "tf-idf": tfidf_weight}
+
+
+def weighted(orders: sparse.csr_matrix, weighting: str) -> sparse.csr_matrix:
+    """Weigh who buys many products less, and with bm25 the purchases of popular products too.
+
+    Parameters
+    ----------
+    orders : shape (customers, products); a product is a text, its customers are the words
+    weighting : of `WEIGHTS`, or plain: as they are
+    """
+    if weighting == "plain":
+        return orders
+    return sparse.csr_matrix(WEIGHTS[weighting](orders.T).T, dtype=np.float32)
 
 
 def similarity(orders: sparse.csr_matrix, neighbours: int, shrinkage: float) -> sparse.csr_matrix:
@@ -51,6 +70,25 @@ def similarity(orders: sparse.csr_matrix, neighbours: int, shrinkage: float) -> 
     return sparse.vstack(in_threads(nearest, blocks(products, products)), format="csr")
 
 
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+    """Learn how near products are: `similarity`, with rows and columns exchanged."""
+    known = encode(interactions, config.matrix_products)
+    orders = weighted(known.orders, config.neighbour_weighting)
+    near = similarity(orders, config.neighbours, config.neighbour_shrinkage)
+    return Kept(known.products, flat(near.T.tocsr()))
+
+
+def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose to the customers of these interactions."""
+    known, towards = encode_among(interactions, kept.products), sparse_of(kept)
+    return own_and_best_of_all(
+        known,
+        lambda part: (known.recent[part] @ towards).toarray(),
+        config.neighbour_candidates,
+        NAME,
+    )
+
+
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose products by the sum of their similarities to what the customer bought lately.
 
@@ -58,15 +96,7 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    known = encode(interactions, config.matrix_products)
-    near = similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
-    towards = near.T.tocsr()
-    return own_and_best_of_all(
-        known,
-        lambda part: (known.recent[part] @ towards).toarray(),
-        config.neighbour_candidates,
-        NAME,
-    )
+    return propose(fit(interactions, config), interactions, config)
 
 
 def strongest(pairs: pl.DataFrame, known: Interactions, near: sparse.csr_matrix) -> pl.DataFrame:

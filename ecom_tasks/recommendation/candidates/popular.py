@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from ecom_tasks.metrics.ranking import rank_within
+from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 NAME = "popular"
@@ -21,6 +22,25 @@ def popularity(interactions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+    """Keep the most popular products; `score` of the result, shape (products,)."""
+    # Customers own some of the most popular products: four times as many leave enough.
+    top = popularity(interactions).head(4 * config.popular_candidates).sort("product_id")
+    products = top.select("product_id").with_row_index("column")
+    return Kept(products, {"score": top["score"].to_numpy()})
+
+
+def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose to the customers of these interactions."""
+    top = kept.products.select("product_id", pl.Series("score", kept.arrays["score"]))
+    everyone = interactions.select("customer_id").unique()
+    own = interactions.select("customer_id", "product_id")
+    new = everyone.join(top, how="cross").join(own, on=["customer_id", "product_id"], how="anti")
+    return rank_within(new, config.popular_candidates).select(
+        "customer_id", "product_id", "score", pl.lit(NAME).alias("generator")
+    )
+
+
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose to each customer the most popular products that are new to them.
 
@@ -28,11 +48,4 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator
     """
-    # Customers own some of the most popular products: four times as many leave enough.
-    top = popularity(interactions).head(4 * config.popular_candidates)
-    everyone = interactions.select("customer_id").unique()
-    own = interactions.select("customer_id", "product_id")
-    new = everyone.join(top, how="cross").join(own, on=["customer_id", "product_id"], how="anti")
-    return rank_within(new, config.popular_candidates).select(
-        "customer_id", "product_id", "score", pl.lit(NAME).alias("generator")
-    )
+    return propose(fit(interactions, config), interactions, config)

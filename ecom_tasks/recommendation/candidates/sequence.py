@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ecom_tasks.recommendation.candidates.matrix import Interactions, blocks, encode, own_and_best
+from ecom_tasks.recommendation.candidates.matrix import (
+    Interactions,
+    blocks,
+    encode,
+    encode_among,
+    own_and_best,
+)
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 if TYPE_CHECKING:
@@ -18,7 +24,10 @@ if TYPE_CHECKING:
 
     from ecom_tasks.training import sequence_model
 
-NAME = "sequence"
+NAME, EVENT = "sequence", "event"
+PROPOSED = {
+    "customer_id": pl.String, "product_id": pl.String, "score": pl.Float64, "generator": pl.String,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,13 @@ class Fitted:
     Attributes
     ----------
     histories : one for each row of `known`
+    kinds : names of the kinds of events that it knows; their places from 1 are its numbers
     """
 
     model: keras.Model
     known: Interactions
     histories: list[sequence_model.History]
+    kinds: tuple[str, ...] = ()
 
 
 def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
@@ -46,15 +57,26 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
 
 
 def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Fitted:
-    """Train the transformer on the order in which customers bought."""
+    """Train the transformer on the order in which customers bought.
+
+    Parameters
+    ----------
+    interactions : of the feature table customer_products, or of `protocols.pairs`; with a column
+        `event`, what kind of event each was is read too
+    """
     # Ten seconds of import, which no other generator needs.
     from ecom_tasks.training import sequence_model
 
     known = encode(interactions, config.matrix_products)
-    past = histories(interactions, known, config)
+    kinds: tuple[str, ...] = ()
+    if EVENT in interactions.columns:
+        kinds = tuple(interactions[EVENT].unique().sort())
+    past = histories(interactions, known, config, kinds)
     folder = Path(config.sequence_folder) if config.sequence_folder else None
-    model = sequence_model.train(past, known.products.height, dials(config), folder)
-    return Fitted(model, known, past)
+    model = sequence_model.train(
+        past, known.products.height, dials(config), folder, kinds=len(kinds)
+    )
+    return Fitted(model, known, past, kinds)
 
 
 def later(fitted: Fitted, interactions: pl.DataFrame, config: RecommendationConfig) -> Fitted:
@@ -63,8 +85,24 @@ def later(fitted: Fitted, interactions: pl.DataFrame, config: RecommendationConf
     Products that came since are not known to it, nor customers who bought nothing else.
     """
     held = interactions.join(fitted.known.products, on="product_id", how="semi")
-    known = encode(held, fitted.known.products.height)
-    return Fitted(fitted.model, known, histories(held, known, config))
+    known = encode_among(held, fitted.known.products)
+    past = histories(held, known, config, fitted.kinds)
+    return Fitted(fitted.model, known, past, fitted.kinds)
+
+
+def load(file: Path, products: pl.Series, interactions: pl.DataFrame) -> Fitted:
+    """Read a trained transformer; its histories are those of `later`.
+
+    Parameters
+    ----------
+    file : of `scoring.save`
+    products : ids of the products that it knows, in the order of their numbers
+    interactions : any, for their columns
+    """
+    from ecom_tasks.training import sequence_model
+
+    numbered = products.alias("product_id").to_frame().with_row_index("column")
+    return Fitted(sequence_model.load(file), encode_among(interactions.clear(), numbered), [])
 
 
 def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
@@ -72,6 +110,8 @@ def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
     from ecom_tasks.training import sequence_model
 
     known = fitted.known
+    if known.customers.is_empty():
+        return pl.DataFrame(schema=PROPOSED)
     states = sequence_model.last_states(fitted.model, fitted.histories, config.sequence_length)
     vectors = sequence_model.product_vectors(fitted.model)
     parts = []
@@ -84,13 +124,17 @@ def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
 
 
 def histories(
-    interactions: pl.DataFrame, known: Interactions, config: RecommendationConfig
+    interactions: pl.DataFrame,
+    known: Interactions,
+    config: RecommendationConfig,
+    kinds: tuple[str, ...] = (),
 ) -> list[sequence_model.History]:
     """Return the history of each row of `known`: its products by their last order, oldest first.
 
     Parameters
     ----------
-    interactions : customer_id, product_id, days_since_last_order
+    interactions : customer_id, product_id, days_since_last_order; event, if there are kinds
+    kinds : names of the kinds of events, in the order of their numbers; others get number 0
     """
     from ecom_tasks.training import sequence_model
 
@@ -110,8 +154,12 @@ def histories(
         last = ends[1:][ends[1:] > ends[:-1]] - 1
         passed[last] = since[last]
         gaps = sequence_model.gap_bucket(passed)
+    number = np.zeros(0, dtype=np.int32)
+    if kinds:
+        numbers = {name: place for place, name in enumerate(kinds, 1)}
+        number = ordered[EVENT].replace_strict(numbers, default=0, return_dtype=pl.Int32).to_numpy()
     return [
-        sequence_model.History(products[start:end], gaps[start:end])
+        sequence_model.History(products[start:end], gaps[start:end], number[start:end])
         for start, end in pairwise(ends.tolist())
     ]
 

@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
     order = parser.add_mutually_exclusive_group()
     order.add_argument("--time", default="", metavar="COLUMN", help="when it happened")
     order.add_argument("--position", default="", metavar="COLUMN", help="its place in a history")
+    parser.add_argument("--event", default="", metavar="COLUMN",
+                        help="its kind, such as view: the generator sequence reads it")  # fmt: skip
     parser.add_argument("--protocol", required=required,
                         choices=["leave-one-out", "time-split", "given-split"])  # fmt: skip
     parser.add_argument("--test", type=Path, metavar="FILE.parquet", help="for given-split")
@@ -41,7 +43,10 @@ def split(arguments: argparse.Namespace) -> Split:
     from ecom_tasks.recommendation import protocols
 
     columns = protocols.Columns(
-        arguments.customer, arguments.product, arguments.time or arguments.position
+        arguments.customer,
+        arguments.product,
+        arguments.time or arguments.position,
+        arguments.event,
     )
     if arguments.protocol != "given-split" and not columns.order:
         raise ConfigError(

@@ -275,3 +275,10 @@ def test_a_budget_cuts_orders_whose_stock_is_known() -> None:
     assert units["p0"] > units["p1"]  # each of its units earns three times as much
     assert units["p2"] is None  # cannot be weighed, stays
     assert "125 of 200 units" in found.said
+
+
+def test_orders_are_weighed_in_weeks_of_what_demand_costs() -> None:
+    levels = pl.DataFrame({"weekly_demand": [10.0, 4.0, 7.0], "unit_cost": [2.0, 5.0, None]})
+    orders = pl.DataFrame({"value": [60.0, 40.0, None]})  # a week of demand costs 20 + 20
+    assert replenish.weeks_of_demand(orders, levels) == pytest.approx(2.5)
+    assert replenish.weeks_of_demand(orders, levels.clear()) == 0.0

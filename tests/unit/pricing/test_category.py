@@ -152,7 +152,7 @@ def test_stock_is_cleared_by_its_date_and_what_is_scarce_gets_dearer() -> None:
     clearing = replace(one, stock=np.array([65.0]), clear_weeks=np.array([5.0]))
     assert category.solve(clearing).prices.tolist() == [3.5]
     # Only 8 units a week until more come: 4.4 sells 8.26 of them, dearer is better.
-    scarce = replace(one, stock=np.array([16.0]), cover_weeks=np.array([2.0]))
+    scarce = replace(one, reach=np.array([8.0]))
     assert category.solve(scarce).prices.tolist() == [4.4]
     with pytest.raises(ConfigError, match=r"clear p and the prices that step"):
         category.solve(replace(clearing, stock=np.array([500.0])))

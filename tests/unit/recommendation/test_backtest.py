@@ -18,7 +18,7 @@ from ecom_tasks import cli
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.metrics.ranking import bootstrap_interval
 from ecom_tasks.recommendation import backtest, protocols
-from ecom_tasks.recommendation.candidates import Generator, ease, graph_filter
+from ecom_tasks.recommendation.candidates import Generator, ease, graph_filter, sequence
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 CONFIG = RecommendationConfig(
@@ -345,8 +345,8 @@ def test_ease_is_truncated_above_the_bound_and_finds_the_missing_product_too() -
     config = CONFIG.model_copy(update={"ease_exact": BLOCKS * PRODUCTS - 1, "ease_dimensions": 2})
     assert backtest.run(split, ["ease"], config)["model"]["mrr@10"] == 1
     known = sparse.csr_matrix(np.ones((3, BLOCKS * PRODUCTS), dtype=np.float32))
-    assert isinstance(ease.mixture(known, config), ease.Truncated)
-    assert not isinstance(ease.mixture(known[:, 1:], config), ease.Truncated)
+    assert isinstance(ease.mixer(ease.mixture(known, config)), ease.Truncated)
+    assert not isinstance(ease.mixer(ease.mixture(known[:, 1:], config)), ease.Truncated)
 
 
 def few_bought(seed: int) -> NDArray[np.float32]:
@@ -495,3 +495,68 @@ def test_the_command_blends_where_the_ranker_has_nothing_to_learn_from(
     written = json.loads(out.read_text())
     assert written["ranker"] is None
     assert written["model"] == written["blend"]
+
+
+def test_a_transformer_need_not_be_trained_again_to_read_longer_histories(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = CONFIG.model_copy(
+        update={"sequence_epochs": 1, "sequence_size": 4, "sequence_refit": False}
+    )
+    split = protocols.split(checkerboard(), "leave-one-out", None, 0.1)
+    within = protocols.within(split.known, "leave-one-out", 0.1, 7)
+    fits, read = [], []
+    fit, propose = sequence.fit, sequence.propose
+
+    def watched_fit(known: pl.DataFrame, config: RecommendationConfig) -> sequence.Fitted:
+        fits.append(known.height)
+        return fit(known, config)
+
+    def watched_propose(fitted: sequence.Fitted, config: RecommendationConfig) -> pl.DataFrame:
+        read.append(sum(len(each.products) for each in fitted.histories))
+        return propose(fitted, config)
+
+    monkeypatch.setattr(sequence, "fit", watched_fit)
+    monkeypatch.setattr(sequence, "propose", watched_propose)
+    backtest.run(split, ["sequence", "follows"], config, within)
+    assert fits == [within.known.height]
+    # What was not known then stays unknown.
+    longer = split.known.join(within.known, on="product_id", how="semi").height
+    assert read == [within.known.height, longer]
+    assert longer > within.known.height
+
+
+def test_the_kind_of_an_event_is_read_where_a_column_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What is put into the basket is followed by x, what is only looked at by y.
+    rows = [
+        row
+        for person in range(60)
+        for kind, then in [(("cart", "x"), ("view", "y"))[person % 2]]
+        for row in (
+            (f"c{person:02}", f"a{person % 5}", 1, kind),
+            (f"c{person:02}", then, 2, "cart"),
+        )
+    ]
+    table = pl.DataFrame(rows, schema=["who", "what", "place", "kind"], orient="row")
+    settings = {"epochs": 60, "size": 16, "validation": 0, "batch": 16, "learning_rate": 0.01,
+                "blocks": 1, "dropout": 0.0, "negatives": 0}  # fmt: skip
+    taught = table.filter((pl.col("place") == 1) | (pl.col("who") < "c50"))
+    asked = table.filter((pl.col("place") == 2) & (pl.col("who") >= "c50"))
+    taught.write_parquet(tmp_path / "taught.parquet")
+    asked.write_parquet(tmp_path / "asked.parquet")
+    command = [
+        "backtest", "recommendation", "--interactions", str(tmp_path / "taught.parquet"),
+        "--customer", "who", "--product", "what", "--position", "place", "--protocol",
+        "given-split", "--test", str(tmp_path / "asked.parquet"), "--generators", "sequence",
+        "--json", str(tmp_path / "out.json"),
+        *(f"--set=recommendation.sequence_{name}={value}" for name, value in settings.items()),
+    ]  # fmt: skip
+
+    assert cli.main([*command, "--event", "kind"]) == 0
+    # Every product came before x and before y: without its kind nobody could tell.
+    assert json.loads((tmp_path / "out.json").read_text())["model"]["mrr@5"] == 1
+    capsys.readouterr()
+    assert cli.main([*command, "--event", "none"]) != 0
+    assert "has no column none" in capsys.readouterr().err

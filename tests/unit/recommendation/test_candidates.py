@@ -46,6 +46,53 @@ def test_new_products_come_from_the_customers_own_block(generate: candidates.Gen
     assert best.filter(block_of("customer_id") != block_of("product_id")).is_empty()
 
 
+def test_who_buys_everything_says_little_where_purchases_are_weighed() -> None:
+    # 0 and 1 share a customer of four products, 2 and 3 one of two, and all have one more each.
+    orders = sparse.csr_matrix(
+        np.array([[1, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.float32)
+    )
+    nearness = {
+        weighting: neighbours.similarity(neighbours.weighted(orders, weighting), 3, 0.0)
+        for weighting in ("plain", "tf-idf", "bm25")
+    }
+    assert nearness["plain"][0, 1] == pytest.approx(1 / 2)
+    # Of four products: the weight of who has n of them is log(4) - log(1 + n).
+    everything, one = np.log(4 / 5), np.log(4 / 2)
+    expected = everything**2 / (everything**2 + one**2)
+    assert nearness["tf-idf"][0, 1] == pytest.approx(expected, rel=1e-5)
+    # All products are bought twice: of texts of one length bm25 has only the words' weights.
+    assert nearness["bm25"][0, 1] == pytest.approx(expected, rel=1e-5)
+    assert nearness["tf-idf"][2, 3] == pytest.approx(1, rel=1e-5)
+    config = CONFIG.model_copy(update={"neighbour_weighting": "bm25"})
+    plain = neighbours.generate(KNOWN, CONFIG).sort(OWN.columns)
+    assert not neighbours.generate(KNOWN, config).sort(OWN.columns).equals(plain)
+
+
+def test_factors_are_learnt_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = matrix.encode(KNOWN, 100)
+    expected = als.factorise(known, CONFIG)
+    cpu, asked = als.als.AlternatingLeastSquares, []
+
+    class OnGpu:
+        """Stands for a model on the device, which has to be brought back."""
+
+        def __init__(self, **dials: object) -> None:
+            asked.append(dials.pop("use_gpu"))
+            self.model = cpu(**dials)
+
+        def fit(self, orders: object, **how: object) -> None:
+            self.model.fit(orders, **how)
+
+        def to_cpu(self) -> object:
+            return self.model
+
+    monkeypatch.setattr(als.gpu, "HAS_CUDA", True)
+    monkeypatch.setattr(als.als, "AlternatingLeastSquares", OnGpu)
+    found = als.factorise(known, CONFIG)
+    assert asked == [True]
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
 def test_repeat_takes_the_most_and_most_recently_bought() -> None:
     found = repeat.generate(KNOWN, CONFIG)
     sizes = found.group_by("customer_id").len().join(OWN.group_by("customer_id").len("own"),

@@ -68,7 +68,7 @@ def seen(known: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
 
     with monkeypatch.context() as patch:
         patch.setattr(second_stage, "learn", spy)
-        backtest._learn(within(known), GENERATORS, CONFIG)
+        backtest._learn(within(known), GENERATORS, CONFIG, {})
     return pl.concat(frames)
 
 
@@ -150,7 +150,7 @@ def test_the_same_input_gives_the_same_ranker() -> None:
     models = []
     for _ in range(2):
         interactions = protocols.pairs(inner.known)
-        lists = {"ease": backtest._proposed("ease", interactions, inner, CONFIG)[0]}
+        lists = {"ease": backtest._proposed("ease", interactions, inner, CONFIG, {})[0]}
         ranker = second_stage.learn(inner, lists, CONFIG)
         assert ranker is not None
         models.append(bytes(ranker.model.save_raw()))
@@ -169,7 +169,9 @@ def test_too_little_to_learn_from_leaves_the_blend(caplog: pytest.LogCaptureFixt
 def test_the_order_of_the_lists_changes_no_feature() -> None:
     inner = within(walks())
     interactions = protocols.pairs(inner.known)
-    lists = {name: backtest._proposed(name, interactions, inner, CONFIG)[0] for name in GENERATORS}
+    lists = {
+        name: backtest._proposed(name, interactions, inner, CONFIG, {})[0] for name in GENERATORS
+    }
     known, asked = second_stage.known_of(inner.known), second_stage.learners(inner, CONFIG)
     shuffled = {name: each.sample(fraction=1, shuffle=True, seed=1) for name, each in lists.items()}
     one, other = (pl.concat(list(second_stage.features(known, each, asked)))

@@ -64,6 +64,27 @@ def test_it_reads_the_time_between_events() -> None:
     assert follows(model, [history([1], [1]), history([1], [9])]) == [2, 3]
 
 
+def with_kinds(products: list[int], kinds: list[int]) -> History:
+    return replace(history(products), kinds=np.array(kinds, dtype=np.int32))
+
+
+def test_it_reads_the_kind_of_events_where_it_is_told(tmp_path: Path) -> None:
+    # After 1 was looked at comes 2, after it was bought comes 3.
+    taught = [with_kinds([1, then], [kind, 1]) for kind, then in ((1, 2), (2, 3))] * 60
+    asked = [with_kinds([1], [1]), with_kinds([1], [2])]
+    model = sequence_model.train(taught, 3, replace(DIALS, epochs=25), kinds=2)
+    assert follows(model, asked) == [2, 3]
+    sequence_model.export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    given = {"products": [[1], [1]], "gaps": [[0], [0]], "kinds": [[1], [2]]}
+    (state,) = session.run(None, {name: np.int32(value) for name, value in given.items()})
+    np.testing.assert_allclose(state, sequence_model.last_states(model, asked, 8), atol=1e-5)
+    # Not told of kinds it cannot tell the two apart.
+    blind = sequence_model.train(taught, 3, replace(DIALS, epochs=2))
+    states = sequence_model.last_states(blind, asked, 8)
+    np.testing.assert_array_equal(states[0], states[1])
+
+
 def test_gap_buckets_double() -> None:
     days = np.array([0, 0.5, 1, 2.9, 3, 7, 1e9])
     # 1 + floor(log2(1 + days)), 15 at most.

@@ -1,0 +1,128 @@
+"""Score customers on a later day with models that were trained before.
+
+Who did nothing new since is as the models saw him, and keeps his scores; who did is scored as of
+the day of the change. Days that merely pass change nobody's scores: with models kept for some days
+only those are scored who came, and the result is that of scoring everybody as of his own day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from ecom_tasks.recommendation import candidates, features, reasons
+from ecom_tasks.recommendation.candidates import sequence
+from ecom_tasks.recommendation.candidates.kept import Kept
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
+
+SCORED = {
+    "customer_id": pl.String, "product_id": pl.String, "is_new": pl.Boolean, "score": pl.Float64,
+    "generator": pl.String,
+}  # fmt: skip
+Score = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Models:
+    """What was trained, and serves on later days too.
+
+    Attributes
+    ----------
+    generators : of `candidates.fit`
+    follows : a trained transformer
+    score : candidates with features -> customer_id, product_id, is_new, score
+    """
+
+    generators: Mapping[str, Kept]
+    follows: sequence.Fitted
+    score: Score
+
+
+def changed(before: Snapshot, now: Snapshot) -> pl.DataFrame:
+    """Return customer_id of those who are new, or whose purchases are no longer the same.
+
+    What alone follows from the passing of days, such as how long ago they were, does not count.
+    """
+    then, today = _purchases(before), _purchases(now)
+    rows = list(then.columns)
+    either = pl.concat([
+        today.join(then, on=rows, how="anti"),
+        then.join(today, on=rows, how="anti"),
+    ])
+    known = now.pairs.select("customer_id")
+    return (either.select("customer_id").unique().join(known, on="customer_id", how="semi")).sort(
+        "customer_id"
+    )
+
+
+def _purchases(snapshot: Snapshot) -> pl.DataFrame:
+    return snapshot.pairs.select(
+        *PAIR,
+        pl.col("orders", "units", "spend").round(6),
+        *(
+            (pl.lit(snapshot.cutoff) - pl.duration(days=pl.col(since).cast(pl.Int64))).alias(since)
+            for since in ("days_since_first_order", "days_since_last_order")
+        ),
+    )
+
+
+def score(
+    models: Models,
+    snapshot: Snapshot,
+    customers: pl.DataFrame,
+    config: RecommendationConfig,
+    views: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Propose products to some customers as of a day, and score them.
+
+    Parameters
+    ----------
+    snapshot : of the day
+    customers : customer_id
+    views : session_id, product_id, up to the same day; None: the shop does not know any
+
+    Returns
+    -------
+    DataFrame
+        customer_id, product_id, is_new, score, generator; sorted by pair. None of a customer all
+        of whose products are bought by too few.
+    """
+    known = snapshot.interactions(config.min_customers)
+    some = known.join(customers, on="customer_id", how="semi")
+    if some.is_empty():
+        return pl.DataFrame(schema=SCORED)
+    follows = sequence.propose(sequence.later(models.follows, some, config), config)
+    proposed = candidates.propose(known, follows, config, views, models.generators, customers)
+    own = replace(
+        snapshot,
+        pairs=snapshot.pairs.join(customers, on="customer_id", how="semi"),
+        customers=snapshot.customers.join(customers, on="customer_id", how="semi"),
+    )
+    return named(features.build(proposed, own), models.score)
+
+
+def named(proposed: pl.DataFrame, score: Score) -> pl.DataFrame:
+    """Score candidates and name the generator that puts each of them highest.
+
+    Parameters
+    ----------
+    proposed : of `features.build`
+    """
+    by = reasons.generator_of(proposed)
+    return score(proposed).join(by, on=PAIR).sort(PAIR)
+
+
+def renew(former: pl.DataFrame, made: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Put new scores in the place of former ones; who is not known any more loses his.
+
+    Parameters
+    ----------
+    former : of an earlier day
+    made : of `score`, for all of `changed`
+    known : customer_id of those who are neither new nor changed
+    """
+    kept = former.join(known, on="customer_id", how="semi")
+    return pl.concat([kept, made.select(kept.columns)]).sort(PAIR)
