@@ -69,7 +69,7 @@ def build_series(run: Run, features: Ref) -> Ref:
         panel = censored.recover(panel, closed, config.improbable_run, judged=judged)
         keys, periods = series.to_frames(panel)
         draft.write_frame("series.parquet", keys)
-        draft.write_frame("periods.parquet", periods)
+        draft.write_frame(f"{config.period}s.parquet", periods)
         draft.metrics.update(
             series=panel.series,
             periods=panel.periods,
@@ -366,7 +366,8 @@ def _panel(series: Ref, config: InventoryConfig) -> Panel:
     from ecom_tasks.inventory.series import from_frames
 
     keys, periods = (
-        dataset.scan(series, f"{name}.parquet").collect() for name in ("series", "periods")
+        dataset.scan(series, f"{name}.parquet").collect()
+        for name in ("series", f"{config.period}s")
     )
     return from_frames(keys, periods, config)
 

@@ -218,9 +218,11 @@ def _drifted(drift: pl.DataFrame, config: MonitoringConfig) -> list[dict[str, An
         what = "predictions" if table == "predictions" else f"features/{table}"
         calm = sum(each["verdict"] == FINE for each in found if each["what"] == _INDEX)
         told = [each for each in found if each["verdict"] in {ALERT, WARNING}]
+        grow = sum(f"{table}.{name}" in config.growing for name in columns["column"])
         summary = _row(
             str(domain), "columns that have not drifted", what, value=float(calm),
-            verdict=SHOWN, said=f"Of {columns.height}; all are in drift.parquet",
+            verdict=SHOWN, said=f"Of {columns.height}, {grow} of which grow with the history and are "
+            "not judged; all are in drift.parquet",
         )  # fmt: skip
         rows += [each | {"release": release} for each in [*told, summary]]
     return rows

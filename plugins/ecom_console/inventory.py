@@ -215,8 +215,13 @@ def product(found: Version, product_id: str, location_id: str) -> dict[str, Any]
         "policy": published.frame(found, "policy.parquet").filter(mine).row(0, named=True),
         "promotions": promotions.to_dicts(),
         "exceptions": exceptions.to_dicts(),
-        "weeks": published.frame(found, "forecasts.parquet").filter(mine).to_dicts(),
+        "weeks": in_time(published.frame(found, "forecasts.parquet").filter(mine)).to_dicts(),
     }
+
+
+def in_time(frame: pl.DataFrame) -> pl.DataFrame:
+    """Call the first day of a period `week_starts_on` also where periods are days."""
+    return frame.rename({"day": "week_starts_on"}) if "day" in frame.columns else frame
 
 
 def history(found: Version, product_id: str, location_id: str) -> pl.DataFrame:
@@ -232,7 +237,10 @@ def history(found: Version, product_id: str, location_id: str) -> pl.DataFrame:
     keys = published.frame(series, "series.parquet").with_row_index("row")
     mine = (pl.col("product_id") == product_id) & (pl.col("location_id") == location_id)
     rows = keys.filter(mine)["row"].to_list()
-    weeks = published.frame(series, "weeks.parquet")
+    kept = {entry.path for entry in series.made.files}
+    weeks = in_time(
+        published.frame(series, "weeks.parquet" if "weeks.parquet" in kept else "days.parquet")
+    )
     past = (pl.col("row").is_in(rows)) & (pl.col("week_starts_on") <= found.made.as_of)
     known = (
         weeks.filter(past & (pl.col("observed") > 0))
@@ -247,7 +255,7 @@ def fan(found: Version, product_id: str, location_id: str) -> dict[str, Any]:
     import polars as pl
 
     mine = (pl.col("product_id") == product_id) & (pl.col("location_id") == location_id)
-    ahead = published.frame(found, "forecasts.parquet").filter(mine).sort("week_starts_on")
+    ahead = in_time(published.frame(found, "forecasts.parquet").filter(mine)).sort("week_starts_on")
     past = history(found, product_id, location_id)
     dates = [day.isoformat() for day in ahead["week_starts_on"]]
     sold = [day.isoformat() for day in past["week_starts_on"]]

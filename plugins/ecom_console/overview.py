@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from ecom_console import published, render, rights, runs
 from ecom_console.published import Version
-from ecom_tasks.artefacts.release import PENDING, PRODUCTION
+from ecom_tasks.artefacts.release import PENDING, PRODUCTION, Pointer
 from ecom_tasks.domains import RELEASING
 
 router = APIRouter()
@@ -33,15 +33,13 @@ def domain(name: str) -> dict[str, Any]:
     """Say how a domain stands: its version in service beside its baseline and the one before."""
     full = f"artefacts/{name}"
     pointing = published.pointers(full)
-    all_versions = published.versions(full)
-    known = {each.made.version: each for each in all_versions}
-    pointer = pointing.get(PRODUCTION)
-    now = known.get(pointer.version) if pointer else None
+    pointer, made = pointing.get(PRODUCTION), published.numbers(full)
+    now = published.or_none(full, pointer.version) if pointer else None
     earlier = [move.version for move in pointer.history] if pointer else []
-    before = next(
-        (known[v] for v in earlier if pointer and v != pointer.version and v in known), None
-    )
-    newest = all_versions[0] if all_versions else None
+    # The last in service before this one that retention has left.
+    others = (version for version in earlier if pointer and version != pointer.version)
+    before = next((v for each in others if (v := published.or_none(full, each))), None)
+    newest = published.of_newest_day(full, made)
     refused = newest if newest and newest.made.gate and not newest.made.gate.accepted else None
     return {
         "domain": name,
@@ -49,9 +47,9 @@ def domain(name: str) -> dict[str, Any]:
         "moved_at": pointer.moved_at if pointer else "",
         "moved_by": pointer.history[0].by if pointer and pointer.history else "",
         "previous": facts(before) if before else None,
-        "versions": len(all_versions),
+        "versions": len(made),
         "refused": facts(refused) if refused else None,
-        "pending": waiting(known, pointing.get(PENDING), pointer),
+        "pending": waiting(pointing.get(PENDING), pointer),
     }
 
 
@@ -68,13 +66,12 @@ def facts(found: Version) -> dict[str, Any]:
     }
 
 
-def waiting(known: dict[str, Version], pending: Any, in_service: Any) -> dict[str, Any] | None:
+def waiting(pending: Pointer | None, in_service: Pointer | None) -> dict[str, Any] | None:
     """Return the version that waits for approval; None where nobody need approve anything."""
-    if pending is None or pending.version not in known:
+    if pending is None or (in_service and in_service.version == pending.version):
         return None
-    if in_service and in_service.version == pending.version:
-        return None
-    return facts(known[pending.version])
+    found = published.or_none(pending.name, pending.version)
+    return facts(found) if found else None
 
 
 def data(today: date) -> dict[str, Any] | None:

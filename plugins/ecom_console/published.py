@@ -10,9 +10,10 @@ import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ecom_tasks.artefacts.manifest import MANIFEST, Manifest
@@ -147,20 +148,40 @@ def pointers(name: str) -> dict[str, Pointer]:
 
 def versions(name: str) -> list[Version]:
     """Every finished version of a name, the newest first."""
-
-    def read(number: str) -> Version | None:
-        try:
-            return version(name, number)
-        except KeyMissingError:  # a draft: nothing is attested yet
-            return None
-
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(read, store().folders(f"{name}/v")))
-    return sorted(
-        (each for each in found if each),
-        key=lambda each: (each.made.provenance.created_at, each.made.version),
-        reverse=True,
-    )
+        found = list(pool.map(lambda number: or_none(name, number), numbers(name)))
+    return _newest_first([each for each in found if each])
+
+
+def numbers(name: str) -> list[str]:
+    """What lies under a name, oldest day first: finished versions, and drafts if there are any."""
+    return store().folders(f"{name}/v")
+
+
+def of_newest_day(name: str, known: Sequence[str]) -> Version | None:
+    """Return the version that was made last among those of the newest day that has one.
+
+    Parameters
+    ----------
+    known : see `numbers`; they begin with their day, so that few manifests are read.
+    """
+    for _, of_day in groupby(sorted(known, reverse=True), key=lambda number: number[:10]):
+        found = [each for number in of_day if (each := or_none(name, number))]
+        if found:
+            return _newest_first(found)[0]
+    return None
+
+
+def or_none(name: str, number: str) -> Version | None:
+    """Read a version; None for a draft, of which nothing is attested yet, or what was removed."""
+    return _or_none(f"{root()}/{name}/v/{number}/{MANIFEST}")
+
+
+def _newest_first(found: list[Version]) -> list[Version]:
+    def made(each: Version) -> tuple[str, str]:
+        return each.made.provenance.created_at, each.made.version
+
+    return sorted(found, key=made, reverse=True)
 
 
 def ancestor(start: Version, name: str) -> Version | None:
@@ -179,7 +200,7 @@ def ancestor(start: Version, name: str) -> Version | None:
 def _or_none(ref: str) -> Version | None:
     try:
         return by_ref(ref)
-    except KeyMissingError:  # retention has removed it
+    except KeyMissingError:
         return None
 
 

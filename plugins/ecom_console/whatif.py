@@ -99,7 +99,9 @@ def start(
         return None
     order = rows.row(0, named=True)
     mine = (pl.col("product_id") == product_id) & (pl.col("location_id") == order["location_id"])
-    weeks = published.frame(stocks, "forecasts.parquet").filter(mine).sort("week_starts_on")
+    weeks = inventory.in_time(published.frame(stocks, "forecasts.parquet").filter(mine)).sort(
+        "week_starts_on"
+    )
     promotions = published.frame(stocks, "whatif.parquet").filter(mine)
     on_hand = order["on_hand"]
     return {

@@ -231,3 +231,25 @@ def test_versions_are_compared_part_by_part(
     assert str(run.as_of) in told["first"][0]
     assert release.compared(None, later).is_empty()
     assert dataset.manifest(shop["products"].ref).version in told["first"][0]  # type: ignore[arg-type]
+
+
+def test_the_newest_day_is_found_without_reading_all(
+    run: Run, another_day: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECOM_ROOT", run.root)
+    monkeypatch.setattr(published, "_kept", None)
+    refs = [console_shop.pricing(each, console_shop.lake(each), value)
+            for each, value in ((run, 0.4), (another_day, 0.3))]  # fmt: skip
+    name, known = "artefacts/pricing", published.numbers("artefacts/pricing")
+    assert len(known) == 2
+    read: list[str] = []
+    original = published.by_ref
+    monkeypatch.setattr(published, "by_ref", lambda ref: (read.append(ref), original(ref))[1])
+    newest = published.of_newest_day(name, known)
+    assert newest is not None
+    assert newest.ref == refs[1]
+    assert read == [refs[1]]
+    # A draft of a later day is none.
+    later = published.of_newest_day(name, [*known, "2024-05-01-0000000000000000"])
+    assert later == newest
+    assert published.of_newest_day(name, []) is None

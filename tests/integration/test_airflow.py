@@ -511,7 +511,9 @@ def test_no_answer_in_time_rejects(ignored: Awaiting) -> None:
 def test_starting_again_finds_all_at_work(
     airflow: services.Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(*SETTING)
+    # With the settings that it was started with, or they would be new ones.
+    for name, value in (SETTING, *ALERTS.items()):
+        monkeypatch.setenv(name, value)
     before = state.read_state(airflow.home)
     assert not services.start(airflow.home).fresh
     assert state.read_state(airflow.home) == before

@@ -65,7 +65,9 @@ def test_what_grows_with_the_history_is_not_judged() -> None:
     columns = moved("customers", psi=2.0, column="orders").with_columns(
         domain=pl.lit("recommendation")
     )
-    assert set(judged(drifted=columns)["verdict"]) == {"shown"}
+    found = judged(drifted=columns)
+    assert set(found["verdict"]) == {"shown"}
+    assert "Of 1, 1 of which grow with the history" in found["said"][0]
     judging = MonitoringConfig(growing=())
     assert "alert" in set(judged(drifted=columns, config=judging)["verdict"])
 
