@@ -221,8 +221,8 @@ def _drifted(drift: pl.DataFrame, config: MonitoringConfig) -> list[dict[str, An
         grow = sum(f"{table}.{name}" in config.growing for name in columns["column"])
         summary = _row(
             str(domain), "columns that have not drifted", what, value=float(calm),
-            verdict=SHOWN, said=f"Of {columns.height}, {grow} of which grow with the history and are "
-            "not judged; all are in drift.parquet",
+            verdict=SHOWN, said=f"Of {columns.height}, {grow} of which grow with the history and "
+            "are not judged; all are in drift.parquet",
         )  # fmt: skip
         rows += [each | {"release": release} for each in [*told, summary]]
     return rows
