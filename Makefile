@@ -7,7 +7,7 @@ DATA ?=
 AS_OF ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop clean test check format lock bench faults
+.PHONY: help setup setup-dev demo stop clean test browser-test check format lock bench faults
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -29,6 +29,10 @@ $(VENV)/bin/uv:
 # Bytecode is compiled here, so that Airflow's commands start fast on their first call.
 $(VENV)/.runtime: requirements.txt | $(VENV)/bin/uv
 	$(VENV)/bin/uv pip install --python $(PY) --quiet --compile-bytecode --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.browser: requirements-browser.txt $(VENV)/.dev
+	$(VENV)/bin/uv pip install --python $(PY) --quiet --require-hashes -r requirements-browser.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
@@ -55,6 +59,11 @@ test: setup-dev ## all tests
 	wait $$serving; served=$$?; cat $$shown; \
 	exit $$(( plain || served ))
 
+browser-test: demo $(VENV)/.browser ## the console in Chromium, on the demonstration's artefacts
+	@command -v "$${ECOM_CHROMIUM:-/usr/bin/chromium}" >/dev/null || \
+	  { echo "Chromium is needed: apt-get install chromium" >&2; exit 1; }
+	$(PY) -m pytest tests/browser
+
 check: setup-dev ## lint, types, layers, requirements, secrets
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -78,3 +87,4 @@ backfill-test: setup-dev ## eight weeks made up for by Airflow, against single r
 lock: $(VENV)/bin/uv ## resolve the .in files into the pinned ones
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements.txt requirements.in
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements-dev.txt requirements-dev.in
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements-browser.txt requirements-browser.in

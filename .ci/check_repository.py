@@ -27,7 +27,7 @@ LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
 
 def findings() -> Iterator[str]:
     """Every fault as one line."""
-    for name in ("requirements", "requirements-dev"):
+    for name in ("requirements", "requirements-dev", "requirements-browser"):
         yield from _lock_faults(Path(f"{name}.in"), Path(f"{name}.txt"))
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True)
     for path in map(Path, listed.stdout.splitlines()):

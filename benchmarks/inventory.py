@@ -102,7 +102,10 @@ def generate(path: Path, series: int, seed: int = 1) -> None:
 
 
 def ours(path: Path) -> np.ndarray:
-    """Forecast with the flow's own module, mean and quantiles, calibrated on one window."""
+    """Forecast with the flow's own module, mean and quantiles, calibrated on one window.
+
+    Without the network, whose cost does not grow with the series.
+    """
     from ecom_tasks.inventory import ensemble, forecast, table
     from ecom_tasks.inventory.config import InventoryConfig
     from ecom_tasks.inventory.table import Columns, Setting
@@ -111,7 +114,9 @@ def ours(path: Path) -> np.ndarray:
     known = known.with_columns(pl.col("unique_id").cast(pl.String).str.zfill(9))
     setting = Setting("W", SEASON, HORIZON, "zero")
     panel = table.read(known, Columns(["unique_id"], "ds", "y"), setting)
-    config = InventoryConfig(horizon=HORIZON, season=SEASON, calibration_windows=1, history=26)
+    config = InventoryConfig(
+        horizon=HORIZON, season=SEASON, calibration_windows=1, history=26, network=False
+    )
     rows = forecast.training_rows(panel, config)
     some = ensemble.learners(panel, config)
     before = ensemble.members(panel, rows, [panel.periods - HORIZON], config, chosen=some)
@@ -172,8 +177,40 @@ def speed(options: argparse.Namespace) -> None:
         }
         for name, figures in found[str(series)].items():
             print(f"{series:,} series, {name}: {figures}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    if options.plot:
+        plot(found, options.plot)
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Draw seconds, and peak memory, over the number of series."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"] = "inventory"
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    sizes = sorted(map(int, found))
+    for axes, name, label in zip(
+        figure.subplots(1, 2), ("seconds", "peak_gib"), ("seconds", "peak memory, GiB"), strict=True
+    ):
+        for contender, (title, colour) in LABELS.items():
+            known = [(size, found[str(size)].get(contender, {})) for size in sizes]
+            points = [(size, each[name]) for size, each in known if name in each]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=title)
+        axes.set(xscale="log", yscale="log", xlabel="series", ylabel=label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
+LABELS = {
+    "ours": ("ours: mean and 9 quantiles, validated", "#1f5fa8"),
+    "mlforecast": ("mlforecast + LightGBM: mean", "#d9822b"),
+    "statsforecast": ("statsforecast AutoETS", "#7a7a7a"),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -190,6 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     timed.add_argument("--series", type=int, nargs="+", default=[1000, 10_000])
     timed.add_argument("--scratch", type=Path, default=Path("/tmp"))  # noqa: S108
     timed.add_argument("--json", type=Path)
+    timed.add_argument("--plot", type=Path, help="SVG of how cost grows")
     timed.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     timed.add_argument("--peers", default=sys.executable, help="interpreter that has the rivals")
     timed.set_defaults(run=speed)
@@ -217,7 +255,7 @@ def _measured(name: str, path: Path, peers: str) -> dict[str, Any]:
     python = sys.executable if name == CONTENDERS[0] else peers
     done = measure_one(["-m", "benchmarks.inventory", "one", name, str(path)], python)
     figures: dict[str, Any] = json.loads(done.output.strip().splitlines()[-1])
-    return figures | {"peak_bytes": done.peak_bytes}
+    return figures | {"peak_gib": round(done.peak_bytes / 2**30, 2)}
 
 
 if __name__ == "__main__":

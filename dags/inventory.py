@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, day_by_day, released
+from ecom_airflow import AS_OF, FEATURES, OVERRIDES, RETRAIN, airflow_steps, day_by_day, released
 from ecom_approval import approval_steps
 from ecom_notify import deadlines
 
@@ -12,13 +12,13 @@ from ecom_tasks.inventory.tasks import flow
 DOC = """
 ### What to order
 
-Weekly demand as quantiles with calibrated intervals, and order proposals from lead time and
+Demand by week or day as quantiles with calibrated intervals, and order proposals from lead time and
 service level.
 
-Runs whenever **features** have been published. The last task publishes only a model that beats
-the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
-version in service stays, and there is nothing to repair in Airflow. Every version has a report:
-see **Releases** in the menu.
+Runs whenever **features** have been published, or **monitoring** asks for new training. The last
+task publishes only a model that beats the plain baseline on days it has not seen: otherwise it
+fails with `ModelRejectedError`, the version in service stays, and there is nothing to repair in
+Airflow. Every version has a report: see **Shop console** in the menu, *Releases*.
 
 A release whose orders are worth more than the shop's limit waits for a person under **Required
 Actions**; no answer in time rejects it.
@@ -28,7 +28,7 @@ with DAG(
     dag_id="inventory",
     description=flow.__doc__,
     doc_md=DOC,
-    schedule=day_by_day(FEATURES),
+    schedule=day_by_day(FEATURES | RETRAIN),
     catchup=False,
     max_active_runs=1,
     deadline=deadlines("inventory"),

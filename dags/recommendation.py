@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, day_by_day, released
+from ecom_airflow import AS_OF, FEATURES, OVERRIDES, RETRAIN, airflow_steps, day_by_day, released
 from ecom_approval import approval_steps
 from ecom_notify import deadlines
 
@@ -16,17 +16,17 @@ Candidates from repeat purchases, similar items, matrix factorisation and a tran
 order of purchases, sorted by a ranker; lists for every customer under the shop's rules (`rules` in
 the overrides: path of the rules file); what is bought together, similar, popular.
 
-Runs whenever **features** have been published. The last task publishes only a model that beats
-the plain baseline on days it has not seen: otherwise it fails with `ModelRejectedError`, the
-version in service stays, and there is nothing to repair in Airflow. Every version has a report:
-see **Releases** in the menu.
+Runs whenever **features** have been published, or **monitoring** asks for new training. The last
+task publishes only a model that beats the plain baseline on days it has not seen: otherwise it
+fails with `ModelRejectedError`, the version in service stays, and there is nothing to repair in
+Airflow. Every version has a report: see **Shop console** in the menu, *Releases*.
 """
 
 with DAG(
     dag_id="recommendation",
     description=flow.__doc__,
     doc_md=DOC,
-    schedule=day_by_day(FEATURES),
+    schedule=day_by_day(FEATURES | RETRAIN),
     catchup=False,
     max_active_runs=1,
     deadline=deadlines("recommendation"),

@@ -14,6 +14,7 @@ DOMAINS = {
     "recommendation": "ecom_tasks.recommendation.tasks",
     "pricing": "ecom_tasks.pricing.tasks",
     "inventory": "ecom_tasks.inventory.tasks",
+    "monitoring": "ecom_tasks.monitoring.tasks",
 }
 UPSTREAM = {
     "ingestion": (),
@@ -21,11 +22,14 @@ UPSTREAM = {
     "recommendation": ("ingestion", "features"),
     "pricing": ("ingestion", "features"),
     "inventory": ("ingestion", "features"),
+    "monitoring": ("ingestion", "features"),
 }
 RELEASING = ("recommendation", "pricing", "inventory")
 """Domains whose last task puts a release into service."""
 PUBLISHING = "publish_release"
 """The name of that task."""
+TRAINING_ANEW: dict[str, dict[str, object]] = {"recommendation": {"retrain_days": 1}}
+"""Domain -> settings by which its models are of the day itself, where they may be older."""
 
 
 def flow_of(domain: str) -> Flow:

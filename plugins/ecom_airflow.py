@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar, Concatenate, ParamSpec, cast
 
+import ecom_links
 from airflow.sdk import (
     Asset,
+    AssetAny,
     BaseOperator,
     Connection,
     Context,
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 SCHEME = "ecom://"
 LAKE = Asset(name="lake", uri=f"{SCHEME}lake/all", group="ecom")
 FEATURES = Asset(name="features", uri=f"{SCHEME}features/all", group="ecom")
+RETRAIN = Asset(name="retrain", uri=f"{SCHEME}monitoring/retrain", group="ecom")
 HEAVY = "compute"
 """Pool of the steps that take memory: about 2 GiB a slot."""
 RETRIES = 2
@@ -81,8 +84,10 @@ def tables_of(collection: Asset, names: Iterable[str]) -> list[Asset]:
     ]
 
 
-def day_by_day(asset: Asset) -> PartitionedAssetTimetable:
+def day_by_day(asset: Asset | AssetAny) -> PartitionedAssetTimetable:
     """Run once for each day that the asset has an event of, whatever else came meanwhile.
+
+    Of several (`FEATURES | RETRAIN`) the event of each one sets off a run.
 
     Events of an asset without partitions that come during a run are answered by one run: of a
     backfill, days would be left out.
@@ -145,7 +150,8 @@ class StepOperator(BaseOperator):
         self.domain = domain
         self.inputs = inputs
         self._step: Any = None
-        self._made: Ref | None = None
+        self.made: Ref | None = None
+        self.operator_extra_links = ecom_links.of_task(domain, self.task_id)
 
     def execute(self, context: Context) -> str:
         run = current_run(context)
@@ -169,7 +175,7 @@ class StepOperator(BaseOperator):
             outcome.exit_code, outcome.seconds, amount(outcome.peak_bytes),
             f"; its inputs are {size_of(inputs)}" if failed else "",
         )  # fmt: skip
-        ref = self._made = result(outcome, inputs)
+        ref = self.made = result(outcome, inputs)
         announce(context, self.outlets, run, ref)
         return ref
 
@@ -181,7 +187,7 @@ class StepOperator(BaseOperator):
         """Tell the OpenLineage provider, where somebody configured it, what was read and made."""
         from ecom_openlineage import lineage
 
-        return lineage([Ref(str(ref)) for ref in self.inputs], self._made)
+        return lineage([Ref(str(ref)) for ref in self.inputs], self.made)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
         return self.get_openlineage_facets_on_complete(task_instance)

@@ -108,7 +108,7 @@ def question(ref: str) -> str:
         lines.append(_row(f"in service: {champion.version}", champion.headline))
     lines += ["", "The gate let it pass:", ""]
     lines += [f"- {check.question}: {check.said}" for check in made.gate.checks]
-    lines += ["", "Its report is on the page **Releases**."]
+    lines += ["", "Its report, and what differs, is on the page **Releases** of the console."]
     return "\n".join(lines)
 
 

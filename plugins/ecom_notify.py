@@ -1,4 +1,4 @@
-"""Whom Airflow tells that a task failed for good, or that a run is late: by its own notifiers.
+"""Whom Airflow tells of failed tasks, late runs and alerts of the monitoring: by its own notifiers.
 
 `ECOM_NOTIFY` lists them, separated by commas: `mailto:operator@shop.example` writes through the
 connection `smtp_default`; `webhook:shop_alerts` posts JSON with one field `text`, as incoming
@@ -9,6 +9,7 @@ webhooks of Slack, Mattermost and others take it, to the URL of the connection `
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -22,11 +23,25 @@ from airflow.sdk import (  # type: ignore[attr-defined]
 from ecom_tasks.errors import ConfigError
 
 FAILED = "{{ dag.dag_id }}.{{ ti.task_id }} failed in run {{ run_id }}: {{ exception }}"
+TOLD = "{{ told }}"
 
 
 def on_failure() -> list[Any]:
     """Return a notifier for each address; each sends what the task said at its end."""
     return [kind(**arguments) for kind, arguments in _notifiers("A task failed", FAILED)]
+
+
+def notify(context: Mapping[str, Any], subject: str, lines: Sequence[str]) -> None:
+    """Tell each address at once.
+
+    Parameters
+    ----------
+    context : of the task that has something to say.
+    """
+    # By name, not in the text: what is told may quote the shop's data, which is no template.
+    told = {**context, "told": "\n".join(lines)}
+    for kind, arguments in _notifiers(subject, TOLD):
+        kind(**arguments)(told)
 
 
 def deadlines(dag_id: str) -> list[DeadlineAlert]:

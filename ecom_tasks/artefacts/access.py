@@ -1,6 +1,7 @@
 """Who may do what in the bucket: policies for its publisher and its consumers.
 
-A consumer reads releases and sets, nothing else: no lake, no features, no other prefix. A
+A consumer reads releases and sets, nothing else: no lake, no features, no other prefix. The
+console reads all areas, for histories, quarantine and lineage, and writes nothing. A
 publisher reads and writes the areas of this system, below the prefix, and deletes nothing:
 retention runs under an identity of its own (`janitor`).
 """
@@ -17,7 +18,7 @@ from ecom_tasks.errors import ConfigError
 
 CONSUMED = ("artefacts", "sets")
 WRITTEN = (*AREAS, forgotten.AREA, "probe", "bench")
-ROLES = ("consumer", "publisher", "janitor")
+ROLES = ("consumer", "console", "publisher", "janitor")
 
 
 def policy(root: str, principals: dict[str, Sequence[str]], *, aws: bool) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def policy(root: str, principals: dict[str, Sequence[str]], *, aws: bool) -> dic
     Parameters
     ----------
     root : `s3://bucket/prefix`.
-    principals : role (`consumer`, `publisher`, `janitor`) -> ARNs.
+    principals : role (`consumer`, `console`, `publisher`, `janitor`) -> ARNs.
     aws : use what AWS knows and other stores may refuse. A manifest cannot be written without
         `If-None-Match`, so that no version is overwritten; and a read of a key that is not there
         is answered 404, not 403, since the right to list does not hang on a prefix being named.
@@ -50,6 +51,7 @@ def policy(root: str, principals: dict[str, Sequence[str]], *, aws: bool) -> dic
 
     rights = {
         "consumer": (["s3:GetObject"], CONSUMED),
+        "console": (["s3:GetObject"], AREAS),
         "publisher": (["s3:GetObject", "s3:PutObject"], WRITTEN),
         "janitor": (["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], (*WRITTEN, "retention")),
     }

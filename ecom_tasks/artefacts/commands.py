@@ -57,9 +57,14 @@ def enter(add: Add, domains: Sequence[str]) -> None:
     all_the_same = "put a version into service that its gate did not let pass"
     promote.add_argument("--although-rejected", action="store_true", help=all_the_same)
     promote.add_argument("--by", default="", help="who approved it, for the history")
+    promote.add_argument(
+        "--reason", default="", help="for the history (default: approved, promoted)"
+    )
     promote.add_argument("--share", type=float, help="of customers, for a canary: 0.1 is a tenth")
     _add_channel(promote)
-    _add_channel(named("rollback", _rollback))
+    rollback = named("rollback", _rollback)
+    rollback.add_argument("--by", default="", help="who asked for it, for the history")
+    _add_channel(rollback)
     _add_channel(named("history", _history))
     bind = rooted("bind", _bind)
     bind.add_argument("domain", metavar="sets/NAME", type=known)
@@ -76,7 +81,7 @@ def enter(add: Add, domains: Sequence[str]) -> None:
     retain.add_argument("--sweep", action="store_true", help="mark, and remove what an earlier run "
                         "marked; without it nothing is changed")  # fmt: skip
     policy = rooted("policy", _policy)
-    for role in ("consumer", "publisher", "janitor"):
+    for role in ("consumer", "console", "publisher", "janitor"):
         policy.add_argument(f"--{role}", nargs="+", metavar="ARN", help=f"who is a {role}")
     policy.add_argument("--aws", action="store_true", help="with what only AWS knows: manifests "
                         "can be written once")  # fmt: skip
@@ -204,7 +209,7 @@ def _promote(arguments: argparse.Namespace) -> int:
     from ecom_tasks.artefacts.release import Terms, promote
 
     terms = Terms(
-        reason="approved" if arguments.by else "promoted",
+        reason=arguments.reason or ("approved" if arguments.by else "promoted"),
         by=arguments.by or _person(), repair=arguments.repair,
         although_rejected=arguments.although_rejected, share=arguments.share,
     )  # fmt: skip
@@ -217,7 +222,8 @@ def _rollback(arguments: argparse.Namespace) -> int:
     """Put the version back into service that was there before the present one."""
     from ecom_tasks.artefacts.release import rollback
 
-    _tell(rollback(_root(arguments), _name(arguments), arguments.channel, by=_person()))
+    person = arguments.by or _person()
+    _tell(rollback(_root(arguments), _name(arguments), arguments.channel, by=person))
     return 0
 
 
@@ -312,7 +318,7 @@ def _retain(arguments: argparse.Namespace) -> int:
 
 
 def _policy(arguments: argparse.Namespace) -> int:
-    """Print the bucket policy for consumers, publishers and the janitor who runs `retain`.
+    """Print the bucket policy for consumers, the console, publishers and who runs `retain`.
 
     For example: policy --consumer arn:aws:iam::1:user/shop > policy.json, then
     aws s3api put-bucket-policy --bucket BUCKET --policy file://policy.json

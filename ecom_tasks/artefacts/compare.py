@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +35,19 @@ def diff(root: str, name: str, first: str, second: str) -> list[Difference]:
         There is no such version.
     """
     refs = [ref_of(root, name, version) for version in (first, second)]
-    trees = [list(lineage(ref)) for ref in refs]
-    made = [tree[0].manifest for tree in trees]
-    sources = [
-        {node.manifest.name: _fingerprint(node.manifest) for node in tree[1:]} for tree in trees
-    ]
+    return differences(*([node.manifest for node in lineage(ref)] for ref in refs))
+
+
+def differences(first: Sequence[Manifest], second: Sequence[Manifest]) -> list[Difference]:
+    """Compare two versions of which all manifests are at hand; see `diff`.
+
+    Parameters
+    ----------
+    first, second : the version itself, then all that it was made from.
+    """
+    trees = (first, second)
+    made = [tree[0] for tree in trees]
+    sources = [{each.name: _fingerprint(each) for each in tree[1:]} for tree in trees]
     parts: list[tuple[str, list[dict[str, Any]]]] = [
         ("data", sources),
         ("code", [{"fingerprint": m.code.fingerprint[:16], "git": m.code.git, **m.code.packages}

@@ -409,6 +409,22 @@ def ref_of(root: str, name: str, version: str = "") -> Ref:
     )
 
 
+def served_by_day(root: str, name: str, before: date) -> list[Ref]:
+    """Return what was in service and is about an earlier day: one version a day, newest day first.
+
+    Of several of one day, the one that was put into service last. Versions that retention removed
+    are left out.
+    """
+    store = open_store(root)
+    pointer = read_pointer(store, name, PRODUCTION)
+    found: dict[str, Ref] = {}
+    for moved in pointer.history if pointer else []:
+        about, key = moved.version[:10], f"{name}/v/{moved.version}/{MANIFEST}"
+        if about < before.isoformat() and about not in found and store.exists(key):
+            found[about] = Ref(store.uri(key))
+    return [found[about] for about in sorted(found, reverse=True)]
+
+
 def versions(store: Store, name: str) -> list[str]:
     """Finished versions of a name, oldest day first."""
     return [

@@ -20,7 +20,9 @@ from ecom_tasks.artefacts.release import listed_channels, pointer_key, read_poin
 from ecom_tasks.artefacts.store import KeyMissingError, Stat, Store, open_store
 from ecom_tasks.errors import ConfigError
 
-AREAS = ("artefacts", "sets", "features", "work", "lake", "quarantine", "sources")
+AREAS = (
+    "artefacts", "sets", "monitoring", "features", "work", "lake", "quarantine", "sources",
+)  # fmt: skip
 _MARKS, _PINS = "retention/marks.json", "retention/pins.json"
 _ROLLBACKS = 3
 """Versions before the present one of a channel that a rollback may still need."""

@@ -143,15 +143,15 @@ def wait_for_dags(running: services.Services) -> None:
             last = str(broken[0]["stack_trace"]).strip().splitlines()[-1]
             raise ConfigError(f"Airflow cannot read {broken[0]['filename']}: {last}", "Correct it")
         known = {dag["dag_id"] for dag in api.get("dags", limit=100, tags=["ecom"])["dags"]}
-        if known.issuperset(following.DAGS):
+        if known.issuperset(following.STARTED):
             break
         if time.monotonic() > deadline:
             raise RetryableError(
-                f"Airflow knows no {', '.join(sorted(set(following.DAGS) - known))}",
+                f"Airflow knows no {', '.join(sorted(set(following.STARTED) - known))}",
                 f"See {running.home / 'logs' / 'dag-processor.log'}",
             )
         time.sleep(0.5)
-    for dag in following.DAGS:
+    for dag in following.STARTED:
         api.patch(f"dags/{dag}?update_mask=is_paused", {"is_paused": False})
 
 

@@ -21,5 +21,6 @@ QUICK: dict[str, dict[str, object]] = {
     },
     "inventory": {
         "training_rows": 120_000, "quantile_rows": 15_000, "samples": 300, "simulated_paths": 5,
+        "network_rows": 6000, "network_epochs": 6,
     },
 }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ecom_tasks.errors import DataContractError
-from ecom_tasks.inventory import ensemble, features, forecast, statistical
+from ecom_tasks.inventory import ensemble, evaluate, features, forecast, statistical
 from ecom_tasks.inventory.config import METHODS, InventoryConfig
 from ecom_tasks.inventory.ensemble import Forecast, Learnt, Members
 from ecom_tasks.inventory.forecast import Rows
@@ -97,15 +97,16 @@ def run(panel: Panel, windows: int, config: InventoryConfig) -> Judged:
     baselines = {
         name: _mean([each["baselines"][name] for each in scored]) for name in scored[0]["baselines"]
     }
+    model = _mean([each["model"] for each in scored])
     figures = {
-        "model": _mean([each["model"] for each in scored]),
+        "model": model,
         "baselines": baselines,
         "coverage": _mean([each["coverage"] for each in scored]),
         "windows": scored,
         "series": panel.series,
         "periods": panel.periods,
         "horizon": config.horizon,
-        "forecast_value_added": _value_added(scored, baselines),
+        "forecast_value_added": evaluate.value_added(model, baselines[SEASONAL]),
         "seconds": round(time.monotonic() - started, 2),
         "seconds_of_forecasts": round(seconds, 2),
         "peak_memory_bytes": peak_memory(),
@@ -269,19 +270,6 @@ def _best(baselines: Mapping[str, Mapping[str, float | None]]) -> dict[str, floa
     for metric in baselines[SEASONAL]:
         values = [v for name in names if (v := baselines[name][metric]) is not None]
         found[metric] = min(values, key=abs) if values else None
-    return found
-
-
-def _value_added(
-    scored: Sequence[Mapping[str, Any]], baselines: Mapping[str, Mapping[str, float | None]]
-) -> dict[str, float | None]:
-    """Return the share by which each error is less than that of seasonal naive."""
-    model = _mean([each["model"] for each in scored])
-    found: dict[str, float | None] = {}
-    for metric, plain in baselines[SEASONAL].items():
-        own = model[metric]
-        if metric != "bias":
-            found[metric] = None if own is None or not plain else round(1 - own / plain, 6)
     return found
 
 

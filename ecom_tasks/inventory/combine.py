@@ -13,16 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from ecom_tasks.inventory import features
 from ecom_tasks.inventory.panel import VALUE_PERIODS, Booleans, Floats, Panel
 from ecom_tasks.metrics.forecast import seasonal_scale
 
 SMOOTH, INTERMITTENT, LUMPY, NEW = "smooth", "intermittent", "lumpy", "new"
-PROMOTED = "promoted"
-SEGMENTS = (SMOOTH, INTERMITTENT, LUMPY, NEW, PROMOTED)
+SEGMENTS = (SMOOTH, INTERMITTENT, LUMPY, NEW)
 INTERVAL_LIMIT, VARIATION_LIMIT = 1.32, 0.49
 _NEW_PERIODS = 13
-_ABOVE_USUAL = 0.2
 _FEWEST_VALUES, _MOST_VALUES = 400, 100_000
 _ITERATIONS = 40
 _SCALE_FLOOR = 0.01
@@ -66,22 +63,6 @@ def segments(panel: Panel, origin: int) -> npt.NDArray[np.str_]:
     lumpy = np.where(variation <= VARIATION_LIMIT, INTERMITTENT, LUMPY)
     found = np.where(interval <= INTERVAL_LIMIT, SMOOTH, lumpy)
     return np.asarray(np.where(origin - first < _NEW_PERIODS, NEW, found))
-
-
-def kinds_ahead(panel: Panel, origin: int, steps: int) -> npt.NDArray[np.str_]:
-    """Return the segment of each value ahead, (series, steps).
-
-    `promoted` where a promotion is planned at a fifth of the promoting locations more than usual,
-    whatever the series is like: there methods that see no plan are to count for less. Else the
-    series' own, see `segments`.
-    """
-    found = np.repeat(segments(panel, origin)[:, None], steps, axis=1).astype("<U12")
-    usual = {name: features.usual(places, origin) for name, places in panel.plans.items()}
-    for step in range(steps):
-        plan = features.planned(panel, origin, origin + step)
-        for name, places in plan.items():
-            found[places > usual[name] + _ABOVE_USUAL, step] = PROMOTED
-    return found
 
 
 def fit(
@@ -154,7 +135,7 @@ def among(combination: Combination, names: Sequence[str]) -> Combination:
 
 
 def apply(weights: Weights, made: Mapping[str, Floats], kinds: npt.NDArray[np.str_]) -> Floats:
-    """Return the weighted forecast, (series, steps), each value by the weights of its kind."""
+    """Return the weighted forecast, (series, steps)."""
     found = np.zeros_like(next(iter(made.values())))
     for segment, of_segment in weights.items():
         rows = kinds == segment
@@ -186,7 +167,7 @@ def _stack(
             by_value[row],
             by_error,
         ))
-        kinds.append(kinds_ahead(panel, origin, steps)[judged])
+        kinds.append(segments(panel, origin)[row])
     made, actual, mean, median = (np.concatenate(each) for each in zip(*parts, strict=True))
     return made, actual, mean, median, np.concatenate(kinds)
 

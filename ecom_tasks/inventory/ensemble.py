@@ -239,7 +239,7 @@ def combined(panel: Panel, made: Members, learnt: Learnt, config: InventoryConfi
     if set(combination.mean[combine.SMOOTH]) != set(made.centres):
         # Of a past too short to validate anything, or one in which a method was not yet possible.
         combination = combine.among(combination, list(made.centres))
-    kinds = combine.kinds_ahead(panel, made.origin, config.horizon)
+    kinds = combine.segments(panel, made.origin)
     mean = combine.apply(combination.mean, made.centres, kinds)
     median = combine.apply(combination.median, made.centres, kinds)
     quantiles = moved_to(made.quantiles, median, config)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ecom_tasks.errors import ModelRejectedError
-from ecom_tasks.inventory import baselines, ensemble
+from ecom_tasks.inventory import baselines, ensemble, statistical
 from ecom_tasks.inventory import forecast as forecaster
 from ecom_tasks.inventory.calibrate import Calibration
 from ecom_tasks.inventory.config import InventoryConfig
@@ -95,7 +95,8 @@ def score(panel: Panel, tests: Sequence[Window], config: InventoryConfig) -> dic
 
     Returns
     -------
-    `{"model": {metric: value}, "baselines": {name: {metric: value}}, "coverage": {interval:
+    `{"model": {metric: value}, "baselines": {name: {metric: value}}, "forecast_value_added":
+    {"over": seasonal naive or naive, metric: share by which it is less}, "coverage": {interval:
     value}, "windows": [{"origin": Monday, "model": .., "baselines": ..}]}`. A figure that cannot
     be told (no series with a scale) is None.
     """
@@ -105,9 +106,13 @@ def score(panel: Panel, tests: Sequence[Window], config: InventoryConfig) -> dic
     )
     # A season ago may be known for the last window only: then it cannot be judged over all.
     common = set.intersection(*(set(each) for each in plain))
+    means = {name: _mean([each[name] for each in plain]) for name in sorted(common)}
+    # Without a whole season known, the last period repeated is all that is naive.
+    naive = statistical.SEASONAL if statistical.SEASONAL in means else statistical.NAIVE
     return {
         "model": _mean(model),
-        "baselines": {name: _mean([each[name] for each in plain]) for name in sorted(common)},
+        "baselines": means,
+        "forecast_value_added": {"over": naive} | value_added(_mean(model), means.get(naive, {})),
         "coverage": _mean(coverage),
         "windows": per_window,
     }
@@ -168,6 +173,18 @@ def _mean(windows: Sequence[dict[str, float | None]]) -> dict[str, float | None]
         told = [value for each in windows if (value := each[name]) is not None]
         means[name] = float(np.mean(told)) if len(told) == len(windows) else None
     return means
+
+
+def value_added(
+    model: Mapping[str, float | None], plain: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Return the share by which each error of the model is less than that of a plain method."""
+    found: dict[str, float | None] = {}
+    for metric, error in plain.items():
+        own = model[metric]
+        if metric != "bias":
+            found[metric] = None if own is None or not error else round(1 - own / error, 6)
+    return found
 
 
 def best_baseline(scores: dict[str, Any]) -> tuple[str, float]:

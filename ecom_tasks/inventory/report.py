@@ -85,8 +85,15 @@ def _verdict(scores: dict[str, Any], orders: pl.DataFrame) -> str:
     by = f"{abs(1 - own / plain):.0%} " if plain else ""
     return (
         f"The forecasts miss {by}{'less' if own < plain else 'more'} than the best plain method "
-        f"(WRMSSE {own:.3f}, {name} {plain:.3f}). {orders.height:,} order proposals."
+        f"(WRMSSE {own:.3f}, {name} {plain:.3f}){_added(scores)}. "
+        f"{orders.height:,} order proposals."
     )
+
+
+def _added(scores: dict[str, Any]) -> str:
+    added = scores.get("forecast_value_added", {})
+    share = added.get(HEADLINE)
+    return "" if share is None else f"; {share:+.0%} value added over {added['over']}"
 
 
 def _coverage(scores: dict[str, Any]) -> str:

@@ -179,14 +179,15 @@ def to_frames(panel: Panel) -> tuple[pl.DataFrame, pl.DataFrame]:
     columns["announced"] = pl.Series(panel.announced.ravel())
     days = [panel.day(column) for column in range(panel.periods + ahead)]
     index = pl.select(row=pl.int_range(panel.series, dtype=pl.Int32)).join(
-        pl.DataFrame({"starts_on": days}), how="cross"
+        pl.DataFrame({panel.time_column: days}), how="cross"
     )
     return panel.keys, index.hstack(pl.DataFrame(columns))
 
 
 def from_frames(keys: pl.DataFrame, cells: pl.DataFrame, config: InventoryConfig) -> Panel:
     """Rebuild the panel that `to_frames` wrote."""
-    cells = cells.sort("row", "starts_on")
+    time = "day" if config.frequency == "daily" else "week_starts_on"
+    cells = cells.sort("row", time)
 
     def matrix(name: str) -> Floats:
         values = cells[name].fill_null(np.nan).to_numpy()
@@ -194,7 +195,7 @@ def from_frames(keys: pl.DataFrame, cells: pl.DataFrame, config: InventoryConfig
 
     units = matrix("units")
     periods = int(np.isfinite(units[0]).sum())
-    first = cells["starts_on"].to_list()[0]
+    first = cells[time].to_list()[0]
     measures = {name: matrix(name)[:, :periods] for name in MEASURES}
     plans = {name: matrix(name) for name in MECHANICS if name in cells.columns}
     observed = matrix("observed")[:, :periods] > 0

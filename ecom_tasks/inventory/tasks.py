@@ -34,7 +34,6 @@ def pin_features(run: Run) -> Ref:
 def build_series(run: Run, features: Ref) -> Ref:
     """Choose the best-selling products and lay out their sales, prices and planned promotions."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import censored, series
 
     config = InventoryConfig.of(run).for_forecasts()
     demand = dataset.input_named(features, "features/demand")
@@ -52,6 +51,8 @@ def build_series(run: Run, features: Ref) -> Ref:
         inputs += [lines, promotions]
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.inventory import censored, series
+
         if not dataset.has_rows(demand):
             raise DataContractError(
                 f"Nothing sellable was sold up to {run.as_of}",
@@ -68,7 +69,7 @@ def build_series(run: Run, features: Ref) -> Ref:
         panel = censored.recover(panel, closed, config.improbable_run, judged=judged)
         keys, periods = series.to_frames(panel)
         draft.write_frame("series.parquet", keys)
-        draft.write_frame("periods.parquet", periods)
+        draft.write_frame(f"{config.period}s.parquet", periods)
         draft.metrics.update(
             series=panel.series,
             periods=panel.periods,
@@ -91,11 +92,12 @@ def build_series(run: Run, features: Ref) -> Ref:
 def backtest(run: Run, series: Ref) -> Ref:
     """Forecast the last windows from what was known before them; judge beside plain methods."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import evaluate, layout
 
     config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.inventory import evaluate, layout
+
         panel = _panel(series, config)
         judged = evaluate.backtest(panel, config)
         for window in judged.reviews:
@@ -117,11 +119,12 @@ def backtest(run: Run, series: Ref) -> Ref:
 def train_forecaster(run: Run, series: Ref) -> Ref:
     """Train on every week known and forecast the weeks ahead (not combined or calibrated yet)."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import ensemble, forecast, layout, neural, whatif
 
     config = _config(run, series).for_forecasts()
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.inventory import ensemble, forecast, layout, neural, whatif
+
         panel = _panel(series, config)
         others = ensemble.others(panel, panel.periods, config)
         network = neural.fit(panel, panel.periods, config) if config.network else None
@@ -152,18 +155,6 @@ def propose_orders(
 ) -> Ref:  # fmt: skip
     """Combine and calibrate the forecasts; derive stock levels and order proposals from them."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import (
-        classes,
-        echelon,
-        ensemble,
-        exceptions,
-        layout,
-        newcomers,
-        reconcile,
-        replenish,
-        service,
-        supply,
-    )  # fmt: skip
 
     config = _config(run, series)
     lake = [
@@ -174,6 +165,19 @@ def propose_orders(
 
     def build(draft: Draft) -> None:
         import polars as pl
+
+        from ecom_tasks.inventory import (
+            classes,
+            echelon,
+            ensemble,
+            exceptions,
+            layout,
+            newcomers,
+            reconcile,
+            replenish,
+            service,
+            supply,
+        )  # fmt: skip
 
         panel, judged = _panel(series, config), _backtest(series, backtest, config)
         products, stock, terms = (_rows(ref) for ref in lake)
@@ -233,15 +237,16 @@ def propose_orders(
 def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, orders: Ref) -> Ref:
     """Refuse a model that beats no plain method; else publish forecasts, orders and report."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.inventory import evaluate, layout, replenish, report
 
     config = _config(run, series)
-    scores: dict[str, Any] = dataset.read_json(backtest, "scores.json")
-    name, plain = evaluate.best_baseline(scores)
-    if name == "none" or scores["model"][evaluate.HEADLINE] is None:
-        evaluate.gate(scores)  # raises: nothing could be judged, so there is nothing to keep
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.inventory import evaluate, layout, replenish, report
+
+        scores: dict[str, Any] = dataset.read_json(backtest, "scores.json")
+        baseline, plain = evaluate.best_baseline(scores)
+        if baseline == "none" or scores["model"][evaluate.HEADLINE] is None:
+            evaluate.gate(scores)  # raises: nothing could be judged, so there is nothing to keep
         with draft.gating():
             evaluate.gate(scores)
         panel, judged = _panel(series, config), _backtest(series, backtest, config)
@@ -279,7 +284,7 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         draft.write_text(
             "report.html", report.render(panel, [*judged.tests, ahead], tables, facts, config)
         )
-        draft.evidence(evaluate.evidence(panel, judged.tests, name, config))
+        draft.evidence(evaluate.evidence(panel, judged.tests, baseline, config))
         covered = "share of actual sales within the central 80% interval"
         draft.limit(covered, scores["coverage"].get("0.8"), draft.limits.interval_coverage)
         spent = float(tables["orders"]["value"].sum())
@@ -290,7 +295,7 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
         draft.headline(
             metric=evaluate.HEADLINE,
             value=scores["model"][evaluate.HEADLINE],
-            baseline_name=name,
+            baseline_name=baseline,
             baseline=plain,
             higher_is_better=False,
             rows=tables["orders"].height,
@@ -361,7 +366,8 @@ def _panel(series: Ref, config: InventoryConfig) -> Panel:
     from ecom_tasks.inventory.series import from_frames
 
     keys, periods = (
-        dataset.scan(series, f"{name}.parquet").collect() for name in ("series", "periods")
+        dataset.scan(series, f"{name}.parquet").collect()
+        for name in ("series", f"{config.period}s")
     )
     return from_frames(keys, periods, config)
 

@@ -74,12 +74,13 @@ def build_panel(run: Run, features: Ref) -> Ref:
 def estimate_elasticities(run: Run, panel: Ref) -> Ref:
     """Own-price elasticity of each product and category, with interval and grade of evidence."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import model, parts, promotions, trials
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
         import polars as pl
+
+        from ecom_tasks.pricing import model, parts, promotions, trials
 
         dealt, first, last = _dealt(panel, config)
         each_config = parts.config_of_each(config, len(dealt))
@@ -103,12 +104,13 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
 def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
     """Learn again from before each held-out window, and foretell its units, beside baselines."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import evaluate, parts
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
         import polars as pl
+
+        from ecom_tasks.pricing import evaluate, parts
 
         dealt, first, last = _dealt(panel, config)
         windows = []
@@ -160,16 +162,17 @@ def propose_prices(
     run: Run, panel: Ref, elasticities: Ref, rules: Ref, features: Ref, forecasts: Ref
 ) -> Ref:
     """For each product on sale, the price within the rules that is expected to earn most."""
-    import polars as pl
-
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import joint, optimise, situation, today
-    from ecom_tasks.pricing.guardrails import Guardrails
 
     config = PricingConfig.of(run)
     lake = {name: dataset.input_named(features, f"lake/{name}") for name in SITUATION}
 
     def build(draft: Draft) -> None:
+        import polars as pl
+
+        from ecom_tasks.pricing import joint, optimise, situation, today
+        from ecom_tasks.pricing.guardrails import Guardrails
+
         ruled = Guardrails.model_validate(dataset.read_json(rules, GUARDRAILS))
         told: dict[str, Any] = _told(lake)
         known = situation.Known(**told, **_forecast(forecasts))
@@ -206,13 +209,14 @@ def compare_groups(run: Run, features: Ref) -> Ref:
     """What groups of customers paid for the same goods: for the report, never for a price."""
     from ecom_tasks import compute
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import fairness
 
     lines, customers = (
         dataset.input_named(features, f"lake/{name}") for name in ("order_lines", "customers")
     )
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import fairness
+
         work = partial(_group_sums, lines, customers, run.as_of)
         buckets = dataset.paths(lines, "by_product/*.parquet")
         parts = [part for _, part in compute.map_buckets(work, buckets, "what groups paid")]
@@ -224,11 +228,12 @@ def compare_groups(run: Run, features: Ref) -> Ref:
 def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, groups: Ref) -> Ref:
     """Refuse what holds no better than a plain baseline or breaks a rule; publish the rest."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import evaluate, report, rules
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import evaluate, report, rules
+
         scores = dataset.read_json(evaluation, "scores.json")
         proposals = dataset.scan(prices, "prices.parquet").collect()
         with draft.gating():

@@ -95,7 +95,7 @@ def score(
     if some.is_empty():
         return pl.DataFrame(schema=SCORED)
     follows = sequence.propose(sequence.later(models.follows, some, config), config)
-    proposed = candidates.propose(some, follows, config, views, models.generators)
+    proposed = candidates.propose(known, follows, config, views, models.generators, customers)
     own = replace(
         snapshot,
         pairs=snapshot.pairs.join(customers, on="customer_id", how="semi"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +88,6 @@ def train_sequence(run: Run, features: Ref) -> Ref:
 def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
     """Propose products for each customer at each cutoff, with all that the ranker may know."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.logs import track
-    from ecom_tasks.recommendation import candidates
-    from ecom_tasks.recommendation import features as of_pair
-    from ecom_tasks.recommendation.candidates import kept
 
     run = _on_the_day_of(run, features)
     config = RecommendationConfig.of(run)
@@ -99,6 +95,11 @@ def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
     events = dataset.input_named(features, "lake/events")
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.logs import track
+        from ecom_tasks.recommendation import candidates
+        from ecom_tasks.recommendation import features as of_pair
+        from ecom_tasks.recommendation.candidates import kept
+
         cutoffs = [*_needed(plan, config), plan.serve]
         for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
             snapshot = _snapshot(features, cutoff)
@@ -221,7 +222,6 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     Where there is too little to learn from, the generators are blended by rank instead.
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import ranker, snapshots
 
     run = _on_the_day_of(run, features)
     config = RecommendationConfig.of(run)
@@ -231,13 +231,19 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     def all_of(window: Window) -> Examples:
         return _examples(features, proposed, window, config)
 
-    def learnt(windows: list[Window]) -> Examples:
-        share = config.unordered_share
-        return ranker.join([ranker.thin(all_of(each), share, config.seed) for each in windows])
-
     def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import ranker, snapshots
+
+        # The next cutoff learns from most of the same windows.
+        @lru_cache(config.train_windows)
+        def thinned(window: Window) -> Examples:
+            return ranker.thin(all_of(window), config.unordered_share, config.seed)
+
+        def learnt(windows: list[Window]) -> Examples:
+            return ranker.join([thinned(each) for each in windows])
+
         early = plan.train_before(plan.test[0].cutoff, config.train_windows)
-        if sum(ranker.ordered(all_of(each)) for each in early) < config.smallest_training:
+        if sum(ranker.ordered(thinned(each)) for each in early) < config.smallest_training:
             _blend(draft, features, proposed, cutoffs)
             return
         draft.metrics["model"] = "ranker"
@@ -288,7 +294,6 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
     Customers who were not known yet are judged apart, by the list that such a customer gets.
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import evaluate, popular_in
 
     run = _on_the_day_of(run, features)
     config = RecommendationConfig.of(run)
@@ -296,6 +301,8 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
 
     def build(draft: Draft) -> None:
         import polars as pl
+
+        from ecom_tasks.recommendation import evaluate, popular_in
 
         windows: dict[str, Any] = {}
         newcomers: dict[str, Any] = {}
@@ -380,7 +387,6 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         train_sequence, score_customers
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import evaluate, reasons, report, scoring
 
     config = RecommendationConfig.of(run)
     plan = _plan(features, config)
@@ -389,6 +395,8 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
     trained = dataset.manifest(ranker).as_of
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import evaluate, reasons, report, scoring
+
         windows = dataset.read_json(evaluation, "windows.json")
         with draft.gating():
             evaluate.gate(windows, draft.limits.smallest_gain)

@@ -34,6 +34,7 @@ from ecom_tasks.recommendation.candidates import (
     follows,
     graph_filter,
     neighbours,
+    propagation,
     sequence,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -102,6 +103,7 @@ SPACES: dict[str, tuple[Dial, ...]] = {
         Dial("graph_customer_power", 0, 1),
         Dial("graph_product_power", 0, 1),
     ),
+    propagation.NAME: (Dial("propagation_layers", 2, 6),),
     follows.NAME: (
         Dial("follows_reach", 1, 20, log=True),
         Dial("follows_backward", 0, 1),

@@ -17,8 +17,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 # As in `sequence_model`: quiet, and the same bytes from run to run.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -79,19 +80,32 @@ class Windows:
 
 @dataclass(frozen=True)
 class Network:
-    """A trained model, and what its inputs are measured by.
+    """A trained network, as plain arrays.
 
     Attributes
     ----------
-    model : (past, ahead), the latter in deviations from the centre -> (rows, steps, 1 + levels).
-    centre, scale : (features,), of `ahead` in training.
+    past, ahead : (places, channels) and (steps, features) of its inputs.
+    weights : of the model, in its order.
+    centre, scale : (features,), what `ahead` is measured by.
     dials : that it was trained with.
     """
 
-    model: keras.Model
+    past: tuple[int, int]
+    ahead: tuple[int, int]
+    weights: list[Floats]
     centre: Floats
     scale: Floats
     dials: Dials
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A compiled model; `first` are the values of all that training changes, at its beginning."""
+
+    model: keras.Model
+    learn: Callable[..., None]
+    variables: list[keras.Variable]
+    first: list[NDArray[np.generic]]
 
 
 def train(windows: Windows, dials: Dials) -> Network:
@@ -103,88 +117,106 @@ def train(windows: Windows, dials: Dials) -> Network:
     -------
     Network; the same windows and dials give the same weights.
     """
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(dials.seed)
-    tf.config.experimental.enable_op_determinism()
-    features = windows.ahead.shape[2]
     centre = windows.ahead.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
     scale = np.maximum(windows.ahead.std(axis=(0, 1), dtype=np.float64), 1e-3).astype(np.float32)
-    model = _model(windows.past.shape[1:], (windows.target.shape[1], features), dials)
-    network = Network(model, centre, scale, dials)
-    learn = _learner(model, dials)
+    places, channels = windows.past.shape[1:]
+    steps, features = windows.ahead.shape[1:]
+    built = _built((places, channels), (steps, features), dials.levels, dials.size, dials.seed)
+    for variable, value in zip(built.variables, built.first, strict=True):
+        variable.assign(value)
     random = np.random.default_rng(dials.seed)
-    steps = dials.epochs * -(-len(windows.past) // dials.batch)
+    batches = dials.epochs * -(-len(windows.past) // dials.batch)
     for number, rows in enumerate(_batches(len(windows.past), dials, random)):
-        rate = dials.learning_rate * (1 + np.cos(np.pi * number / steps)) / 2
+        rate = dials.learning_rate * (1 + np.cos(np.pi * number / batches)) / 2
         target = windows.target[rows]
         counted = np.isfinite(target)
-        learn(
+        built.learn(
             windows.past[rows],
-            _measured(network, windows.ahead[rows]),
+            _measured(windows.ahead[rows], centre, scale),
             np.where(counted, target, 0).astype(np.float32),
             np.where(counted, windows.weight[rows], 0).astype(np.float32),
             np.float32(rate),
         )
-    return network
+    weights = built.model.get_weights()
+    return Network((places, channels), (steps, features), weights, centre, scale, dials)
 
 
 def predict(network: Network, past: Floats, ahead: Floats) -> tuple[Floats, Floats]:
     """Return mean (rows, steps) and quantiles (rows, steps, levels), ascending."""
+    dials = network.dials
+    model = _built(network.past, network.ahead, dials.levels, dials.size, dials.seed).model
+    model.set_weights(network.weights)
+    measured = _measured(ahead, network.centre, network.scale)
     made = [
-        np.asarray(
-            network.model(
-                [past[at : at + _ROWS_AT_ONCE], _measured(network, ahead[at : at + _ROWS_AT_ONCE])],
-                training=False,
-            )
-        )
+        np.asarray(model([past[at : at + _ROWS_AT_ONCE], measured[at : at + _ROWS_AT_ONCE]]))
         for at in range(0, len(past), _ROWS_AT_ONCE)
-    ]  # fmt: skip
+    ]
     found = np.concatenate(made)
     return found[..., 0], found[..., 1:]
 
 
 def save(network: Network, path: Path) -> None:
-    """Write the network as plain arrays (NumPy's `.npz`); same network, same bytes."""
-    weights = {f"weight_{at:02d}": each for at, each in enumerate(network.model.get_weights())}
-    past, ahead = (np.array(each.shape[1:]) for each in network.model.inputs)
+    """Write the network in NumPy's `.npz`; same network, same bytes."""
+    weights: dict[str, Any] = {f"weight_{at:02d}": each for at, each in enumerate(network.weights)}
     np.savez(
-        path, past=past, ahead=ahead, levels=np.array(network.dials.levels),
-        size=np.array(network.dials.size), centre=network.centre, scale=network.scale, **weights,
+        path, past=network.past, ahead=network.ahead, levels=network.dials.levels,
+        size=network.dials.size, centre=network.centre, scale=network.scale, **weights,
     )  # fmt: skip
 
 
 def load(path: Path) -> Network:
     """Read what `save` wrote."""
     with np.load(path, allow_pickle=False) as kept:
-        dials = Dials(tuple(kept["levels"].tolist()), size=int(kept["size"]))
-        model = _model(tuple(kept["past"].tolist()), tuple(kept["ahead"].tolist()), dials)
-        weights = sorted(name for name in kept.files if name.startswith("weight_"))
-        model.set_weights([kept[name] for name in weights])
-        return Network(model, kept["centre"], kept["scale"], dials)
+        names = sorted(name for name in kept.files if name.startswith("weight_"))
+        places, channels = kept["past"].tolist()
+        steps, features = kept["ahead"].tolist()
+        return Network(
+            (places, channels), (steps, features), [kept[name] for name in names],
+            kept["centre"], kept["scale"],
+            Dials(tuple(kept["levels"].tolist()), size=int(kept["size"])),
+        )  # fmt: skip
 
 
-def _measured(network: Network, ahead: Floats) -> Floats:
-    found = (ahead - network.centre) / network.scale
+@lru_cache(maxsize=4)
+def _built(
+    past: tuple[int, int], ahead: tuple[int, int], levels: tuple[float, ...], size: int, seed: int
+) -> _Built:
+    """Build and compile the model of these shapes; the last few are kept."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    model = _model(past, ahead, levels, size)
+    adam = keras.optimizers.Adam(global_clipnorm=_LARGEST_SLOPE)
+    adam.build(model.trainable_variables)
+    variables = [*model.variables, *adam.variables]
+    first = [np.asarray(each) for each in variables]
+    return _Built(model, _learner(model, adam, levels), variables, first)
+
+
+def _measured(ahead: Floats, centre: Floats, scale: Floats) -> Floats:
+    found = (ahead - centre) / scale
     return np.asarray(np.clip(found, -_LARGEST_INPUT, _LARGEST_INPUT), np.float32)
 
 
-def _model(past_shape: tuple[int, ...], ahead_shape: tuple[int, ...], dials: Dials) -> keras.Model:
+def _model(
+    past_shape: tuple[int, int], ahead_shape: tuple[int, int], levels: tuple[float, ...], size: int
+) -> keras.Model:
     from scipy.stats import norm
 
     past = keras.Input(past_shape, name="past")
     ahead = keras.Input(ahead_shape, name="ahead")
     steps = ahead_shape[0]
     own, others = past[:, :, :1], past[:, :, 1:]
-    state = layers.Dense(dials.size)(ops.concatenate([ops.arcsinh(own), others], axis=2))
+    state = layers.Dense(size)(ops.concatenate([ops.arcsinh(own), others], axis=2))
     while state.shape[1] > 1:
         pairs = layers.LayerNormalization(epsilon=1e-6)(state)
-        pairs = layers.Conv1D(dials.size, 2, strides=2, activation="relu")(pairs)
+        pairs = layers.Conv1D(size, 2, strides=2, activation="relu")(pairs)
         state = pairs + layers.AveragePooling1D(2)(state)
     each = layers.RepeatVector(steps)(layers.Flatten()(state))
-    each = layers.Dense(2 * dials.size, activation="relu")(ops.concatenate([each, ahead], axis=2))
-    each = layers.Dense(dials.size, activation="relu")(each)
+    each = layers.Dense(2 * size, activation="relu")(ops.concatenate([each, ahead], axis=2))
+    each = layers.Dense(size, activation="relu")(each)
     # At first a normal distribution around the line.
-    z = norm.ppf(dials.levels)
+    z = norm.ppf(levels)
     start = np.concatenate([[0.0, z[0]], np.log(np.expm1(np.diff(z)))])
     made = layers.Dense(
         1 + len(z), kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(start)
@@ -203,10 +235,10 @@ def _batches(count: int, dials: Dials, random: np.random.Generator) -> Iterator[
             yield order[at : at + dials.batch]
 
 
-def _learner(model: keras.Model, dials: Dials) -> Callable[..., None]:
-    adam = keras.optimizers.Adam(dials.learning_rate, global_clipnorm=_LARGEST_SLOPE)
-    adam.build(model.trainable_variables)
-    level = tf.constant(dials.levels, tf.float32)
+def _learner(
+    model: keras.Model, adam: keras.optimizers.Optimizer, levels: tuple[float, ...]
+) -> Callable[..., None]:
+    level = tf.constant(levels, tf.float32)
     shapes: Sequence[tuple[int | None, ...]] = [each.shape for each in model.inputs]
     known = tf.TensorSpec([None, model.inputs[1].shape[1]], tf.float32)
     signature = [

@@ -92,7 +92,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         patch.setenv("ECOM_SOURCE", str(folder / "shop.toml"))
         started = services.start(home)
         wait_for_dags(started)
-        for dag in RELEASING:
+        for dag in (*RELEASING, "monitoring"):
             started.api().patch(f"dags/{dag}?update_mask=is_paused", {"is_paused": True})
         yield Stack(started, folder / "shop.toml")
         services.stop(home)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, PartitionedAssetTimetable
 from airflow.sdk.exceptions import ParamValidationError
-from ecom_airflow import FEATURES, HEAVY, LAKE, RETRY_POLICY, released
+from ecom_airflow import FEATURES, HEAVY, LAKE, RETRAIN, RETRY_POLICY, released
 
 from ecom_tasks.domains import DOMAINS, RELEASING, flow_of
 from ecom_tasks.features.tables import FEATURES as FEATURE_TABLES
@@ -28,8 +28,8 @@ LIBRARIES = set(
         "flake8-tidy-imports"
     ]["banned-module-level-imports"]
 )
-APPROVAL = {"needs_approval", "approve_release", "promote_release"}
-"""Tasks that follow a flow where a person may have to approve what it made."""
+FOLLOWING = {"needs_approval", "approve_release", "promote_release", "ask_to_retrain"}
+"""Tasks that follow a flow: a person may have to approve what it made, or training is asked for."""
 # Modules are counted that the DAG files add to what Airflow loads by itself.
 LISTING = """
 import json, runpy, sys
@@ -86,7 +86,7 @@ def edges_of_flow(domain: str) -> tuple[set[str], set[tuple[str, str]]]:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_dag_is_the_graph_of_the_flow(domain: str) -> None:
     dag = dag_of(domain)
-    tasks = set(dag.task_ids) - APPROVAL
+    tasks = set(dag.task_ids) - FOLLOWING
     drawn = {(t.task_id, below) for t in dag.tasks for below in t.downstream_task_ids}
     assert (tasks, {edge for edge in drawn if set(edge) <= tasks}) == edges_of_flow(domain)
     assert dag.dag_id == domain
@@ -104,7 +104,7 @@ def test_each_task_hands_its_inputs_on_in_the_order_of_the_flow(domain: str) -> 
     found = {
         task.task_id: [each.operator.task_id for each in task.inputs]
         for task in dag_of(domain).tasks
-        if task.task_id not in APPROVAL
+        if task.task_id not in FOLLOWING
     }
     assert found == expected
 
@@ -171,12 +171,26 @@ def test_only_the_last_task_announces_the_result(domain: str, asset: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("domain", "asset"), [("features", LAKE), *((each, FEATURES) for each in RELEASING)]
-)
+    ("domain", "asset"),
+    [("features", LAKE), ("monitoring", FEATURES),
+     *((each, FEATURES | RETRAIN) for each in RELEASING)],
+)  # fmt: skip
 def test_dags_set_each_other_off(domain: str, asset: Any) -> None:
     timetable: Any = dag_of(domain).timetable
     assert isinstance(timetable, PartitionedAssetTimetable)
     assert timetable.asset_condition == asset
+
+
+def test_training_is_asked_for_after_the_findings() -> None:
+    assert outlets("monitoring") == {RETRAIN.name: {"ask_to_retrain"}}
+    assert dag_of("monitoring").get_task("ask_to_retrain").upstream_task_ids == {"publish_findings"}
+
+
+def test_the_services_start_every_dag_and_wait_for_the_models_only() -> None:
+    from ecom_tasks.demo import following
+
+    assert set(following.STARTED) == set(DOMAINS)
+    assert set(following.DAGS) == {"ingestion", "features", *RELEASING}
 
 
 def test_ingestion_runs_only_when_asked_or_as_the_operator_says() -> None:

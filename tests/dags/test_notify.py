@@ -31,6 +31,20 @@ def test_each_address_has_its_notifier(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hook.json == {"text": ecom_notify.FAILED}
 
 
+def test_alerts_are_told_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told may quote the shop's data: it is neither template nor markup."""
+    monkeypatch.setenv("ECOM_NOTIFY", BOTH)
+    sent: list[str] = []
+    monkeypatch.setattr(SmtpNotifier, "notify", lambda self, _: sent.append(self.html_content))
+    monkeypatch.setattr(HttpNotifier, "notify", lambda self, _: sent.append(self.json["text"]))
+    ecom_notify.notify({}, "Monitoring", ["pricing: {{ 1 + 1 }} <b>", "inventory: bias"])
+    assert sent == [
+        "<p>pricing: {{ 1 + 1 }} &lt;b&gt;\ninventory: bias</p>",
+        "pricing: {{ 1 + 1 }} <b>\ninventory: bias",
+    ]
+    assert ecom_notify.on_failure()[1].json == {"text": ecom_notify.FAILED}
+
+
 def test_a_run_is_late_after_the_hours_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECOM_NOTIFY", BOTH)
     monkeypatch.setenv("ECOM_DEADLINE_HOURS", "1.5")

@@ -81,9 +81,12 @@ def allowed(act: Callable[[], Any]) -> bool:
 
 
 KEYS = ["shop/artefacts/a", "shop/lake/a", "shop/other/a", "elsewhere/a"]
-READS = {"consumer": [1, 0, 0, 0], "publisher": [1, 1, 0, 0], "janitor": [1, 1, 0, 0]}
-WRITES = {"consumer": [0, 0, 0, 0], "publisher": [1, 1, 0, 0], "janitor": [1, 1, 0, 0]}
-DELETES = {"consumer": [0, 0, 0, 0], "publisher": [0, 0, 0, 0], "janitor": [1, 1, 0, 0]}
+READS = {"consumer": [1, 0, 0, 0], "console": [1, 1, 0, 0], "publisher": [1, 1, 0, 0],
+         "janitor": [1, 1, 0, 0]}  # fmt: skip
+WRITES = {"consumer": [0, 0, 0, 0], "console": [0, 0, 0, 0], "publisher": [1, 1, 0, 0],
+          "janitor": [1, 1, 0, 0]}  # fmt: skip
+DELETES = {"consumer": [0, 0, 0, 0], "console": [0, 0, 0, 0], "publisher": [0, 0, 0, 0],
+           "janitor": [1, 1, 0, 0]}  # fmt: skip
 
 
 @pytest.mark.parametrize("role", access.ROLES)

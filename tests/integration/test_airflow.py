@@ -148,7 +148,8 @@ def brought_on(
         over = not set(until) & set(progress.unfinished()) and not progress.awaited()
         # A run ended while queued has no start, and Airflow then fails on the event that set it
         # off (apache/airflow issue 71360).
-        if over and "queued" not in {run.state for run in progress.runs.values()}:
+        waiting = api.get("dags/monitoring/dagRuns", state=["queued"])["dag_runs"]
+        if over and not waiting and "queued" not in {run.state for run in progress.runs.values()}:
             following.give_up(api)
             return progress
         assert time.monotonic() < deadline, progress
@@ -260,6 +261,14 @@ def test_a_failure_and_a_late_run_are_told_to_whom_the_settings_name() -> None:
     assert "order_number" in failed
 
 
+def test_tasks_link_to_the_console(airflow: services.Services, good: Progress) -> None:
+    api, judged = airflow.api(), task(good, "ingestion", "validate_tables")
+    path = f"dags/ingestion/dagRuns/{judged.run_id}/taskInstances/{judged.name}"
+    version = following.made_by(api, judged).rsplit("/", 2)[-2]
+    (link,) = api.get(f"{path}/links")["extra_links"].values()
+    assert link == f"{airflow.airflow_url}/ecom/data/docs/{version}/data_docs/index.html"
+
+
 def test_a_lineage_backend_is_told_what_was_read_and_made(good: Progress) -> None:
     demand = f"features.{task(good, 'features', 'build_demand').name}"
     told = [
@@ -307,7 +316,12 @@ def token(airflow: services.Services) -> str:
     return airflow.api().token()
 
 
-PAGES = ("/ecom/releases", "/ecom/releases/pricing/1", "/ecom/releases/pricing/1/report.html")
+PAGES = (
+    "/ecom/",
+    "/ecom/releases",
+    "/ecom/releases/pricing/1",
+    "/ecom/releases/pricing/1/report.html",
+)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -325,15 +339,15 @@ def test_page_of_releases_is_shown(airflow: services.Services, token: str) -> No
 
 
 def test_missing_report_is_told(airflow: services.Services, token: str) -> None:
-    answer = asked(airflow, PAGES[2], token)
+    answer = asked(airflow, PAGES[-1], token)
     assert answer.status == http.client.NOT_FOUND
-    assert "pricing 1 has no report" in answer.read().decode()
+    assert "It is not in the store" in answer.read().decode()
 
 
 def test_page_is_in_the_menu(airflow: services.Services) -> None:
     plugins = airflow.api().get("plugins")["plugins"]
     (ours,) = [plugin for plugin in plugins if plugin["name"] == "ecom"]
-    assert [view["href"] for view in ours["external_views"]] == ["/ecom/releases"]
+    assert [view["href"] for view in ours["external_views"]] == ["/ecom/"]
     assert airflow.api().get("plugins/importErrors")["import_errors"] == []
 
 
@@ -497,7 +511,9 @@ def test_no_answer_in_time_rejects(ignored: Awaiting) -> None:
 def test_starting_again_finds_all_at_work(
     airflow: services.Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(*SETTING)
+    # With the settings that it was started with, or they would be new ones.
+    for name, value in (SETTING, *ALERTS.items()):
+        monkeypatch.setenv(name, value)
     before = state.read_state(airflow.home)
     assert not services.start(airflow.home).fresh
     assert state.read_state(airflow.home) == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +55,19 @@ def test_the_store_guarantees_what_publishing_needs(bucket: str) -> None:
     assert [finding.question for finding in findings if not finding.holds] == []
     assert len(findings) == 7
     assert list(open_store(bucket).walk("probe/")) == []
+
+
+def test_a_link_hands_one_object_out_to_anyone_for_a_while(bucket: str) -> None:
+    store = open_store(bucket)
+    assert isinstance(store, S3Store)
+    store.create("a/b.csv", b"one")
+    link = store.link("a/b.csv", "b.csv", 60)
+    with urllib.request.urlopen(link) as answer:  # noqa: S310  (our own store)
+        assert answer.read() == b"one"
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="b.csv"'
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(link.replace("/b.csv?", "/c.csv?"))  # noqa: S310
+    assert refused.value.code == 403
 
 
 def test_content_that_is_not_its_hash_is_refused(bucket: str, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def propose(
     config: RecommendationConfig,
     views: pl.DataFrame | None = None,
     fitted: Mapping[str, Kept] | None = None,
+    customers: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Unite the candidates of all generators, with the score and rank that each one gives.
 
@@ -95,10 +96,12 @@ def propose(
     Parameters
     ----------
     interactions : rows of the feature table customer_products at one cutoff, of products that
-        have enough customers; all rows of each customer who is proposed to
-    follows : of `sequence.propose` on the same interactions
-    views : session_id, product_id, up to the same cutoff; None: the shop does not know any
-    fitted : of `fit`, on the interactions of all customers; None: on these
+        have enough customers
+    follows : of `sequence.propose`, for those who are proposed to
+    views : session_id, product_id, up to the same cutoff; None: the shop does not know any. They
+        are carried on over the graph of all interactions
+    fitted : of `fit`, perhaps on an earlier day; None: fitted on the interactions
+    customers : customer_id of those who are proposed to; None: all
 
     Returns
     -------
@@ -109,13 +112,16 @@ def propose(
     """
     pair = ["customer_id", "product_id"]
     models = fit(interactions, config) if fitted is None else fitted
-    found = {repeat.NAME: repeat.generate(interactions, config)}
+    asked = interactions.select("customer_id").unique() if customers is None else customers
+    known = interactions.join(asked, on="customer_id", how="semi")
+    found = {repeat.NAME: repeat.generate(known, config)}
     for each in LEARNING:
-        found[each.NAME] = each.propose(models[each.NAME], interactions, config)
+        found[each.NAME] = each.propose(models[each.NAME], known, config)
     found[sequence.NAME] = follows
     if views is not None:
-        found[propagation.NAME] = propagation.generate(interactions, config, views)
-    own = interactions.select(pair)
+        viewed = propagation.generate(interactions, config, views)
+        found[propagation.NAME] = viewed.join(asked, on="customer_id", how="semi")
+    own = known.select(pair)
     new = pl.concat([
         frame.select(pair) for name, frame in found.items() if name != repeat.NAME
     ]).unique()

@@ -181,3 +181,23 @@ def test_a_store_that_fails_in_between_is_outlived(
     store = Failing(open_store(run.root), RetryableError("timed out", "wait"))
     pointer = release.move(store, "production", second)
     assert (store.failures, pointer.sequence, pointer.version) == (0, 2, second.version)
+
+
+def test_one_version_a_day_was_in_service_last(run: Run) -> None:
+    store, (first, second, third) = open_store(run.root), made(run, 3)
+    for each in (first, third, second, third):
+        release.move(store, "production", each)
+    later = third.as_of + timedelta(days=1)
+    found = release.served_by_day(run.root, NAME, later)
+    assert [dataset.manifest(ref).version for ref in found] == [
+        third.version, second.version, first.version,
+    ]  # fmt: skip
+    assert release.served_by_day(run.root, NAME, third.as_of) == found[1:]
+    assert release.served_by_day(run.root, "artefacts/none", later) == []
+    # Another version of the second day replaces it, and retention may take one.
+    other = Run("r", second.as_of, run.root, overrides={"gate": {"smallest_gain": 1.0}})
+    again = dataset.manifest(dataset.produce(other, NAME, _build))
+    release.move(store, "production", again)
+    store.delete([release.manifest_key(first)])
+    found = release.served_by_day(run.root, NAME, later)
+    assert [dataset.manifest(ref).version for ref in found] == [third.version, again.version]

@@ -21,10 +21,10 @@ NONE = {"display": 0.0, "mailer": 0.0, "price_cut": 0.0, "coupon": 0.0}
 
 
 def small(**settings: Any) -> InventoryConfig:
-    """Return settings for short histories: 2 weeks ahead, one test and one calibration window."""
+    """Return settings for short histories: 2 weeks ahead, a window to test, one to calibrate."""
     defaults: dict[str, Any] = {
         "horizon": 2, "test_windows": 1, "calibration_windows": 1,
-        "minimum_orders": 1, "samples": 200,
+        "minimum_orders": 1, "samples": 200, "network": False,
     }  # fmt: skip
     return InventoryConfig(**defaults | settings)
 

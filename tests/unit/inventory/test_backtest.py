@@ -16,7 +16,10 @@ from ecom_tasks.inventory import backtest, table
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.table import Columns, Setting
 
-QUICK: dict[str, Any] = {"methods": ("SES",), "calibration_windows": 1, "history": 8}
+QUICK: dict[str, Any] = {
+    "methods": ("SES",), "calibration_windows": 1, "history": 8,
+    "network": False,
+}  # fmt: skip
 
 
 def sales(series: int = 12, periods: int = 48, seed: int = 0) -> pl.DataFrame:
@@ -129,7 +132,7 @@ def test_the_command_writes_figures_and_a_page(
         "backtest", "inventory", "--series", str(path), "--id", "shop", "--time", "month",
         "--target", "sold", "--freq", "M", "--season", "12", "--horizon", "3", "--known", "event",
         "--json", str(tmp_path / "out.json"), "--html", str(tmp_path / "out.html"),
-        "--set", 'inventory.methods=["SES"]',
+        "--set", 'inventory.methods=["SES"]', "--set", "inventory.network=false",
     ]  # fmt: skip
     assert cli.main(command) == 0
     assert "seasonal naive" in capsys.readouterr().out

@@ -141,7 +141,7 @@ def test_quantiles_never_cross(quantiles: forecast.Quantiles) -> None:
 def test_other_objectives_of_the_mean(promoted: Panel, objective: str) -> None:
     config = shop.small(history=8, mean_objective=objective)
     units = promoted.units.copy()
-    units[0, 5] = -3  # more came back than went out
+    units[0, 20] = -3  # more came back than went out
     models = forecast.fit(replace(promoted, units=units), config)
     said = json.loads(models.mean.save_config())["learner"]["objective"]["name"]
     assert said == {"poisson": "count:poisson", "tweedie": "reg:tweedie"}[objective]

@@ -16,7 +16,9 @@ from ecom_tasks.training import demand_network
 from tests.builders import MONDAY
 from tests.unit.inventory import shop
 
-CONFIG = shop.small(history=8, network_epochs=12, network_places=16)
+CONFIG = shop.small(
+    history=8, network=True, network_rows=2000, network_epochs=12, network_places=16
+)
 WEEKS, SERIES, EVERY = 36, 60, 5
 EVERYTHING = slice(None)
 

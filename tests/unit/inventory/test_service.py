@@ -24,11 +24,11 @@ SETTINGS = {
 
 
 def judged(
-    expected: float, config: InventoryConfig, swing: float = 0.0
+    expected: float, config: InventoryConfig, swing: float = 0.0, odd: float | None = None
 ) -> dict[str, dict[str, float]]:
     """Judge levels from a certain forecast of `expected` where 7 a week are sold at 2.00.
 
-    Odd weeks sell `swing` more, even ones as much less.
+    Odd weeks sell `swing` more, even ones as much less. Every second forecast says `odd`.
     """
     units = 7.0 + swing * np.where(np.arange(WEEKS) % 2, 1, -1)
     panel = shop.panel(np.tile(units, (3, 1)), config)
@@ -36,6 +36,9 @@ def judged(
     quantiles = np.repeat(mean[..., None], len(config.quantiles), axis=2)
     learnt = Calibration((0.0,) * len(config.quantiles), 0.0)
     windows = [Window(week, mean, quantiles, learnt) for week in range(WEEKS - 4, WEEKS)]
+    if odd is not None:
+        wrong = (np.full_like(mean, odd), np.full_like(quantiles, odd))
+        windows[1::2] = [Window(each.origin, *wrong, learnt) for each in windows[1::2]]
     priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
     terms = supply.supply_terms(priced, None, shop.catalogue(3).lazy(), config)
     return service.judge(panel, windows, terms, config)
@@ -87,6 +90,8 @@ def test_rarer_reviews_hold_more_and_odd_ones_are_not_played() -> None:
     assert fortnightly["average_stock_value"] > weekly["average_stock_value"]
     assert fortnightly["fill_rate"] > 0.9
     assert fortnightly["orders"] == weekly["orders"] / 2
+    # Of the forecasts made every week those of a week without a review move nothing.
+    assert judged(7.0, small(review_days=14.0, lead_time_days=1.0), odd=0)["model"] == fortnightly
     assert judged(8.0, small(review_days=10.0)) == {}
 
 

@@ -48,6 +48,18 @@ def test_who_bought_something_that_no_model_knows_is_proposed_to_by_what_else_is
         assert made.sort(PAIR).equals(plain.sort(PAIR))
 
 
+def test_views_are_carried_on_over_the_purchases_of_all() -> None:
+    views = pl.DataFrame({"session_id": ["s", "s"], "product_id": ["b2-p00", "b2-new"]})
+    fitted = candidates.fit(KNOWN, CONFIG)
+    everyone = candidates.propose(KNOWN, shops.NOTHING, CONFIG, views, fitted)
+    customers = SOME.select("customer_id").unique()
+    some = candidates.propose(KNOWN, shops.NOTHING, CONFIG, views, fitted, customers)
+    expected = everyone.join(customers, on="customer_id", how="semi")
+    viewed = ["propagation_score", "propagation_rank"]
+    assert some.select(*PAIR, *viewed).equals(expected.select(*PAIR, *viewed))
+    assert some["propagation_score"].drop_nulls().len() > 0
+
+
 def test_only_who_bought_has_changed() -> None:
     next_day = SHOP.as_of + timedelta(days=1)
     lines = [
