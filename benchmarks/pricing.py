@@ -2,6 +2,7 @@
 
     python -m benchmarks.pricing truth --seeds 20 --folder FOLDER
     python -m benchmarks.pricing loop --seeds 20 --folder FOLDER
+    python -m benchmarks.pricing speed ...    (see `benchmarks.pricing_speed`)
 
 `truth` estimates 200 products x 30 stores x 104 weeks with confounded prices and compares with the
 shop's elasticities: coverage of the 95% intervals, root mean squared error beside plain log-log
@@ -15,8 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+from benchmarks import pricing_speed
 
 Figures = dict[str, Any]
 SCALE = {"products": 200, "stores": 30, "weeks": 104, "customers": 3000}
@@ -45,7 +49,7 @@ def truth(seed: int, scale: Figures) -> Figures:
         panel.own_truth(shop).select(pl.col("product").alias("product_id"), "elasticity"),
         on="product_id",
     ).sort("product_id")
-    ols = plain.log_log(read.weeks, SERIES, ["product_id"]).sort("product_id")
+    ols = plain.log_log(read.weeks.collect(), SERIES, ["product_id"]).sort("product_id")
     true = own["elasticity"].to_numpy()
 
     def rmse(estimate: pl.Series) -> float:
@@ -99,7 +103,7 @@ def loop(seed: int, scale: Figures) -> Figures:
         "product", "week", "price", "units", "store", "category",
         ("price_cut", "display", "mailer"),
     )  # fmt: skip
-    weeks = panel_file.check(panel.simulate(shop), columns).weeks
+    weeks = panel_file.check(panel.simulate(shop), columns).weeks.collect()
     fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
     costs = pl.DataFrame({"product_id": shop.product_ids, "unit_cost": shop.cost})
     positions = today.positions(weeks, costs, config)
@@ -197,6 +201,9 @@ def told_truth(results: list[Figures]) -> Figures:
 
 def main() -> None:
     """Run one part."""
+    if sys.argv[1:2] == ["speed"]:
+        pricing_speed.main(sys.argv[2:])
+        return
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("part", choices=["truth", "loop"])

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import resource
 import time
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from ecom_tasks import compute
 from ecom_tasks.errors import DataContractError
-from ecom_tasks.pricing import model, plain, trials, variation
+from ecom_tasks.pricing import model, parts, plain, trials
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.evidence import CANNOT_TELL
-from ecom_tasks.pricing.panel import SERIES, last_week
+from ecom_tasks.pricing.panel import SERIES
 from ecom_tasks.pricing.panel_file import Read
 
+Array = NDArray[np.float64]
 _LEAST_PERIODS = 8
 _HALF_YEAR_DAYS = 182
 _NUMBERS = (
@@ -28,8 +34,18 @@ _NUMBERS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What one part of the panel tells; plain: sums for slopes with and without stores' levels."""
+
+    told: model.Told
+    usual: pl.DataFrame
+    plain: Array
+    plain_fixed: Array
+
+
 def run(panel: Read, config: PricingConfig) -> tuple[dict[str, Any], model.Fitted | None]:
-    """Estimate all elasticities of a panel.
+    """Estimate all elasticities of a panel, in parts that fit in memory.
 
     Returns
     -------
@@ -39,41 +55,67 @@ def run(panel: Read, config: PricingConfig) -> tuple[dict[str, Any], model.Fitte
         `seconds`, `peak_memory_bytes`; and what was fitted, None where no price moved enough.
     """
     began = time.monotonic()
+    sizes = panel.sizes
     config = _for_periods(panel, config)
-    weeks = panel.weeks
+    dealt = parts.split(sizes, config.part_rows)
+    work = partial(_part, panel, parts.config_of_each(config, len(dealt)))
+    told = parts.over(work, dealt, "elasticities")
     try:
-        fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
+        fitted = model.pool([each.told for each in told], config)
         refused = ""
     except DataContractError as error:
         fitted, refused = None, error.reason
-    catalogue = weeks.select("product_id", "category", "department").unique().sort("product_id")
     products = (
         fitted.products
         if fitted
-        else variation
-        .products(weeks, config)
-        .join(catalogue, on="product_id")
+        else pl
+        .concat([each.told.judged for each in told])
+        .join(sizes.select("product_id", "category", "department"), on="product_id")
         .with_columns(pl.lit(CANNOT_TELL).alias("grade"), pl.col("variation").alias("why"))
     )
     rows = products.sort("product_id").to_dicts()
     found = {
-        "pooled": _pooled(weeks, fitted, products, refused),
+        "pooled": _pooled(told, fitted, products, refused) | {"rows": int(sizes["rows"].sum())},
         "products": [_product(row) for row in rows],
         "cross": _cross(fitted),
         "price_tests": [
-            each.as_dict() for each in trials.propose(products, weeks, config)
+            each.as_dict()
+            for each in trials.propose(products, pl.concat([e.usual for e in told]), config)
         ],
         "assumptions": panel.assumptions,
         "seconds": round(time.monotonic() - began, 2),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": _peak(len(dealt)),
     }  # fmt: skip
     return found, fitted
+
+
+def _part(panel: Read, config: PricingConfig, products: list[str]) -> _Part:
+    """Learn one part of the panel; may run on a Dask worker."""
+    weeks = panel.of(products)
+    return _Part(
+        model.learn(weeks, panel.last_week + timedelta(weeks=1), config).told,
+        trials.usual(weeks),
+        plain.sums(weeks, ["product_id"]),
+        plain.sums(weeks, SERIES),
+    )
+
+
+def _peak(count: int) -> int:
+    """Return the most memory held at once, bytes: this process, and as many workers as there were.
+
+    Of workers the largest counts for each; of a cluster elsewhere, none.
+    """
+    own, largest = (
+        resource.getrusage(who).ru_maxrss * 1024
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own + (min(compute.workers(), count) * largest if count > 1 else 0)
 
 
 def _for_periods(panel: Read, config: PricingConfig) -> PricingConfig:
     """Ask for half a year of periods, and for no more products than there are."""
     periods = max(_LEAST_PERIODS, _HALF_YEAR_DAYS // panel.period_days)
-    count = panel.weeks["product_id"].n_unique()
+    count = panel.sizes["product_id"].n_unique()
     return config.model_copy(
         update={
             "min_weeks": min(config.min_weeks, periods),
@@ -83,16 +125,13 @@ def _for_periods(panel: Read, config: PricingConfig) -> PricingConfig:
 
 
 def _pooled(
-    weeks: pl.DataFrame, fitted: model.Fitted | None, products: pl.DataFrame, refused: str
+    told: list[_Part], fitted: model.Fitted | None, products: pl.DataFrame, refused: str
 ) -> dict[str, Any]:
-    intercepts = plain.log_log(weeks, ["product_id"], [])
-    fixed = plain.log_log(weeks, SERIES, [])
     found: dict[str, Any] = {
-        "rows": weeks.height,
         "products": products.height,
         "grades": dict(products["grade"].value_counts().sort("grade").rows()),
-        "plain_log_log": _rounded(intercepts["estimate"][0]),
-        "plain_log_log_fixed_effects": _rounded(fixed["estimate"][0]),
+        "plain_log_log": _rounded(plain.slope([each.plain for each in told])),
+        "plain_log_log_fixed_effects": _rounded(plain.slope([each.plain_fixed for each in told])),
     }
     if fitted is None:
         return found | {"estimate": None, "lower": None, "upper": None, "refused": refused}

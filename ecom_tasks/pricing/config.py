@@ -74,6 +74,18 @@ class PricingConfig(DomainConfig):
     nuisance_rows: int = Field(
         default=200_000, ge=1000, description="rows that each nuisance model learns from at most"
     )
+    instrument: Literal["none", "cost", "other_locations"] = Field(
+        default="none",
+        description="what moves a price and not demand, where managers price by what no control "
+        "sees: unit cost of the week, or the product's price elsewhere in the week",
+    )
+    part_rows: int = Field(
+        default=1_000_000,
+        ge=100,
+        description="rows of the panel (a product's week at a location) that are learnt together; "
+        "a larger shop is learnt in parts of whole categories, a core each; 1,000,000 take about "
+        "2 GiB",
+    )
     lags: int = Field(
         default=4, ge=0, le=26, description="weeks over which a product's shocks may correlate"
     )

@@ -44,38 +44,43 @@ class _Grid:
     further: Array
 
 
-def estimate(
-    rows: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None = None
+def measure(
+    rows: pl.DataFrame,
+    config: PricingConfig,
+    together: pl.DataFrame | None = None,
+    prepared: elasticity.Prepared | None = None,
 ) -> pl.DataFrame:
-    """Estimate the cross elasticities of all candidates.
+    """Measure the cross elasticities of all candidates, each from its product's weeks alone.
+
+    Twice: the second time what the pairs found explain is out of demand already.
 
     Parameters
     ----------
     rows : see `nuisance.partial_out`
     config : `cross_candidates` a product, `cross_false` of those found
     together : product_id, other_id, score: what is bought together, or alike; best candidates first
+    prepared : see `elasticity.solve`
 
     Returns
     -------
     DataFrame
-        product_id (whose units), other_id (whose price), category, raw_estimate, raw_error,
-        estimate, lower, upper (shrunk), weight_borrowed (1 - estimate / raw_estimate, within 0 and
-        1), null_probability, found, signs_agree (of the two raw estimates of the pair; null where
-        there is one).
+        product_id (whose units), other_id (whose price), category, raw_estimate, raw_error: what
+        `shrink` learns from, over all parts of the shop together.
     """
-    found = empty()
+    raw, found = _raw(), empty()
     for _ in range(_PASSES):
         given = with_effect(rows, found)
-        solved = elasticity.solve(given, ["product_id"])
+        solved = elasticity.solve(given, ["product_id"], prepared)
         parts = [
             _category(str(name[0]), part, config, together)
             for name, part in solved.sort("product_id").group_by("category", maintain_order=True)
         ]
         raw = pl.concat([part for part in parts if part.height] or [_raw()])
         if raw.is_empty():
-            return empty()
-        found = shrink(_added_back(raw, found), config)
-    return found
+            break
+        raw = _added_back(raw, found)
+        found = shrink(raw, config)
+    return raw
 
 
 def with_effect(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
@@ -243,8 +248,13 @@ def shrink(raw: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
 
     Returns
     -------
-    See `estimate`.
+    DataFrame
+        product_id, other_id, category, raw_estimate, raw_error, estimate, lower, upper (shrunk),
+        weight_borrowed (1 - estimate / raw_estimate, within 0 and 1), null_probability, found,
+        signs_agree (of the two raw estimates of the pair; null where there is one).
     """
+    if raw.is_empty():
+        return empty()
     raw = raw.sort(PAIR)
     x, s = raw["raw_estimate"].to_numpy(), raw["raw_error"].to_numpy()
     first = raw.select(pl.min_horizontal(*PAIR).alias("a"), pl.max_horizontal(*PAIR).alias("b"))
@@ -348,7 +358,7 @@ def _raw() -> pl.DataFrame:
 
 
 def empty() -> pl.DataFrame:
-    """Return no pairs, with the columns of `estimate`."""
+    """Return no pairs, with the columns of `shrink`."""
     number = pl.Float64
     return pl.DataFrame(schema=dict(_raw().schema) | {
         "estimate": number, "lower": number, "upper": number, "weight_borrowed": number,

@@ -19,18 +19,22 @@ and a store over all products, and are judged by how they share it out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.metrics.pricing import poisson_deviance
-from ecom_tasks.pricing import absorb, nuisance
+from ecom_tasks.pricing import absorb, nuisance, plain
 from ecom_tasks.pricing.config import PricingConfig
-from ecom_tasks.pricing.model import Fitted, fit
-from ecom_tasks.pricing.panel import SERIES, WEEK, cutoffs, last_week
+from ecom_tasks.pricing.model import Fitted, Told, learn, pool
+from ecom_tasks.pricing.panel import SERIES, WEEK, cutoffs
+
+Array = NDArray[np.float64]
 
 ELASTICITIES, NO_RESPONSE, LOG_LOG = "elasticities", "no price response", "plain log-log"
 ONE = "one elasticity"
@@ -40,12 +44,86 @@ BASELINES = (NO_RESPONSE, LOG_LOG)
 _LEVEL_PRIOR = 2.0
 
 
-def evaluate(panel: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
-    """Predict the held-out windows.
+@dataclass(frozen=True)
+class Foretold:
+    """One part's rows of one window, foretold as far as that goes without the other parts.
+
+    Attributes
+    ----------
+    told : see `model.learn`
+    rows : the window and the weeks before it that give the level, with `expected` units (controls
+        alone) and `shock` (log price that the controls do not foretell); None where the part has no
+        estimates
+    chosen : see `absorb.chosen`
+    slope : sums whose quotient is the plain slope, see `plain.sums`
+    """
+
+    told: Told
+    rows: pl.DataFrame | None
+    chosen: pl.DataFrame | None
+    slope: Array
+
+
+def starts(first: date, last: date, config: PricingConfig) -> list[date]:
+    """Return the first day of each held-out window, from the panel's first and last week.
+
+    Raises
+    ------
+    DataContractError
+        Too little history before the first window.
+    """
+    found = cutoffs(last, config.test_windows, config.test_weeks)
+    before = (found[0] - first).days // 7
+    if before < config.min_weeks:
+        raise DataContractError(
+            f"Only {before} weeks before the first held-out window, {config.min_weeks} are needed",
+            "Give a longer history, or lower pricing.test_windows, pricing.test_weeks or "
+            "pricing.min_weeks",
+        )
+    return found
+
+
+def foretell(panel: pl.DataFrame, start: date, config: PricingConfig) -> Foretold:
+    """Learn a part of the panel from the weeks before a window, and foretell the window.
 
     Parameters
     ----------
     panel : see `panel.weekly`, with category and department
+    """
+    end = start + timedelta(weeks=config.test_weeks)
+    learnt = learn(panel.filter(pl.col(WEEK) < end), start, config, whole=False)
+    taught, later, models = learnt.rows, learnt.later, learnt.models
+    if taught is None or later is None or models is None:
+        return Foretold(learnt.told, None, None, np.zeros(2))
+    known = taught.select(later.columns)
+    chosen = absorb.chosen(known)
+    instrumented = config.instrument != "none"
+    # Models of what levels leave cannot foretell a week whose level is unknown.
+    if instrumented or len(absorb.levels(taught)) > 1:
+        models = nuisance.train(known, config)
+    if instrumented:
+        chosen = chosen.with_columns(pl.lit(value=False).alias("absorbed"))
+    rows = pl.concat([known, later])
+    demand, price = models.predict(rows)
+    rows = rows.with_columns(
+        (pl.col("usual_units") * pl.Series(demand)).alias("expected"),
+        (pl.col("log_price") - pl.Series(price)).alias("price_left"),
+    )
+    # As in training: what is left of a price is measured from the series' own mean.
+    own = pl.col("price_left").filter(pl.col(WEEK) < start).mean().over(SERIES)
+    rows = rows.with_columns((pl.col("price_left") - own).alias("shock"))
+    recent = rows.filter(pl.col(WEEK) >= start - timedelta(weeks=config.level_weeks)).select(
+        *SERIES, WEEK, "units", "usual_units", "moved", "log_price", "expected", "shock"
+    )
+    return Foretold(learnt.told, recent, chosen, plain.sums(taught, SERIES))
+
+
+def together(parts: list[Foretold], start: date, config: PricingConfig) -> pl.DataFrame:
+    """Predict a window in all ways, with elasticities drawn together over all parts.
+
+    Parameters
+    ----------
+    parts : see `foretell`, all of the same window
 
     Returns
     -------
@@ -53,54 +131,31 @@ def evaluate(panel: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
         product_id, location_id, week_starts_on, window (first day), units, usual_units, moved
         (price off its usual level), price_left, between_stores (judged by shares of what sold), and
         a prediction in units for each of `CONTENDERS`.
-
-    Raises
-    ------
-    DataContractError
-        Too little history before the first window.
     """
-    starts = cutoffs(last_week(panel), config.test_windows, config.test_weeks)
-    first = panel[WEEK].min()
-    assert isinstance(first, date)
-    before = (starts[0] - first).days // 7
-    if before < config.min_weeks:
-        raise DataContractError(
-            f"Only {before} weeks before the first held-out window, {config.min_weeks} are needed",
-            "Give a longer history, or lower pricing.test_windows, pricing.test_weeks or "
-            "pricing.min_weeks",
+    fitted = pool([part.told for part in parts], config)
+    slope = plain.slope([part.slope for part in parts]) or 0.0
+    windows = [_predict(part.rows, fitted, slope, start) for part in parts if part.rows is not None]
+    chosen = pl.concat([part.chosen for part in parts if part.chosen is not None])
+    return (
+        _shared_out(pl.concat(windows), chosen)
+        .sort(*SERIES, WEEK)
+        .with_columns(pl.lit(start).alias("window"))
+        .select(
+            *SERIES, WEEK, "window", "units", "usual_units", "moved", "price_left",
+            "between_stores", *CONTENDERS,
         )
-    windows = []
-    for start in starts:
-        end = start + timedelta(weeks=config.test_weeks)
-        fitted = fit(panel.filter(pl.col(WEEK) < end), start, config, whole=False)
-        windows.append(_predict(fitted, start, config).with_columns(pl.lit(start).alias("window")))
-    return pl.concat(windows).select(
-        *SERIES, WEEK, "window", "units", "usual_units", "moved", "price_left", "between_stores",
-        *CONTENDERS,
     )  # fmt: skip
 
 
-def _predict(fitted: Fitted, start: date, config: PricingConfig) -> pl.DataFrame:
-    """Predict the rows from `start` on in all ways."""
-    learnt = fitted.rows.select(fitted.later.columns)
-    # Models of what levels leave cannot foretell a week whose level is unknown.
-    levelled = len(absorb.levels(fitted.rows)) > 1
-    models = nuisance.train(learnt, config) if levelled else fitted.models
-    rows = pl.concat([learnt, fitted.later])
-    demand, price = models.predict(rows)
-    rows = rows.with_columns(
-        (pl.col("usual_units") * pl.Series(demand)).alias("expected"),
-        (pl.col("log_price") - pl.Series(price)).alias("price_left"),
-    ).join(
+def _predict(rows: pl.DataFrame, fitted: Fitted, slope: float, start: date) -> pl.DataFrame:
+    """Predict the rows from `start` on in all ways; those before it give the level."""
+    rows = rows.join(
         fitted.products.select("product_id", "estimate"),
         on="product_id",
         how="left",
         maintain_order="left",
     )
-    # As in training: what is left of a price is measured from the series' own mean.
-    own = pl.col("price_left").filter(pl.col(WEEK) < start).mean().over(SERIES)
-    shock = pl.col("price_left") - own
-    slope = plain_slope(fitted.rows)
+    shock = pl.col("shock")
     shop = fitted.shop["elasticity"]["estimate"]
     predictions = {
         ELASTICITIES: pl.col("expected") * (pl.col("estimate") * shock).exp(),
@@ -108,7 +163,7 @@ def _predict(fitted: Fitted, start: date, config: PricingConfig) -> pl.DataFrame
         NO_RESPONSE: pl.col("expected"),
         LOG_LOG: pl.col("usual_units") * (slope * pl.col("log_price")).exp(),
     }
-    recent = (pl.col(WEEK) < start) & (pl.col(WEEK) >= start - timedelta(weeks=config.level_weeks))
+    recent = pl.col(WEEK) < start
     prior = _LEVEL_PRIOR * pl.col("usual_units").first().over(SERIES)
     rows = rows.with_columns(value.alias(name) for name, value in predictions.items())
     sold = pl.col("units").filter(recent).sum().over(SERIES)
@@ -116,13 +171,12 @@ def _predict(fitted: Fitted, start: date, config: PricingConfig) -> pl.DataFrame
         name: (sold + prior) / (pl.col(name).filter(recent).sum().over(SERIES) + prior)
         for name in CONTENDERS
     }
-    window = (
+    return (
         rows
         .with_columns((pl.col(name) * level).alias(name) for name, level in levels.items())
         .with_columns(shock.alias("price_left"))
         .filter(pl.col(WEEK) >= start)
     )
-    return _shared_out(window, absorb.chosen(learnt)).sort(*SERIES, WEEK)
 
 
 def _shared_out(rows: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
@@ -153,18 +207,6 @@ def _shared_out(rows: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([rows.filter(~pl.col("between_stores")), apart])
 
 
-def plain_slope(rows: pl.DataFrame) -> float:
-    """Return the slope of log units on log price within series, by least squares, sold weeks."""
-    log_units = pl.col("units").log()
-    log_price = pl.col("log_price")
-    sold = rows.filter(pl.col("units") > 0).select(
-        (log_units - log_units.mean().over(SERIES)).alias("y"),
-        (log_price - log_price.mean().over(SERIES)).alias("x"),
-    )
-    y, x = sold["y"].to_numpy(), sold["x"].to_numpy()
-    return float((x * y).sum() / (x * x).sum())
-
-
 def score(predicted: pl.DataFrame) -> dict[str, Any]:
     """Score the contenders: mean Poisson deviance a product-week, all weeks and moved prices.
 
@@ -173,7 +215,7 @@ def score(predicted: pl.DataFrame) -> dict[str, Any]:
 
     Parameters
     ----------
-    predicted : see `evaluate`
+    predicted : see `together`
     """
     moved = predicted.filter("moved")
     if moved.is_empty():

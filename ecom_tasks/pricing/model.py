@@ -1,4 +1,11 @@
-"""All that is learnt from the weeks before a day: elasticities, intervals, evidence."""
+"""All that is learnt from the weeks before a day: elasticities, intervals, evidence.
+
+The catalogue is learnt in parts (see `parts`) of whole categories, each by itself: levels,
+controls, own and cross elasticities. What parts share is brought together afterwards from small
+tables:
+products are drawn towards categories and departments, cross effects towards zero, and the shop's
+own figures are pooled.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +16,18 @@ from typing import Any
 import polars as pl
 
 from ecom_tasks.errors import DataContractError
-from ecom_tasks.pricing import controls, cross, elasticity, evidence, nuisance, shrinkage, variation
+from ecom_tasks.pricing import (
+    controls,
+    cross,
+    elasticity,
+    evidence,
+    instruments,
+    nuisance,
+    placebo,
+    pooling,
+    shrinkage,
+    variation,
+)
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.nuisance import Nuisance
 from ecom_tasks.pricing.panel import WEEK, fill_quiet_weeks
@@ -18,23 +36,76 @@ _SEED = 11
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What `fit` found.
+class Estimates:
+    """What the products of one part tell; small beside their rows.
 
     Attributes
     ----------
+    own : see `elasticity.by_product`
+    tested : product_id and what `placebo` and `nuisance.left_of_price` say of it; None if not asked
+    pooled, placebo : see `pooling.pooled`, by category
+    cross : see `cross.measure`; None if not asked
+    shop, shop_placebo : what the part adds to one elasticity for all, and to its placebo
+    foretold : see `nuisance.moments`
+    """
+
+    own: pl.DataFrame
+    tested: pl.DataFrame | None
+    pooled: pl.DataFrame
+    placebo: pl.DataFrame
+    cross: pl.DataFrame | None
+    shop: pooling.Sums
+    shop_placebo: pooling.Sums
+    foretold: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one part of the catalogue tells the whole.
+
+    Attributes
+    ----------
+    judged : see `variation.products`
+    catalogue : product_id, category, department
+    estimates : None where prices of too few products moved enough
+    """
+
+    judged: pl.DataFrame
+    catalogue: pl.DataFrame
+    estimates: Estimates | None
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """One part of the catalogue, learnt.
+
+    Attributes
+    ----------
+    told : what the others are told of it
     rows : weeks that taught, with what controls leave of demand and price
     later : rows of the weeks from the day on, with the same controls
     models : demand and price given the controls
+    The latter three are None where there are no estimates.
+    """
+
+    told: Told
+    rows: pl.DataFrame | None = None
+    later: pl.DataFrame | None = None
+    models: Nuisance | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What all parts tell together.
+
+    Attributes
+    ----------
     products : see `evidence.of_products`
     categories : see `evidence.of_categories`
-    cross : see `cross.estimate`; empty where it was not asked for
+    cross : see `cross.shrink`; empty where it was not asked for
     shop : one elasticity for all, its placebo, and how much the controls foretell
     """
 
-    rows: pl.DataFrame
-    later: pl.DataFrame
-    models: Nuisance
     products: pl.DataFrame
     categories: pl.DataFrame
     cross: pl.DataFrame
@@ -46,67 +117,139 @@ def fit(
     before: date,
     config: PricingConfig,
     together: pl.DataFrame | None = None,
+) -> Fitted:
+    """Learn all elasticities of a panel that fits in memory, see `learn` and `pool`."""
+    return pool([learn(panel, before, config, together).told], config)
+
+
+def learn(
+    panel: pl.DataFrame,
+    before: date,
+    config: PricingConfig,
+    together: pl.DataFrame | None = None,
     *,
     whole: bool = True,
-) -> Fitted:
-    """Learn the elasticities from the weeks before a day.
+) -> Learnt:
+    """Learn the elasticities of whole categories from the weeks before a day.
 
     Parameters
     ----------
     panel : see `panel.weekly`, with category and department
     before : the first day that is not learnt from
-    together : pairs of products that may feel each other's price, see `cross.estimate`
+    together : pairs of products that may feel each other's price, see `cross.measure`
     whole : also cross effects, and placebo and permutation of each product
-
-    Raises
-    ------
-    DataContractError
-        Prices moved too little to learn anything, with the products that come closest.
     """
     known = panel.filter(pl.col(WEEK) < before)
     judged = variation.products(known, config)
     catalogue = known.select("product_id", "category", "department").unique().sort("product_id")
     moved = judged.filter(pl.col("variation") == variation.ENOUGH).select("product_id")
     if moved.height < config.min_products:
-        raise _too_still(judged)
+        return Learnt(Told(judged, catalogue, None))
     rows = controls.prepare(
         fill_quiet_weeks(panel.join(moved, on="product_id", how="semi"), config.longest_quiet),
         before,
         config,
     )
-    learnt, models = nuisance.partial_out(rows.filter(pl.col(WEEK) < before), config)
-    pairs = cross.estimate(learnt, config, together) if whole else cross.empty()
-    learnt = cross.with_effect(learnt, pairs)
-    pooled = elasticity.pooled(learnt, ["category"], config.confidence)
-    own = elasticity.by_product(learnt, config)
-    everyone = judged.join(catalogue, on="product_id").join(
-        own.select("product_id", "own_estimate", "own_error"), on="product_id", how="left"
+    taught = instruments.add(rows.filter(pl.col(WEEK) < before), config)
+    learnt, models = nuisance.partial_out(taught, config)
+    if config.instrument != "none":
+        judged = instruments.judge(judged, instruments.first_stage(learnt, config))
+        strong = judged.filter(pl.col("variation") == variation.ENOUGH)
+        if strong.height < config.min_products:
+            return Learnt(Told(judged, catalogue, None))
+        learnt = learnt.join(strong, on="product_id", how="semi", maintain_order="left")
+    prepared, pairs = elasticity.prepare(learnt), None
+    if whole:
+        pairs = cross.measure(learnt, config, together, prepared)
+        learnt = cross.with_effect(learnt, cross.shrink(pairs, config))
+    told = Told(judged, catalogue, _estimate(learnt, prepared, pairs, config))
+    return Learnt(told, learnt, rows.filter(pl.col(WEEK) >= before), models)
+
+
+def _estimate(
+    rows: pl.DataFrame,
+    prepared: elasticity.Prepared,
+    pairs: pl.DataFrame | None,
+    config: PricingConfig,
+) -> Estimates:
+    alone, category, shop = (
+        elasticity.solve(rows, by, prepared) for by in (["product_id"], ["category"], [])
     )
-    everyone = everyone.sort("product_id")
+    return Estimates(
+        own=elasticity.by_product(alone, config),
+        tested=None if pairs is None else _tested(alone, config),
+        pooled=pooling.pooled(category, ["category"], config.confidence),
+        placebo=pooling.pooled(
+            placebo.ahead(category, ["category"]), ["category"], config.confidence
+        ),
+        cross=pairs,
+        shop=pooling.sums(shop),
+        shop_placebo=pooling.sums(placebo.ahead(shop, [])),
+        foretold=nuisance.moments(rows),
+    )
+
+
+def _tested(solved: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Return placebo, placebo_lower, placebo_upper, p_value and price_left_share by product."""
+    rotated = placebo.permutation(solved, ["product_id"], config.permutations, _SEED)
+    left = nuisance.left_of_price(solved)
+    following = placebo.by_product(solved, config)
+    return rotated.join(following, on="product_id", how="left").join(left, on="product_id")
+
+
+def pool(parts: list[Told], config: PricingConfig) -> Fitted:
+    """Bring all parts together.
+
+    Raises
+    ------
+    DataContractError
+        Prices moved too little to learn anything, with the products that come closest.
+    """
+    judged = pl.concat([part.judged for part in parts], how="diagonal").sort("product_id")
+    catalogue = pl.concat([part.catalogue for part in parts]).sort("product_id")
+    told = [part.estimates for part in parts if part.estimates]
+    if not told:
+        raise _too_still(judged)
+    pooled, placebos, own = (
+        pl.concat([getattr(each, name) for each in told]) for name in ("pooled", "placebo", "own")
+    )
+    pairs = cross.shrink(
+        pl.concat([each.cross for each in told if each.cross is not None] or [cross.empty()]),
+        config,
+    )
+    everyone = (
+        judged
+        .join(catalogue, on="product_id")
+        .join(own.select("product_id", "own_estimate", "own_error"), on="product_id", how="left")
+        .sort("product_id")
+    )
     products, drawn = shrinkage.shrink(everyone, pooled, config.confidence)
     products = products.join(
         drawn.select("category", "drawn_error"), on="category", how="left", maintain_order="left"
     ).with_columns((pl.col("weight_borrowed") * pl.col("drawn_error")).alias("shared_error"))
+    tested = [each.tested for each in told if each.tested is not None]
+    if tested:
+        products = products.join(
+            pl.concat(tested), on="product_id", how="left", maintain_order="left"
+        )
     categories = evidence.of_categories(
         variation.categories(judged, catalogue, config).join(drawn, on=["category", "department"]),
         pooled,
-        elasticity.placebo(learnt, ["category"], config.confidence),
+        placebos,
     )
-    if whole:
-        products = _tested(products, learnt, config)
+    places = pl.concat([each.shop.by_location for each in told])["unit"].n_unique()
     return Fitted(
-        rows=learnt,
-        later=rows.filter(pl.col(WEEK) >= before),
-        models=models,
-        products=evidence.of_products(
-            products, categories, config, learnt["location_id"].n_unique()
-        ),
+        products=evidence.of_products(products, categories, config, places),
         categories=categories,
         cross=pairs,
         shop={
-            "elasticity": _only(elasticity.pooled(learnt, [], config.confidence)),
-            "placebo": _only(elasticity.placebo(learnt, [], config.confidence)),
-            "foretold_by_controls": nuisance.explained(learnt),
+            "elasticity": _only(
+                pooling.over_parts([each.shop for each in told], config.confidence)
+            ),
+            "placebo": _only(
+                pooling.over_parts([each.shop_placebo for each in told], config.confidence)
+            ),
+            "foretold_by_controls": nuisance.explained(pl.concat([each.foretold for each in told])),
             "cross_effects_found": int(pairs["found"].sum()),
         },
     )
@@ -119,17 +262,16 @@ def _only(found: pl.DataFrame) -> dict[str, Any]:
     return found.row(0, named=True)
 
 
-def _tested(products: pl.DataFrame, rows: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
-    """Add placebo, placebo_lower, placebo_upper, p_value and price_left_share of each product."""
-    rotated = elasticity.permutation(rows, ["product_id"], config.permutations, _SEED)
-    left = nuisance.left_of_price(rows)
-    for tested in (elasticity.placebo_by_product(rows, config), rotated, left):
-        products = products.join(tested, on="product_id", how="left", maintain_order="left")
-    return products
-
-
 def _too_still(judged: pl.DataFrame) -> DataContractError:
     reasons = judged["variation"].value_counts(sort=True).rows()
+    if judged["variation"].is_in([instruments.WEAK]).any():
+        return DataContractError(
+            "The instrument moves prices too little to learn from it how demand answers: "
+            + "; ".join(f"{count} products: {reason}" for reason, count in reasons),
+            "A weak instrument answers at random (Staiger and Stock 1997). Every product keeps its "
+            "price. Set pricing.instrument to another or to none, or test prices",
+            judged.sort("first_stage_f", descending=True, nulls_last=True).head(5).to_dicts(),
+        )
     shown = judged.sort("moved_weeks", "weeks", "product_id", descending=[True, True, False])
     return DataContractError(
         "Prices moved too little to learn how demand answers to them: "

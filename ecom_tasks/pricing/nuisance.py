@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ecom_tasks.pricing import absorb, elasticity
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.controls import matrix, moving
+from ecom_tasks.pricing.instruments import INSTRUMENT
 from ecom_tasks.pricing.panel import SERIES, WEEK
 
 Array = NDArray[np.float64]
@@ -78,6 +79,9 @@ def partial_out(rows: pl.DataFrame, config: PricingConfig) -> tuple[pl.DataFrame
     minus what they foretell, mean 0 in each series) and the levels of `absorb.choose`; the models,
     which foretell only if no levels came off: see `train`.
     """
+    if INSTRUMENT in rows.columns:
+        # Levels of weeks would take most of what an instrument moves.
+        return _taken_out(rows, rows["demand"].to_numpy(), matrix(rows, _LEVELLED), config)
     rows = absorb.choose(rows)
     levels = absorb.levels(rows)
     if len(levels) == 1:
@@ -116,32 +120,40 @@ def _taken_out(
     rows: pl.DataFrame, demand: Array, controls: NDArray[np.float32], config: PricingConfig
 ) -> tuple[pl.DataFrame, Nuisance]:
     fold = folds(rows, config)
-    weight, price = rows["weight"].to_numpy(), rows["log_price"].to_numpy()
+    weight = rows["weight"].to_numpy()
+    outcomes = {"demand": demand, "price": rows["log_price"].to_numpy()}
+    if INSTRUMENT in rows.columns:
+        outcomes[INSTRUMENT] = rows[INSTRUMENT].to_numpy()
 
     def model(job: tuple[str, int]) -> Any:
         target, number = job
         train = np.flatnonzero(fold != number)
         # Every n-th row, so that all series and weeks are there.
         train = train[:: -(-len(train) // config.nuisance_rows)]
-        outcome = demand if target == "demand" else price
-        return _train(controls[train], outcome[train], weight[train], target, config)
+        outcome = outcomes[target][train]
+        return _train(controls[train], outcome, weight[train], target, config)
 
-    jobs = [(target, number) for target in ("demand", "price") for number in range(config.folds)]
+    jobs = [(target, number) for target in outcomes for number in range(config.folds)]
     # One thread a model: on a busy machine the threads of one model wait for each other.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         models = list(pool.map(model, jobs))
-    nuisance = Nuisance(models[: config.folds], models[config.folds :])
-    expected, foretold = np.ones(rows.height), np.zeros(rows.height)
-    for number in range(config.folds):
+    made = dict(zip(jobs, models, strict=True))
+    foretold = {target: np.empty(rows.height) for target in outcomes}
+    for (target, number), each in made.items():
         test = fold == number
-        expected[test] = nuisance.demand[number].inplace_predict(controls[test])
-        foretold[test] = nuisance.price[number].inplace_predict(controls[test])
-    left = rows.with_columns(
-        pl.Series("demand_ratio", demand / expected), pl.Series("price_left", price - foretold)
+        foretold[target][test] = each.inplace_predict(controls[test])
+    left = {
+        f"{target}_left": outcomes[target] - foretold[target]
+        for target in outcomes
+        if target != "demand"
+    }
+    rows = rows.with_columns(
+        pl.Series("demand_ratio", demand / foretold["demand"]),
+        *(pl.Series(name, values) for name, values in left.items()),
     )
-    return left.with_columns(
-        pl.col("price_left") - pl.col("price_left").mean().over(SERIES)
-    ), nuisance
+    return rows.with_columns(
+        pl.col(name) - pl.col(name).mean().over(SERIES) for name in left
+    ), Nuisance(*(models[place : place + config.folds] for place in (0, config.folds)))
 
 
 def _train(
@@ -169,29 +181,60 @@ def _train(
     return xgb.train(parameters, data, num_boost_round=config.trees)
 
 
-def explained(rows: pl.DataFrame) -> dict[str, float]:
+def moments(rows: pl.DataFrame) -> pl.DataFrame:
+    """Sum up what `explained` needs of a part of the shop; sums of parts add up.
+
+    Parameters
+    ----------
+    rows : see `partial_out`
+
+    Returns
+    -------
+    DataFrame of one row: count, sum and squares of demand and what is left of it (weeks with a
+    sale), of log_price and what is left of it.
+    """
+    # Nothing is expected where the levels expect nothing: no share of such demand is foretold.
+    sold = (pl.col("demand") > 0) & (pl.col("demand_ratio") > 0)
+    left = pl.col("demand") - pl.col("demand") / pl.col("demand_ratio")
+    columns = {
+        "demand_left": left.filter(sold), "demand": pl.col("demand").filter(sold),
+        "price_left": pl.col("price_left"), "price": pl.col("log_price"),
+    }  # fmt: skip
+    return rows.select(
+        each
+        for name, column in columns.items()
+        for each in (
+            column.len().cast(pl.Float64).alias(f"{name}: count"),
+            column.sum().alias(f"{name}: sum"),
+            (column**2).sum().alias(f"{name}: squares"),
+        )
+    )
+
+
+def explained(moments: pl.DataFrame) -> dict[str, float]:
     """Return the share of the variance of demand and of price that the controls foretell.
 
     Out of fold. A price that is foretold entirely (share near 1) leaves nothing to learn from.
 
     Parameters
     ----------
-    rows : see `partial_out`
+    moments : see `moments`; a row a part
     """
-    expected = pl.col("demand") / pl.col("demand_ratio")
-    sold = pl.col("demand") > 0
-    shares = rows.select(
-        (
-            1
-            - (pl.col("demand") - expected).filter(sold).var() / pl.col("demand").filter(sold).var()
-        ).alias("demand"),
-        (1 - pl.col("price_left").var() / pl.col("log_price").var()).alias("price"),
-    )
-    return {name: float(value) for name, value in shares.row(0, named=True).items()}
+    total = moments.sum().row(0, named=True)
+
+    def variance(name: str) -> float:
+        count, each, squares = (total[f"{name}: {of}"] for of in ("count", "sum", "squares"))
+        return float((squares - each**2 / count) / (count - 1)) if count > 1 else float("nan")
+
+    return {name: 1 - variance(f"{name}_left") / variance(name) for name in ("demand", "price")}
 
 
-def left_of_price(rows: pl.DataFrame) -> pl.DataFrame:
+def left_of_price(solved: pl.DataFrame) -> pl.DataFrame:
     """Return what levels, promotions and controls leave of each product's price to learn from.
+
+    Parameters
+    ----------
+    solved : see `elasticity.solve`, by product
 
     Returns
     -------
@@ -199,7 +242,6 @@ def left_of_price(rows: pl.DataFrame) -> pl.DataFrame:
         product_id, price_left_share: variance of the price shock over that of the log price within
         series. Near 0 the price was foretold, and an elasticity would hang on rounding.
     """
-    solved = elasticity.solve(rows, ["product_id"])
     within = pl.col("log_price") - pl.col("log_price").mean().over(SERIES)
     return (
         solved

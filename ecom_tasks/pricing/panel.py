@@ -141,13 +141,21 @@ def nothing_usable(counts: dict[str, int]) -> DataContractError:
     )
 
 
-def whole_weeks(panel: pl.DataFrame) -> pl.DataFrame:
-    """Drop a first week that the data covers in part: less than half the units of a usual week."""
-    totals = panel.group_by(WEEK).agg(pl.col("units").sum()).sort(WEEK)
+def first_whole_week(totals: pl.DataFrame) -> date:
+    """Return the first week that the data covers in full.
+
+    Of a panel's first week with less than half the units of a usual one, part is taken to be
+    missing.
+
+    Parameters
+    ----------
+    totals : week_starts_on, units of all products and locations
+    """
+    totals = totals.sort(WEEK)
     usual = float(totals.select(pl.col("units").median()).item() or 0.0)
-    if totals.height < 3 or totals["units"][0] >= usual / 2:
-        return panel
-    return panel.filter(pl.col(WEEK) > pl.lit(totals[WEEK][0]))
+    whole = totals.height < 3 or totals["units"][0] >= usual / 2
+    first: date = totals[WEEK][0 if whole else 1]
+    return first
 
 
 def fill_quiet_weeks(panel: pl.DataFrame, longest: int) -> pl.DataFrame:

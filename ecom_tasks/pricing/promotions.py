@@ -9,6 +9,8 @@ demand of the category.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -52,12 +54,36 @@ def scorecard(rows: pl.DataFrame, weeks: pl.DataFrame, config: PricingConfig) ->
         _category(str(name[0]), part, weeks, config)
         for name, part in rows.group_by("category", maintain_order=True)
     ]
-    return pl.concat([part for part in parts if part.height] or [_empty()]).sort(
+    return pl.concat([part for part in parts if part.height] or [empty()]).sort(
         "category", "mechanic"
     )
 
 
-def tell_apart(weeks: pl.DataFrame) -> None:
+@dataclass(frozen=True)
+class Ran:
+    """How the mechanics of a part of the panel ran together; what parts add up to refuse or not.
+
+    Attributes
+    ----------
+    names : of all mechanics; runs : rows under each, shape (names,)
+    squares : sums of products of a column of ones and the mechanics, shape (1 + names, 1 + names)
+    """
+
+    names: list[str]
+    runs: Array
+    squares: Array
+
+
+def ran(weeks: pl.DataFrame) -> Ran:
+    """Sum up how mechanics ran, see `tell_apart`."""
+    names = _mechanics(weeks)
+    columns = weeks.select(pl.col(name).cast(pl.Float64).fill_null(0.0) for name in names)
+    values = np.column_stack([np.ones(weeks.height), columns.to_numpy()])
+    runs = (values[:, 1:] >= _RUNNING).sum(axis=0).astype(np.float64)
+    return Ran(names, runs, values.T @ values)
+
+
+def tell_apart(parts: list[Ran]) -> None:
     """Refuse a history in which a mechanic always ran as others say already.
 
     Raises
@@ -65,25 +91,33 @@ def tell_apart(weeks: pl.DataFrame) -> None:
     DataContractError
         See `refuse_collinear`.
     """
+    squares = np.sum([part.squares for part in parts], axis=0)
+    runs = np.sum([part.runs for part in parts], axis=0)
+    rows, names = squares[0, 0], parts[0].names
+    kept = [place for place, count in enumerate(runs) if _LEAST_RUNS <= count <= rows - _LEAST_RUNS]
+    centred = squares[1:, 1:] - np.outer(squares[0, 1:], squares[0, 1:]) / max(rows, 1.0)
     refuse_collinear(
-        weeks.select(_ran(weeks)),
+        [names[place] for place in kept],
+        centred[np.ix_(kept, kept)],
+        int(rows),
         "Give promotions.mechanic one of the two names in the SQL that maps it: what always runs "
         "together is one mechanic. Every price and the release in service stay",
     )
 
 
-def refuse_collinear(columns: pl.DataFrame, hint: str) -> None:
+def refuse_collinear(columns: list[str], squares: Array, rows: int, hint: str) -> None:
     """Refuse columns of promotions of which one is a combination of those before it.
+
+    Parameters
+    ----------
+    squares : sums over all rows of products of the columns, each off its mean
 
     Raises
     ------
     DataContractError
         With the names of both.
     """
-    centred = columns.cast(pl.Float64).fill_null(0.0).to_numpy()
-    centred = centred - centred.mean(axis=0) if centred.size else centred
-    squares = centred.T @ centred
-    names = [name.removeprefix(PROMOTION) for name in columns.columns]
+    names = [name.removeprefix(PROMOTION) for name in columns]
     for place in range(1, len(names)):
         before, both = squares[:place, :place], squares[:place, place]
         weights = np.linalg.lstsq(before, both, rcond=1e-12)[0]
@@ -92,7 +126,7 @@ def refuse_collinear(columns: pl.DataFrame, hint: str) -> None:
             same = [names[each] for each in np.flatnonzero(np.abs(weights) > _MATTERS)]
             raise DataContractError(
                 f"Promotion {names[place]} is perfectly collinear with {', '.join(same)} in "
-                f"{columns.height} rows of the weekly panel: their effects cannot be told apart",
+                f"{rows} rows of the weekly panel: their effects cannot be told apart",
                 hint,
             )
 
@@ -102,7 +136,7 @@ def _category(
 ) -> pl.DataFrame:
     names = _ran(rows)
     if not names or rows["product_id"].n_unique() < _LEAST_CLUSTERS:
-        return _empty()
+        return empty()
     rows = _around(rows.sort(*SERIES, WEEK), names)
     columns = ["log_price", *names, _DIP, _OTHERS, "category_demand"]
     estimate, error = _fit(rows, columns)
@@ -128,13 +162,17 @@ def _category(
             "incremental_units": units,
             "incremental_margin": margin,
         })
-    return pl.DataFrame(found, schema=_empty().schema)
+    return pl.DataFrame(found, schema=empty().schema)
+
+
+def _mechanics(rows: pl.DataFrame) -> list[str]:
+    names = [name for name in rows.columns if name.startswith(PROMOTION)]
+    return [name for name in (*MECHANICS, *sorted(names)) if name in rows.columns]
 
 
 def _ran(rows: pl.DataFrame) -> list[str]:
     """Return the mechanics that ran often enough, and not always."""
-    names = [name for name in rows.columns if name.startswith(PROMOTION)]
-    known = [name for name in (*MECHANICS, *sorted(names)) if name in rows.columns]
+    known = _mechanics(rows)
     runs = {name: rows.filter(pl.col(name) >= _RUNNING).height for name in known}
     return [name for name in known if _LEAST_RUNS <= runs[name] <= rows.height - _LEAST_RUNS]
 
@@ -190,7 +228,8 @@ def _brought(
     return float((units - without + after).sum()), float(gained.sum())
 
 
-def _empty() -> pl.DataFrame:
+def empty() -> pl.DataFrame:
+    """Return no mechanic, with the columns of `scorecard`."""
     number = pl.Float64
     return pl.DataFrame(schema={
         "category": pl.String, "mechanic": pl.String, "weeks": pl.Int64, "lift": number,

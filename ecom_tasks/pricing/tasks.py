@@ -78,18 +78,23 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
-        from ecom_tasks.pricing import model, promotions, trials
-        from ecom_tasks.pricing.panel import last_week
+        import polars as pl
 
-        weeks = _read_panel(panel)
-        promotions.tell_apart(weeks)
-        fitted = model.fit(weeks, last_week(weeks) + timedelta(weeks=1), config)
+        from ecom_tasks.pricing import model, parts, promotions, trials
+
+        dealt, first, last = _dealt(panel, config)
+        each_config = parts.config_of_each(config, len(dealt))
+        work = partial(_study, panel, first, last + timedelta(weeks=1), each_config)
+        studied = parts.over(work, dealt, "elasticities")
+        promotions.tell_apart([each.ran for each in studied])
+        fitted = model.pool([each.told for each in studied], config)
         draft.write_frame("products.parquet", _rounded(fitted.products))
         draft.write_frame("categories.parquet", _rounded(fitted.categories))
         draft.write_frame("cross.parquet", _rounded(fitted.cross))
-        tests = trials.propose(fitted.products, weeks, config)
+        usual = pl.concat([each.usual for each in studied])
+        tests = trials.propose(fitted.products, usual, config)
         draft.write_frame("price_tests.parquet", _rounded(trials.table(tests)))
-        scores = promotions.scorecard(fitted.rows, weeks, config)
+        scores = pl.concat([each.scorecard for each in studied]).sort("category", "mechanic")
         draft.write_frame("promotions.parquet", _rounded(scores))
         draft.write_json("shop.json", fitted.shop)
 
@@ -103,9 +108,18 @@ def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
-        from ecom_tasks.pricing import evaluate
+        import polars as pl
 
-        predicted = evaluate.evaluate(_read_panel(panel), config)
+        from ecom_tasks.pricing import evaluate, parts
+
+        dealt, first, last = _dealt(panel, config)
+        windows = []
+        for start in evaluate.starts(first, last, config):
+            each_config = parts.config_of_each(config, len(dealt))
+            work = partial(_foretell, panel, first, start, each_config)
+            told = parts.over(work, dealt, "held-out weeks")
+            windows.append(evaluate.together(told, start, config))
+        predicted = pl.concat(windows)
         draft.write_frame("held_out.parquet", _rounded(predicted))
         draft.write_frame("calibration.parquet", _rounded(evaluate.calibration(predicted, 8)))
         draft.write_json("scores.json", evaluate.score(predicted))
@@ -148,6 +162,8 @@ def propose_prices(
     run: Run, panel: Ref, elasticities: Ref, rules: Ref, features: Ref, forecasts: Ref
 ) -> Ref:
     """For each product on sale, the price within the rules that is expected to earn most."""
+    import polars as pl
+
     from ecom_tasks.artefacts import dataset
 
     config = PricingConfig.of(run)
@@ -158,13 +174,20 @@ def propose_prices(
         from ecom_tasks.pricing.guardrails import Guardrails
 
         ruled = Guardrails.model_validate(dataset.read_json(rules, GUARDRAILS))
-        positions = today.positions(
-            _read_panel(panel), dataset.scan(panel, CATALOGUE).collect(), config
-        )
-        today.check_costs(positions, config)
         told: dict[str, Any] = _told(lake)
         known = situation.Known(**told, **_forecast(forecasts))
-        positions = situation.add(positions, _read_panel(panel), known, ruled, run.as_of)
+        catalogue = dataset.scan(panel, CATALOGUE).collect()
+        dealt, first, _ = _dealt(panel, config)
+
+        def stand(products: list[str]) -> pl.DataFrame:
+            weeks = _read_panel(panel, first, products)
+            positions = today.positions(weeks, catalogue, config)
+            return situation.add(positions, weeks, known, ruled, run.as_of)
+
+        # One part after the other: what is known of a product needs no more than its own weeks.
+        positions = pl.concat([stand(part) for part in dealt])
+        positions = positions.sort("product_id")
+        today.check_costs(positions, config)
         answers = dataset.scan(elasticities, "products.parquet").collect()
         columns = ["product_id", "estimate", "error", "lower", "upper", "grade", "why"]
         shared = optimise.at_current_prices(
@@ -314,14 +337,49 @@ def _catalogue(products: Ref, supply: Ref) -> pl.DataFrame:
     return catalogue.with_columns(pl.col("unit_cost").cast(pl.Float64)).sort("product_id").collect()
 
 
-def _read_panel(ref: Ref) -> pl.DataFrame:
-    """Return the whole weeks of the panel, with category and department."""
+def _dealt(ref: Ref, config: PricingConfig) -> tuple[list[list[str]], date, date]:
+    """Return the products of each part of the panel, and its first and last whole week."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import panel, parts
+
+    weeks = dataset.scan(ref, f"{PANEL}/*.parquet")
+    totals = weeks.group_by(panel.WEEK).agg(pl.col("units").sum()).collect().sort(panel.WEEK)
+    sizes = weeks.group_by("product_id").agg(pl.len().alias("rows")).collect()
+    sizes = panel.with_catalogue(sizes, dataset.scan(ref, CATALOGUE).collect())
+    dealt = parts.split(sizes, config.part_rows)
+    return dealt, panel.first_whole_week(totals), totals[panel.WEEK][-1]
+
+
+def _study(ref: Ref, first: date, before: date, config: PricingConfig, products: list[str]) -> Any:
+    """Learn one part; may run on a Dask worker."""
+    from ecom_tasks.pricing import parts
+
+    return parts.study(_read_panel(ref, first, products), before, config)
+
+
+def _foretell(
+    ref: Ref, first: date, start: date, config: PricingConfig, products: list[str]
+) -> Any:
+    """Foretell one part's held-out window; may run on a Dask worker."""
+    from ecom_tasks.pricing import evaluate
+
+    return evaluate.foretell(_read_panel(ref, first, products), start, config)
+
+
+def _read_panel(ref: Ref, first: date, products: list[str]) -> pl.DataFrame:
+    """Return the weeks of these products from the first whole one, with category and department."""
+    import polars as pl
+
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import panel
 
+    kept = dataset.scan(ref, f"{PANEL}/*.parquet").filter(
+        (pl.col(panel.WEEK) >= first) & pl.col("product_id").is_in(products)
+    )
     catalogue = dataset.scan(ref, CATALOGUE).collect()
-    weeks = dataset.scan(ref, f"{PANEL}/*.parquet").collect().sort(*panel.SERIES, panel.WEEK)
-    return panel.with_catalogue(panel.whole_weeks(weeks), catalogue)
+    return panel.with_catalogue(kept.collect().sort(*panel.SERIES, panel.WEEK), catalogue)
 
 
 def _told(lake: dict[str, Ref]) -> dict[str, pl.DataFrame]:

@@ -148,35 +148,53 @@ def plan(
 _CARRIED = 0.3
 
 
-def propose(products: pl.DataFrame, weeks: pl.DataFrame, config: PricingConfig) -> list[PriceTest]:
-    """Plan a test for each product whose evidence is `cannot tell`, best sellers first.
+def usual(weeks: pl.DataFrame) -> pl.DataFrame:
+    """Describe what a location usually sells of each product.
 
     Parameters
     ----------
-    products : product_id, grade
-    weeks : the panel
+    weeks : the panel, or a part of it with whole products
+
+    Returns
+    -------
+    DataFrame
+        product_id, usual (mean weekly units of a location), beyond (variance of relative demand
+        beyond that of counting), price (the last, store currency), places (locations).
     """
-    unknown = products.filter(pl.col("grade") == CANNOT_TELL).select("product_id")
     units = pl.col("units")
-    usual = (
+    return (
         weeks
-        .join(unknown, on="product_id", how="semi")
         .sort(*SERIES, WEEK)
-        .group_by(SERIES)
+        .group_by(SERIES, maintain_order=True)
         .agg(
             units.mean().alias("usual"),
             (units.var() / units.mean() ** 2 - 1 / units.mean()).alias("beyond"),
             pl.col("price").last(),
         )
-        .group_by("product_id")
+        .group_by("product_id", maintain_order=True)
         .agg(
             pl.col("usual").mean(), pl.col("beyond").median(), pl.col("price").median(),
             pl.len().alias("places"),
         )
+    )  # fmt: skip
+
+
+def propose(products: pl.DataFrame, usual: pl.DataFrame, config: PricingConfig) -> list[PriceTest]:
+    """Plan a test for each product whose evidence is `cannot tell`, best sellers first.
+
+    Parameters
+    ----------
+    products : product_id, grade
+    usual : see `usual`
+    """
+    unknown = products.filter(pl.col("grade") == CANNOT_TELL).select("product_id")
+    candidates = (
+        usual
+        .join(unknown, on="product_id", how="semi")
         .filter(pl.col("usual") > 0)
         .sort(pl.col("usual") * pl.col("places"), "product_id", descending=[True, False])
         .head(config.tests_proposed)
-    )  # fmt: skip
+    )
     return [
         plan(
             row["product_id"],
@@ -186,7 +204,7 @@ def propose(products: pl.DataFrame, weeks: pl.DataFrame, config: PricingConfig) 
             row["places"],
             config,
         )
-        for row in usual.iter_rows(named=True)
+        for row in candidates.iter_rows(named=True)
     ]
 
 

@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--location", default="", metavar="COL", help="store or region")
     parser.add_argument("--category", default="", metavar="COL",
                         help="may feel each other's price (default: all)")  # fmt: skip
+    parser.add_argument("--cost", default="", metavar="COL",
+                        help="purchase cost per unit, for pricing.instrument=cost")  # fmt: skip
     parser.add_argument("--promo", nargs="+", action="extend", default=[], metavar="COL",
                         help="promotions, 0 to 1")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
@@ -50,6 +52,7 @@ def run(arguments: argparse.Namespace) -> list[Any]:
         price=arguments.price,
         units=arguments.units,
         category=arguments.category,
+        cost=arguments.cost,
         promotions=tuple(dict.fromkeys(arguments.promo)),
     )
     found, _ = backtest.run(panel_file.read(arguments.panel, columns), config)

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
-from ecom_tasks.pricing import controls, nuisance
+from ecom_tasks.pricing import controls, elasticity, nuisance, placebo, pooling
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.panel import fill_quiet_weeks
 
@@ -127,3 +127,19 @@ def exact_rows(slopes: dict[str, float], weeks: int = 30, seed: int = 0) -> pl.D
             })
         )
     return pl.concat(parts)
+
+
+def pooled(rows: pl.DataFrame, by: list[str], confidence: float = 0.95) -> pl.DataFrame:
+    """Solve and pool, see `pooling.pooled`."""
+    return pooling.pooled(elasticity.solve(rows, by), by, confidence)
+
+
+def placebo_of(rows: pl.DataFrame, by: list[str], confidence: float = 0.95) -> pl.DataFrame:
+    """Solve, and pool the slope on next week's price, see `placebo.ahead`."""
+    following = placebo.ahead(elasticity.solve(rows, by), by)
+    return pooling.pooled(following, by, confidence)
+
+
+def by_product(rows: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Solve by product, see `elasticity.by_product`."""
+    return elasticity.by_product(elasticity.solve(rows, ["product_id"]), config)

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecom_tasks.pricing import absorb, elasticity
+from ecom_tasks.pricing import absorb, elasticity, placebo
 from ecom_tasks.pricing.config import PricingConfig
+from tests.unit.pricing import simulated
 from tests.unit.pricing.simulated import START
 
 CONFIG = PricingConfig()
@@ -90,10 +91,10 @@ def test_confounding_that_levels_hold_is_gone() -> None:
     truth = [-3.0, -2.0, -1.0, -0.5, -2.5, -1.5, -4.0, -2.2]
     rows = chain(truth)
     assert len(absorb.levels(rows)) == 3
-    found = elasticity.by_product(rows, CONFIG)
+    found = simulated.by_product(rows, CONFIG)
     assert found["own_estimate"].to_list() == pytest.approx(truth, abs=0.01)
     # Without levels of weeks the same rows tell another story.
-    plain = elasticity.by_product(rows.drop(absorb.PRODUCT_WEEK, absorb.STORE_WEEK), CONFIG)
+    plain = simulated.by_product(rows.drop(absorb.PRODUCT_WEEK, absorb.STORE_WEEK), CONFIG)
     assert (plain["own_estimate"].to_numpy() - np.array(truth)).mean() > 0.5
 
 
@@ -130,15 +131,16 @@ def test_a_promotion_of_its_own_is_told_from_the_price() -> None:
         * pl.Series(np.exp(lift))
         * pl.Series(np.exp(-np.array(truth)[rows["product_id"].str.slice(1).cast(int)] * cut)),
     )
-    found = elasticity.by_product(rows, CONFIG)
+    found = simulated.by_product(rows, CONFIG)
     assert found["own_estimate"].to_list() == pytest.approx(truth, abs=0.01)
-    blind = elasticity.by_product(rows.drop("display"), CONFIG)
+    blind = simulated.by_product(rows.drop("display"), CONFIG)
     assert np.abs(blind["own_estimate"].to_numpy() - np.array(truth)).max() > 0.3
 
 
 def test_rotated_prices_explain_nothing() -> None:
     rows = chain([-2.0] * 8 + [0.0])
-    found = elasticity.permutation(rows, ["product_id"], 19, 1)
+    solved = elasticity.solve(rows, ["product_id"])
+    found = placebo.permutation(solved, ["product_id"], 19, 1)
     p_value = dict(found.select("product_id", "p_value").rows())
     assert [p_value[f"p{number}"] for number in range(8)] == [0.05] * 8
-    assert elasticity.permutation(rows, ["product_id"], 19, 1).equals(found)
+    assert placebo.permutation(solved, ["product_id"], 19, 1).equals(found)

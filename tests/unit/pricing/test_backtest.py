@@ -43,12 +43,12 @@ def at(row: int, column: str, value: float | None) -> pl.DataFrame:
 def test_numbers_count_weeks_and_days_of_weeks_stay() -> None:
     read = panel_file.check(rows(), COLUMNS)
     assert read.period_days == 7
-    weeks = read.weeks["week_starts_on"].unique().sort()
+    weeks = read.weeks.collect()["week_starts_on"].unique().sort()
     assert weeks.diff().drop_nulls().to_list() == [timedelta(weeks=1)] * 2
     day = rows().with_columns(
         pl.lit(date(2024, 1, 7)) + pl.duration(weeks=pl.col("week")).alias("week")
     ).with_columns(week=pl.lit(date(2024, 1, 7)) + pl.duration(weeks=pl.col("week")))  # fmt: skip
-    sundays = panel_file.check(day, COLUMNS).weeks["week_starts_on"].unique().sort()
+    sundays = panel_file.check(day, COLUMNS).weeks.collect()["week_starts_on"].unique().sort()
     assert sundays.to_list() == [date(2024, 1, 8), date(2024, 1, 15), date(2024, 1, 22)]
 
 
@@ -56,7 +56,7 @@ def test_months_are_periods_too_and_said() -> None:
     months = rows().with_columns(week=pl.date(2024, pl.col("week"), 1))
     read = panel_file.check(months, COLUMNS)
     assert read.period_days in {29, 30, 31}
-    weeks = read.weeks["week_starts_on"].unique().sort()
+    weeks = read.weeks.collect()["week_starts_on"].unique().sort()
     assert weeks.diff().drop_nulls().to_list() == [timedelta(weeks=1)] * 2
     assert any("days apart" in each for each in read.assumptions)
 
@@ -70,7 +70,8 @@ def test_months_are_periods_too_and_said() -> None:
         (at(0, "units", -1.0), "units are below zero"),
         (at(0, "price", None), "lack product, location, price or units"),
         (at(0, "week", 2), "share product, location and period"),
-        (at(0, "week", None), "have no week"),
+        (at(0, "week", None), "1 rows have no week"),
+        (rows(week=None), "12 rows have no week"),
         (rows(units=0.0), "all units are zero"),
         (rows(week="soon"), "text that is no day"),
         (rows().head(0), "no rows"),
@@ -79,6 +80,26 @@ def test_months_are_periods_too_and_said() -> None:
 def test_what_no_shop_can_have_sold_is_refused(broken: pl.DataFrame, said: str) -> None:
     with pytest.raises(DataContractError, match=said):
         panel_file.check(broken, COLUMNS)
+
+
+def test_the_same_row_twice_is_found_some_products_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(panel_file, "_AT_ONCE", 3)
+    panel_file.check(rows(), COLUMNS)
+    for row in range(12):
+        again = pl.concat([rows(), rows()[row]])
+        with pytest.raises(DataContractError, match="2 rows share product") as refused:
+            panel_file.check(again, COLUMNS)
+        assert len(refused.value.examples) == 2
+
+
+def test_a_product_of_two_categories_is_refused() -> None:
+    columns = Columns("sku", "week", "price", "units", "shop", category="kind")
+    kinds = rows(kind="tea").with_columns(kind=pl.Series(["tea"] * 11 + ["coffee"]))
+    assert panel_file.check(rows(kind="tea"), columns).sizes["rows"].to_list() == [6, 6]
+    with pytest.raises(DataContractError, match="1 products are of more than one category"):
+        panel_file.check(kinds, columns)
 
 
 def test_a_missing_column_is_named() -> None:
@@ -92,8 +113,8 @@ def test_promotions_that_say_the_same_are_refused_and_idle_ones_left_out() -> No
     )
     columns = Columns("sku", "week", "price", "units", "shop", promotions=("idle", "first"))
     read = panel_file.check(promoted, columns)
-    assert "promotion: first" in read.weeks.columns
-    assert "promotion: idle" not in read.weeks.columns
+    assert "promotion: first" in read.weeks.collect_schema().names()
+    assert "promotion: idle" not in read.weeks.collect_schema().names()
     assert "promotion idle is the same in all rows and says nothing" in read.assumptions
     both = Columns("sku", "week", "price", "units", "shop", promotions=("first", "other", "second"))
     with pytest.raises(DataContractError, match="second is perfectly collinear with first in"):

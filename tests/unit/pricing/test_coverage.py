@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from ecom_tasks.pricing import elasticity, shrinkage
+from ecom_tasks.pricing import shrinkage
 from ecom_tasks.pricing.config import PricingConfig
-from ecom_tasks.pricing.evaluate import plain_slope
+from ecom_tasks.pricing.panel import SERIES
+from ecom_tasks.pricing.plain import log_log
 from tests.unit.pricing import simulated
 
 CONFIG = PricingConfig()
@@ -43,7 +44,7 @@ def fitted(truth: float) -> list[pl.DataFrame]:
 
 
 def test_category_intervals_cover_the_truth(fitted: list[pl.DataFrame], truth: float) -> None:
-    found = pl.concat(elasticity.pooled(rows, ["category"], CONFIG.confidence) for rows in fitted)
+    found = pl.concat(simulated.pooled(rows, ["category"], CONFIG.confidence) for rows in fitted)
     covered = found.filter((pl.col("lower") <= truth) & (truth <= pl.col("upper")))
     assert found.height == SEEDS * CATEGORIES
     assert covered.height >= least_covered(found.height)
@@ -52,8 +53,9 @@ def test_category_intervals_cover_the_truth(fitted: list[pl.DataFrame], truth: f
 
 
 def test_confounding_is_real_and_is_removed(fitted: list[pl.DataFrame], truth: float) -> None:
-    plain = sum(plain_slope(rows) for rows in fitted) / SEEDS
-    estimates = [elasticity.pooled(rows, [], 0.95)["estimate"][0] for rows in fitted]
+    slopes = [log_log(rows, SERIES, [])["estimate"][0] for rows in fitted]
+    plain = sum(slopes) / SEEDS
+    estimates = [simulated.pooled(rows, [], 0.95)["estimate"][0] for rows in fitted]
     double = sum(estimates) / SEEDS
     # Prices follow the season, so that least squares finds demand too insensitive.
     assert plain - truth > 0.4
@@ -61,7 +63,7 @@ def test_confounding_is_real_and_is_removed(fitted: list[pl.DataFrame], truth: f
 
 
 def test_negative_is_told_only_where_it_is(fitted: list[pl.DataFrame], truth: float) -> None:
-    found = pl.concat(elasticity.pooled(rows, ["category"], CONFIG.confidence) for rows in fitted)
+    found = pl.concat(simulated.pooled(rows, ["category"], CONFIG.confidence) for rows in fitted)
     negative = found.filter(pl.col("upper") < 0).height
     if truth == 0.0:
         allowed = stats.binom.ppf(1 - CHANCE, found.height, (1 - CONFIG.confidence) / 2)
@@ -73,8 +75,8 @@ def test_negative_is_told_only_where_it_is(fitted: list[pl.DataFrame], truth: fl
 def test_product_intervals_cover_before_and_after_shrinkage(
     fitted: list[pl.DataFrame], truth: float
 ) -> None:
-    own = [elasticity.by_product(rows, CONFIG) for rows in fitted]
-    pooled = [elasticity.pooled(rows, ["category"], 0.95) for rows in fitted]
+    own = [simulated.by_product(rows, CONFIG) for rows in fitted]
+    pooled = [simulated.pooled(rows, ["category"], 0.95) for rows in fitted]
     shrunk = pl.concat(
         shrinkage.shrink(products, categories, 0.95)[0]
         for products, categories in zip(own, pooled, strict=True)
@@ -94,6 +96,6 @@ def test_product_intervals_cover_before_and_after_shrinkage(
 
 
 def test_placebo_finds_nothing_where_there_is_nothing(fitted: list[pl.DataFrame]) -> None:
-    found = pl.concat(elasticity.placebo(rows, ["category"], 0.95) for rows in fitted)
+    found = pl.concat(simulated.placebo_of(rows, ["category"], 0.95) for rows in fitted)
     clean = found.filter((pl.col("lower") <= 0) & (pl.col("upper") >= 0))
     assert clean.height >= least_covered(found.height)

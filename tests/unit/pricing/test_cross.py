@@ -8,6 +8,7 @@ import pytest
 
 from ecom_tasks.pricing import cross, elasticity
 from ecom_tasks.pricing.config import PricingConfig
+from tests.unit.pricing import simulated
 from tests.unit.pricing.test_absorb import chain
 
 CONFIG = PricingConfig()
@@ -36,7 +37,7 @@ def rows() -> pl.DataFrame:
 
 
 def test_pairs_are_found_both_ways_and_nothing_else(rows: pl.DataFrame) -> None:
-    found = cross.estimate(rows, CONFIG)
+    found = cross.shrink(cross.measure(rows, CONFIG), CONFIG)
     assert found.height == 10 * 9
     told = {(a, b): e for a, b, e in found.filter("found").select(*cross.PAIR, "estimate").rows()}
     assert set(told) == {("p0", "p1"), ("p1", "p0"), ("p2", "p3"), ("p3", "p2")}
@@ -53,7 +54,7 @@ def test_pairs_are_found_both_ways_and_nothing_else(rows: pl.DataFrame) -> None:
 
 
 def test_own_elasticities_are_told_beside_cross_effects(rows: pl.DataFrame) -> None:
-    found = cross.estimate(rows, CONFIG)
+    found = cross.shrink(cross.measure(rows, CONFIG), CONFIG)
     taken = cross.with_effect(rows, found)
     assert elasticity.CROSS in taken.columns
     price = rows.filter(pl.col("product_id") == "p1").sort("location_id", "week_starts_on")
@@ -64,7 +65,7 @@ def test_own_elasticities_are_told_beside_cross_effects(rows: pl.DataFrame) -> N
     assert effect[elasticity.CROSS].to_numpy() == pytest.approx(
         strength * price["log_price"].to_numpy()
     )
-    own = elasticity.by_product(taken, CONFIG)
+    own = simulated.by_product(taken, CONFIG)
     assert own["own_estimate"].to_list() == pytest.approx([-2.0] * 10, abs=0.25)
 
 
@@ -121,4 +122,4 @@ def test_few_products_are_all_candidates() -> None:
 
 
 def test_a_product_alone_in_its_category_has_no_neighbours() -> None:
-    assert cross.estimate(chain([-2.0]), CONFIG).is_empty()
+    assert cross.measure(chain([-2.0]), CONFIG).is_empty()

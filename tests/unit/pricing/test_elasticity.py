@@ -11,6 +11,7 @@ from scipy import stats
 
 from ecom_tasks.pricing import elasticity, evidence, shrinkage
 from ecom_tasks.pricing.config import PricingConfig
+from tests.unit.pricing import simulated
 from tests.unit.pricing.simulated import exact_rows
 
 CONFIG = PricingConfig()
@@ -27,14 +28,14 @@ def noisy(seed: int, products: int = 5) -> pl.DataFrame:
 
 def test_slopes_are_exact_without_noise() -> None:
     truth = {"a1": -2.0, "a2": -0.5, "b1": 0.0, "b2": -4.0}
-    found = elasticity.by_product(exact_rows(truth), CONFIG)
+    found = simulated.by_product(exact_rows(truth), CONFIG)
     slopes = dict(found.select("product_id", "own_estimate").rows())
     assert slopes == pytest.approx(truth, abs=1e-6)
     assert found["own_error"].max() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_category_pools_its_own_products_only() -> None:
-    found = elasticity.pooled(
+    found = simulated.pooled(
         exact_rows({"a1": -2.0, "a2": -2.0, "b1": 1.0, "b2": 1.0}), ["category"], 0.95
     )
     assert found["category"].to_list() == ["a", "b"]
@@ -47,7 +48,7 @@ def test_the_level_of_a_series_does_not_matter() -> None:
     scaled = rows.with_columns(
         pl.col("demand_ratio") * pl.when(pl.col("product_id") == "a1").then(9.0).otherwise(1.0)
     )
-    first, second = (elasticity.pooled(each, [], 0.95)["estimate"][0] for each in (rows, scaled))
+    first, second = (simulated.pooled(each, [], 0.95)["estimate"][0] for each in (rows, scaled))
     assert first == pytest.approx(second, abs=1e-9)
 
 
@@ -77,7 +78,7 @@ def test_the_interval_is_that_of_two_way_clusters() -> None:
     by_product = squares(products)
     both = by_product + squares(weeks) - squares(list(zip(products, weeks, strict=True)))
     error = np.sqrt(max(by_product, both)) / information.sum()
-    [found] = elasticity.pooled(rows, [], 0.95).to_dicts()
+    [found] = simulated.pooled(rows, [], 0.95).to_dicts()
     assert found["standard_error"] == pytest.approx(error)
     quantile = stats.t.ppf(0.975, min(5, 30) - 1)
     assert found["upper"] - found["estimate"] == pytest.approx(quantile * error)
@@ -85,7 +86,7 @@ def test_the_interval_is_that_of_two_way_clusters() -> None:
 
 
 def test_one_product_alone_gets_no_interval() -> None:
-    assert elasticity.pooled(exact_rows({"a1": -2.0}), ["category"], 0.95).is_empty()
+    assert simulated.pooled(exact_rows({"a1": -2.0}), ["category"], 0.95).is_empty()
 
 
 def test_a_product_whose_price_stands_still_has_no_estimate() -> None:
@@ -93,7 +94,7 @@ def test_a_product_whose_price_stands_still_has_no_estimate() -> None:
     still = rows.with_columns(
         pl.when(pl.col("product_id") == "a2").then(0.0).otherwise("price_left").alias("price_left")
     )
-    found = elasticity.by_product(still, CONFIG)
+    found = simulated.by_product(still, CONFIG)
     assert found["own_error"].is_null().to_list() == [False, True, False]
     assert found["own_estimate"].is_null().to_list() == [False, True, False]
 
@@ -102,8 +103,8 @@ def test_the_placebo_finds_customers_who_know_next_weeks_price() -> None:
     rows = noisy(4, products=8)
     ahead = pl.col("price_left").shift(-1).over("product_id").fill_null(0.0)
     waiting = rows.with_columns(pl.col("demand_ratio") * (1.5 * ahead).exp())
-    [blind] = elasticity.placebo(rows, [], 0.95).to_dicts()
-    [seeing] = elasticity.placebo(waiting, [], 0.95).to_dicts()
+    [blind] = simulated.placebo_of(rows, [], 0.95).to_dicts()
+    [seeing] = simulated.placebo_of(waiting, [], 0.95).to_dicts()
     assert blind["lower"] < 0 < blind["upper"]
     assert seeing["lower"] > 0
     assert seeing["estimate"] == pytest.approx(1.5, abs=0.5)
@@ -112,7 +113,7 @@ def test_the_placebo_finds_customers_who_know_next_weeks_price() -> None:
 def test_the_placebo_asks_only_weeks_with_a_sale_before_weeks_with_a_sale() -> None:
     second = pl.int_range(pl.len()).over("product_id") % 2 == 0
     rows = noisy(6).with_columns(second.alias("sold"))
-    assert elasticity.placebo(rows, [], 0.95).is_empty()
+    assert simulated.placebo_of(rows, [], 0.95).is_empty()
 
 
 def own(estimates: list[float | None], errors: list[float | None]) -> pl.DataFrame:

@@ -79,7 +79,7 @@ def judged() -> tuple[pl.DataFrame, world.World]:
     columns = panel_file.Columns(
         "product", "week", "price", "units", "store", "category", ("display", "mailer")
     )
-    weeks = panel_file.check(panel.simulate(shop), columns).weeks
+    weeks = panel_file.check(panel.simulate(shop), columns).weeks.collect()
     config = PricingConfig(trees=10)
     rows, _ = nuisance.partial_out(
         controls.prepare(weeks, date(2100, 1, 1) - timedelta(days=1), config), config

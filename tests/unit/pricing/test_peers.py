@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from xgboost import XGBRegressor
 
-from ecom_tasks.pricing import elasticity
 from ecom_tasks.pricing.config import PricingConfig
 from tests.unit.pricing import simulated
 from tests.unit.pricing.test_absorb import chain
@@ -28,7 +27,7 @@ def shop() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def ours(shop: pl.DataFrame) -> dict[str, float]:
-    return elasticity.pooled(shop, [], 0.95).row(0, named=True)
+    return simulated.pooled(shop, [], 0.95).row(0, named=True)
 
 
 def matrices(shop: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,7 +80,7 @@ def test_where_prices_follow_products_everywhere_the_peers_are_fooled() -> None:
     """Ours takes levels of weeks off; a partially linear model without them cannot."""
     dml = pytest.importorskip("econml.dml")
     rows = chain([TRUTH] * 8, stores=12, weeks=40)
-    own = elasticity.by_product(rows, CONFIG)["own_estimate"].to_numpy()
+    own = simulated.by_product(rows, CONFIG)["own_estimate"].to_numpy()
     assert own == pytest.approx(TRUTH, abs=0.02)
     y, price = rows["demand"].log().to_numpy(), rows["log_price"].to_numpy()
     week = rows["week_starts_on"].rank("dense").to_numpy().astype(float)[:, None]
