@@ -103,20 +103,6 @@ def read_pointer(store: Store, name: str, channel: str) -> Pointer | None:
         return None
 
 
-def served_before(store: Store, name: str, day: date, channel: str = PRODUCTION) -> str:
-    """Return the version about an earlier day that the channel served last; empty: none.
-
-    A run that reads it gives the same on its day however often it is repeated.
-    """
-    pointer = read_pointer(store, name, channel)
-    for move in pointer.history if pointer else ():
-        # A version begins with the day that it is about.
-        earlier = date.fromisoformat(move.version[:10]) < day
-        if earlier and store.exists(f"{name}/v/{move.version}/{MANIFEST}"):
-            return move.version
-    return ""
-
-
 def parse(blob: Blob, name: str, channel: str) -> Pointer:
     """Parse a pointer; raise `DataContractError` when it is mangled or another channel's."""
     try:

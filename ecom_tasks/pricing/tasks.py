@@ -147,13 +147,11 @@ def pin_forecasts(run: Run) -> Ref:
     The same day run again finds the same, whatever was released meanwhile.
     """
     from ecom_tasks.artefacts import dataset, release
-    from ecom_tasks.artefacts.store import open_store
 
-    version = release.served_before(open_store(run.root), FORECASTS, run.as_of)
-    made = [release.ref_of(run.root, FORECASTS, version)] if version else []
+    made = release.served_by_day(run.root, FORECASTS, run.as_of)[:1]
 
     def build(draft: Draft) -> None:
-        draft.metrics["forecasts"] = version
+        draft.metrics["forecasts"] = dataset.manifest(made[0]).version if made else ""
 
     return dataset.produce(run, "work/pricing/forecasts", build, inputs=made)
 
