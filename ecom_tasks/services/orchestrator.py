@@ -79,6 +79,9 @@ def _sections(folder: Path, url: str, credentials: Credentials) -> dict[str, dic
         "api_auth": {"jwt_secret": credentials.airflow_jwt},
         "scheduler": {
             "catchup_by_default": False,
+            # Between looks of a scheduler that found nothing to do: a chain of short tasks waits
+            # for it at every link.
+            "scheduler_idle_sleep_time": 0.25,
             "task_instance_heartbeat_timeout": 60,
             "task_instance_heartbeat_timeout_detection_interval": 15,
         },
