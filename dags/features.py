@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, LAKE, OVERRIDES, airflow_steps, day_by_day, tables_of
+from ecom_airflow import FEATURES, FORM, LAKE, airflow_steps, day_by_day, tables_of
 from ecom_notify import deadlines
 
 from ecom_tasks.features.tables import FEATURES as TABLES
@@ -28,7 +28,7 @@ with DAG(
     deadline=deadlines("features"),
     tags=["ecom", "domain:features"],
     default_args={"owner": "data"},
-    params={"as_of": AS_OF, "overrides": OVERRIDES},
+    params=FORM,
 ) as dag:
     flow(
         airflow_steps(

@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param
-from ecom_airflow import AS_OF, LAKE, OVERRIDES, airflow_steps, tables_of
+from ecom_airflow import FORM, LAKE, airflow_steps, tables_of
 from ecom_notify import deadlines
 from ecom_watch import when_due_or_delivered
 
@@ -44,8 +44,8 @@ with DAG(
     deadline=deadlines("ingestion"),
     tags=["ecom", "domain:ingestion"],
     default_args={"owner": "data"},
-    params={
-        "as_of": AS_OF,
+    params=FORM
+    | {
         "source": Param(
             SOURCE,
             type="string",
@@ -61,7 +61,6 @@ with DAG(
             description_md="Folder or bucket prefix of its files, where the source file leaves it "
             "open.",
         ),
-        "overrides": OVERRIDES,
     },
 ) as dag:
     flow(

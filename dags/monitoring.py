@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, OVERRIDES, airflow_steps, day_by_day
+from ecom_airflow import FEATURES, FORM, airflow_steps, day_by_day
 from ecom_notify import deadlines
 from ecom_retraining import retraining_step
 
@@ -32,7 +32,7 @@ with DAG(
     deadline=deadlines("monitoring"),
     tags=["ecom", "domain:monitoring"],
     default_args={"owner": "data"},
-    params={"as_of": AS_OF, "overrides": OVERRIDES},
+    params=FORM,
 ) as dag:
     # The models of the day come first.
     steps = airflow_steps("monitoring", pools={"publish_findings": "default_pool"}, urgency=0)

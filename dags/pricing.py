@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from ecom_airflow import AS_OF, FEATURES, OVERRIDES, RETRAIN, airflow_steps, day_by_day, released
+from ecom_airflow import FEATURES, FORM, RETRAIN, airflow_steps, day_by_day, released
 from ecom_approval import approval_steps
 from ecom_notify import deadlines
 
@@ -34,7 +34,7 @@ with DAG(
     deadline=deadlines("pricing"),
     tags=["ecom", "domain:pricing"],
     default_args={"owner": "pricing"},
-    params={"as_of": AS_OF, "overrides": OVERRIDES},
+    params=FORM,
 ) as dag:
     made = flow(
         airflow_steps(

@@ -67,6 +67,16 @@ OVERRIDES = Param(
     description_md='Settings for this run by domain, for example `{"pricing": {"largest_step": '
     "0.05}}`. Domains downstream get them too.",
 )
+DRY_RUN = Param(
+    False,
+    type="boolean",
+    title="Dry run",
+    description_md="Make and judge everything, here and in the DAGs that follow, and serve "
+    "nothing: releases go to the channel `shadow`.",
+)
+FORM: dict[str, Any] = {"as_of": AS_OF, "overrides": OVERRIDES, "dry_run": DRY_RUN}
+"""What every DAG asks of whoever triggers it."""
+_UNSERVED = {"channel": "shadow"}
 
 
 def released(domain: str) -> Asset:
@@ -242,8 +252,15 @@ def current_run(context: Context) -> Run:
         root=_root(),
         source=params.get("source") or event.get("source") or "",
         source_data=params.get("source_data") or event.get("source_data") or "",
-        overrides=params.get("overrides") or event.get("overrides") or {},
+        overrides=_served(params, params.get("overrides") or event.get("overrides") or {}),
     )
+
+
+def _served(params: Mapping[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Let a dry run's releases go where nobody is served from."""
+    if not params.get("dry_run"):
+        return overrides
+    return overrides | {"gate": {**overrides.get("gate", {}), **_UNSERVED}}
 
 
 def _day_of(dag_run: Any) -> date:

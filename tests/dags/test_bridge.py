@@ -76,6 +76,18 @@ def test_the_form_comes_first() -> None:
     )
 
 
+def test_a_dry_run_serves_nothing_here_and_in_what_follows() -> None:
+    params = {"as_of": "2024-02-29", "dry_run": True,
+              "overrides": {"gate": {"level": 0.9}, "pricing": {"a": 1}}}  # fmt: skip
+    found = current_run(context(DagRun("r"), params))
+    shadowed = {"gate": {"level": 0.9, "channel": "shadow"}, "pricing": {"a": 1}}
+    assert found.overrides == shadowed
+    event = Event(told(found, Ref("s3://ecom/lake/all/v/1/_manifest.json")))
+    assert current_run(context(DagRun("down"), events=[event])).overrides == shadowed
+    served = current_run(context(DagRun("r"), params | {"dry_run": False})).overrides
+    assert served == params["overrides"]
+
+
 def test_then_the_event_that_triggered_the_run() -> None:
     extra = told(
         Run("up", date(2024, 3, 3), "s3://ecom", "shop", "/data", {"pricing": {"a": 1}}),
