@@ -15,6 +15,7 @@ from ecom_console import (
     overview,
     plots,
     pricing,
+    published,
     recommendation,
     release,
     render,
@@ -64,6 +65,13 @@ def unfit(request: Request, error: Any) -> Response:
 def missing(request: Request, error: Any) -> Response:
     reason = f"It is not in the store: {error}"
     return render.failed(request, 404, reason, "It may have been removed. See the list of releases")
+
+
+@app.exception_handler(published.NothingServedError)
+def empty(request: Request, error: Any) -> Response:
+    if request.url.path.endswith(".csv"):
+        return render.failed(request, 404, f"Nothing of {error.domain} is in service", _HINTS[404])
+    return render.page(request, f"{error.domain}.html", found=None)
 
 
 @app.exception_handler(RoutingError)

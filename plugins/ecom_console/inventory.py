@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse, Response
 from ecom_console import grids, overview, plots, published, render, rights
 from ecom_console.grids import Choice, Column
 from ecom_console.published import Version
-from ecom_tasks.artefacts.release import PRODUCTION
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,9 +56,7 @@ router = APIRouter(prefix="/inventory", dependencies=[rights.reads("inventory")]
 @router.get("", response_class=HTMLResponse)
 def orders_page(request: Request) -> HTMLResponse:
     """Show the proposed orders, and how the policy fares."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "inventory.html", found=None)
+    found = published.in_service(NAME)
     table = grids.grid(
         orders(found), ORDERS, request.query_params, sort="value", search=SEARCH, choices=CLASSES
     )
@@ -72,9 +69,7 @@ def orders_page(request: Request) -> HTMLResponse:
 @router.get("/exceptions", response_class=HTMLResponse)
 def exceptions_page(request: Request) -> HTMLResponse:
     """Show what stands out: missed forecasts, overstock, and the like."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "inventory.html", found=None)
+    found = published.in_service(NAME)
     table = grids.grid(
         published.frame(found, "exceptions.parquet"), EXCEPTIONS, request.query_params,
         sort="value", search=SEARCH, choices=KINDS,
@@ -88,9 +83,7 @@ def exceptions_page(request: Request) -> HTMLResponse:
 @router.get("/orders.csv")
 def orders_csv(request: Request) -> Response:
     """Hand out the orders that the filters leave."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        raise HTTPException(404, "Nothing of inventory is in service")
+    found = published.in_service(NAME)
     rows = grids.chosen(orders(found), request.query_params, SEARCH, CLASSES)
     return attachment(rows, "orders.csv")
 
@@ -98,9 +91,7 @@ def orders_csv(request: Request) -> Response:
 @router.get("/exceptions.csv")
 def exceptions_csv(request: Request) -> Response:
     """Hand out the exceptions that the filters leave."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        raise HTTPException(404, "Nothing of inventory is in service")
+    found = published.in_service(NAME)
     table = published.frame(found, "exceptions.parquet")
     return attachment(grids.chosen(table, request.query_params, SEARCH, KINDS), "exceptions.csv")
 
@@ -108,9 +99,7 @@ def exceptions_csv(request: Request) -> Response:
 @router.get("/product", response_class=HTMLResponse)
 def product_page(request: Request, id: str, location: str = "all") -> HTMLResponse:
     """Show one product: its past, its forecast as a fan, and why so much is ordered."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "inventory.html", found=None)
+    found = published.in_service(NAME)
     known = product(found, id, location)
     if known is None:
         raise HTTPException(404, f"Inventory has no product {id} at location {location}")

@@ -11,7 +11,6 @@ from ecom_console import demand, grids, overview, plots, published, render, righ
 from ecom_console.grids import Choice, Column
 from ecom_console.inventory import attachment
 from ecom_console.published import Version
-from ecom_tasks.artefacts.release import PRODUCTION
 
 if TYPE_CHECKING:
     import polars as pl
@@ -79,9 +78,7 @@ router = APIRouter(prefix="/pricing", dependencies=[rights.reads("pricing")])
 @router.get("", response_class=HTMLResponse)
 def changes_page(request: Request) -> HTMLResponse:
     """Show the proposed prices; those that change, unless somebody asks for all."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "pricing.html", found=None)
+    found = published.in_service(NAME)
     asked = _asked(request)
     table = grids.grid(
         changes(found), CHANGES, asked, sort="profit_change", search=SEARCH, choices=CHANGE_FILTERS
@@ -92,9 +89,7 @@ def changes_page(request: Request) -> HTMLResponse:
 @router.get("/categories", response_class=HTMLResponse)
 def categories_page(request: Request) -> HTMLResponse:
     """Show how the buyers of each category answer prices."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "pricing.html", found=None)
+    found = published.in_service(NAME)
     table = grids.grid(
         published.frame(found, "category_elasticities.parquet"), CATEGORIES, request.query_params,
         sort="products_enough", search=("category",), choices=[Choice("grade", "Evidence")],
@@ -105,9 +100,7 @@ def categories_page(request: Request) -> HTMLResponse:
 @router.get("/promotions", response_class=HTMLResponse)
 def promotions_page(request: Request) -> HTMLResponse:
     """Show what promotions brought, by category and kind."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "pricing.html", found=None)
+    found = published.in_service(NAME)
     table = grids.grid(
         published.frame(found, "promotions.parquet"), PROMOTIONS, request.query_params,
         sort="incremental_margin", search=("category",), choices=[Choice("mechanic", "Promotion")],
@@ -118,9 +111,7 @@ def promotions_page(request: Request) -> HTMLResponse:
 @router.get("/tests", response_class=HTMLResponse)
 def tests_page(request: Request) -> HTMLResponse:
     """Show the price tests that would teach most."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "pricing.html", found=None)
+    found = published.in_service(NAME)
     rows = titled(found, published.frame(found, "price_tests.parquet"))
     table = grids.grid(
         rows, TESTS, request.query_params, sort="power", search=("title", "product_id")
@@ -131,9 +122,7 @@ def tests_page(request: Request) -> HTMLResponse:
 @router.get("/changes.csv")
 def changes_csv(request: Request) -> Response:
     """Hand out the proposals that the filters leave."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        raise HTTPException(404, "Nothing of pricing is in service")
+    found = published.in_service(NAME)
     rows = grids.chosen(changes(found), _asked(request), SEARCH, CHANGE_FILTERS)
     return attachment(rows.sort("product_id"), "prices.csv")
 
@@ -141,9 +130,7 @@ def changes_csv(request: Request) -> Response:
 @router.get("/product", response_class=HTMLResponse)
 def product_page(request: Request, id: str) -> HTMLResponse:
     """Show one product: its demand and profit by price, and what is known of its buyers."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "pricing.html", found=None)
+    found = published.in_service(NAME)
     known = demand.position(found, id)
     if known is None:
         raise HTTPException(404, f"Pricing has no product {id}")

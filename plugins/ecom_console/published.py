@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ecom_tasks.artefacts.manifest import MANIFEST, Manifest
-from ecom_tasks.artefacts.release import Pointer, listed_channels, read_pointer
+from ecom_tasks.artefacts.release import PRODUCTION, Pointer, listed_channels, read_pointer
 from ecom_tasks.artefacts.store import KeyMissingError, Store, open_store
 from ecom_tasks.errors import ConfigError
 
@@ -122,6 +122,22 @@ def in_channel(name: str, channel: str) -> Version | None:
     """Return the version that a channel points to; None where it points nowhere."""
     pointer = read_pointer(store(), name, channel)
     return version(name, pointer.version) if pointer else None
+
+
+class NothingServedError(Exception):
+    """Nothing of a domain is in service yet; its page says what to do about it."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(domain)
+        self.domain = domain
+
+
+def in_service(name: str) -> Version:
+    """Return the version of a release in service; raise `NothingServedError` if there is none."""
+    found = in_channel(name, PRODUCTION)
+    if found is None:
+        raise NothingServedError(name.rpartition("/")[2])
+    return found
 
 
 def newest_day(name: str) -> Version | None:

@@ -11,7 +11,6 @@ from ecom_console import grids, overview, plots, published, render, rights
 from ecom_console.grids import Choice, Column
 from ecom_console.pricing import title_of, titled
 from ecom_console.published import Version
-from ecom_tasks.artefacts.release import PRODUCTION
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,9 +42,7 @@ router = APIRouter(prefix="/recommendation", dependencies=[rights.reads("recomme
 @router.get("", response_class=HTMLResponse)
 def customers_page(request: Request) -> HTMLResponse:
     """Show who has a list, to look somebody up."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "recommendation.html", found=None)
+    found = published.in_service(NAME)
     table = grids.grid(
         customers(found), CUSTOMERS, request.query_params, sort="best",
         search=("customer_id",), choices=[Choice("segment", "Segment")],
@@ -56,9 +53,7 @@ def customers_page(request: Request) -> HTMLResponse:
 @router.get("/products", response_class=HTMLResponse)
 def products_page(request: Request) -> HTMLResponse:
     """Show which products are in lists, and how often."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "recommendation.html", found=None)
+    found = published.in_service(NAME)
     table = grids.grid(
         listed(found), PRODUCTS, request.query_params, sort="lists",
         search=("title", "product_id"), choices=[Choice("generator", "Mostly from")],
@@ -69,18 +64,14 @@ def products_page(request: Request) -> HTMLResponse:
 @router.get("/quality", response_class=HTMLResponse)
 def quality_page(request: Request) -> HTMLResponse:
     """Show how good the lists were, window by window and cohort by cohort."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "recommendation.html", found=None)
+    found = published.in_service(NAME)
     return _tab(request, found, "quality", None)
 
 
 @router.get("/customer", response_class=HTMLResponse)
 def customer_page(request: Request, id: str) -> HTMLResponse:
     """Show one customer: the list with its reasons, and what they bought before."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "recommendation.html", found=None)
+    found = published.in_service(NAME)
     known = customer(found, id.strip())
     if known is None:
         raise HTTPException(404, f"No list was made for a customer {id}")
@@ -92,9 +83,7 @@ def customer_page(request: Request, id: str) -> HTMLResponse:
 @router.get("/product", response_class=HTMLResponse)
 def product_page(request: Request, id: str) -> HTMLResponse:
     """Show the neighbours of one product."""
-    found = published.in_channel(NAME, PRODUCTION)
-    if found is None:
-        return render.page(request, "recommendation.html", found=None)
+    found = published.in_service(NAME)
     known = product(found, id.strip())
     if known is None:
         raise HTTPException(404, f"Recommendation has no product {id}")
