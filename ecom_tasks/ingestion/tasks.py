@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from ecom_tasks.artefacts.dataset import Draft
     from ecom_tasks.ingestion.inputs import Pin
     from ecom_tasks.ingestion.load import Loaded
+    from ecom_tasks.ingestion.sources import Source
 
-PINS = "pins.json"
+PINS, READS, MAPPING = "pins.json", "reads.json", "mapping.json"
 RESULT = "result.json"
 REPORT = "report.html"
 WITHOUT = {
@@ -50,7 +51,10 @@ WITHOUT = {
 
 
 def pin_source(run: Run) -> Ref:
-    """Write down which files the run reads (name, size, hash), so that all tasks read the same."""
+    """Write down which files the run reads (name, size, hash), so that all tasks read the same.
+
+    And which of them each table is made from: a change of the others leaves it as it is.
+    """
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.ingestion import inputs, sources
 
@@ -64,18 +68,19 @@ def pin_source(run: Run) -> Ref:
     ]
 
     def build(draft: Draft) -> None:
+        from ecom_tasks.ingestion.load import inputs_of_table
+
+        tables = source.specification.tables
+        draft.write_json(READS, {name: inputs_of_table(source, TABLES[name]) for name in tables})
         draft.write_json(PINS, pins)
         draft.write_text("source.toml", source.text)
         draft.metrics["files"] = {
             f"{pin['input']}: {pin['name']}": _sized(pin["bytes"], pin["rows"], pin["fingerprint"])
             for pin in pins
         }
-        draft.metrics["country"] = source.specification.country
-        draft.assumptions += source.specification.assumptions
 
-    digest = hashlib.sha256(json.dumps(pins, sort_keys=True).encode()).hexdigest()
-    settings = RecordedSettings(source_sha256=source.sha256, pins_sha256=digest)  # type: ignore[call-arg]
-    return dataset.produce(run, f"sources/{source.name}", build, config=settings)
+    settings = RecordedSettings(source_sha256=source.sha256, pins_sha256=_digest(pins))  # type: ignore[call-arg]
+    return dataset.produce(run, f"sources/{source.name}/all", build, config=settings)
 
 
 def load_products(run: Run, source: Ref) -> Ref:
@@ -217,7 +222,8 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
         pseudonym_key=pseudonyms.fingerprint(key) if personal else "",
         forgotten=forgotten.fingerprint(gone),
     )
-    publishing = partial(dataset.produce, run, inputs=[source_ref, *products], config=settings)
+    part = _pin_table(run, source, source_ref, name)
+    publishing = partial(dataset.produce, run, inputs=[part, *products], config=settings)
 
     def build(draft: Draft) -> None:
         if name not in source.specification.tables:
@@ -230,7 +236,7 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
                 load.Order(
                     table=table,
                     source=source,
-                    pins=_pins(source_ref),
+                    pins=_pins(part),
                     settings=mapping.Settings(run.as_of, config.memory_mb, config.threads),
                     key=key,
                     forgotten=gone,
@@ -251,6 +257,37 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
         judge.judge(table, loaded, config)
 
     return publishing(f"lake/{name}", build)
+
+
+def _pin_table(run: Run, source: Source, source_ref: Ref, name: str) -> Ref:
+    """Publish what one table follows from: its SELECT, and the files that this reads."""
+    from ecom_tasks.artefacts import dataset
+
+    specification = source.specification
+    reads = dataset.read_json(source_ref, READS).get(name, [])
+    pins = [pin for pin in dataset.read_json(source_ref, PINS) if pin["input"] in reads]
+    table = specification.tables.get(name)
+    mapping = {
+        "table": table.model_dump() if table else None,
+        "inputs": {each: specification.inputs[each].model_dump() for each in reads},
+        "country": specification.country,
+        "assumptions": specification.assumptions,
+    }
+
+    def build(draft: Draft) -> None:
+        draft.write_json(PINS, pins)
+        draft.write_json(MAPPING, mapping)
+        draft.metrics["country"] = specification.country
+        draft.assumptions += specification.assumptions
+
+    settings = RecordedSettings(mapping_sha256=_digest(mapping), pins_sha256=_digest(pins))  # type: ignore[call-arg]
+    return dataset.produce(
+        run, f"sources/{source.name}/{name}", build, config=settings, find_by_day=False
+    )
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _forgotten(run: Run) -> list[str]:

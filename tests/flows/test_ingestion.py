@@ -14,6 +14,7 @@ import pytest
 
 from ecom_tasks.artefacts import dataset
 from ecom_tasks.errors import ConfigError, DataContractError
+from ecom_tasks.features.tasks import flow as features_flow
 from ecom_tasks.ingestion import pseudonyms
 from ecom_tasks.ingestion.bucketing import bucket_number
 from ecom_tasks.ingestion.tasks import flow
@@ -22,6 +23,17 @@ from ecom_tasks.tables import TABLES
 from tests.flows import ingestion_shop as shop
 
 LACKING = ("events", "customers", "exclusions", "promotions", "prices", "stock", "supply")
+
+COUNTED = """
+[inputs.counts]
+path = "counts.csv"
+
+[tables.stock]
+sql = '''
+SELECT article AS product_id, store AS location_id, day AS snapshot_on, units AS on_hand
+FROM counts
+'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +108,14 @@ def test_what_the_shop_lacks_is_published_empty_and_said(published: tuple[Run, R
 
 def test_the_pin_names_every_file_without_the_machine(published: tuple[Run, Ref]) -> None:
     run, lake = published
-    source = dataset.manifest(table(lake, "products")).inputs["sources/corner-shop"]
-    pins = dataset.read_json(Ref(source), "pins.json")
+    source = dataset.find(run, "sources/corner-shop/all")
+    pins = dataset.read_json(source, "pins.json")
     assert len(pins) == shop.DAYS + 1
     assert {"articles.csv", "orders/2024-03-31.csv"} <= {pin["name"] for pin in pins}
-    assert str(Path(run.source).parent) not in dataset.manifest(Ref(source)).to_bytes().decode()
+    # A table knows its own alone.
+    own = dataset.manifest(table(lake, "products")).inputs["sources/corner-shop/products"]
+    assert [pin["name"] for pin in dataset.read_json(Ref(own), "pins.json")] == ["articles.csv"]
+    assert str(Path(run.source).parent) not in dataset.manifest(source).to_bytes().decode()
 
 
 def test_the_key_stays_secret_but_its_fingerprint_is_known(published: tuple[Run, Ref]) -> None:
@@ -124,8 +139,51 @@ def test_a_second_run_finds_everything_made(
     with caplog.at_level(logging.INFO):
         assert run_locally(flow, run) == lake
     told = [record.message for record in caplog.records if record.name.endswith("dataset")]
-    assert len(told) == 12
+    # Twelve tasks, and what each of nine tables is made from.
+    assert len(told) == 21
     assert all(each.startswith("unchanged") for each in told)
+
+
+def test_what_is_delivered_again_makes_anew_only_what_reads_it(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    source = shop.write_shop(folder)
+    source.write_text(shop.SOURCE + COUNTED, encoding="utf-8")
+    run = Run("test", shop.LAST_DAY, (tmp_path / "store").as_uri(), str(source))
+
+    def counted(units: int) -> None:
+        shop.write_csv(folder / "counts.csv", [
+            {"article": f"a{number}", "store": "s0", "day": shop.LAST_DAY, "units": units}
+            for number in range(shop.PRODUCTS)
+        ])  # fmt: skip
+
+    def versions() -> dict[str, str]:
+        lake = run_locally(flow, run)
+        made = [lake, run_locally(features_flow, run)]
+        named = {
+            name: Ref(ref) for each in made for name, ref in dataset.manifest(each).inputs.items()
+        }
+        return {name: dataset.manifest(ref).version for name, ref in named.items()}
+
+    counted(40)
+    first = versions()
+    # A corrected count: orders, products and all features are found.
+    counted(41)
+    second = versions()
+    changed = {name for name in first if second[name] != first[name]}
+    assert changed == {"lake/stock", "lake/data_docs"}
+    # A day of orders delivered late again: what reads orders follows, the count does not.
+    shop.rewrite(folder, shop.LAST_DAY, {"qty": lambda row: int(str(row["qty"])) + 1})
+    third = versions()
+    changed = {name for name in second if third[name] != second[name]}
+    assert {"lake/order_lines", "features/demand", "features/customers"} <= changed
+    assert not {"lake/products", "lake/stock", "lake/promotions"} & changed
+    # A corrected SELECT of one table is a change of that table.
+    more = source.read_text(encoding="utf-8").replace("units AS on_hand", "units + 1 AS on_hand")
+    source.write_text(more, encoding="utf-8")
+    fourth = versions()
+    assert {name for name in third if fourth[name] != third[name]} == {
+        "lake/stock", "lake/data_docs",
+    }  # fmt: skip
 
 
 def test_the_future_changes_no_byte(published: tuple[Run, Ref], tmp_path: Path) -> None:
