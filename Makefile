@@ -74,9 +74,8 @@ check: setup-dev ## lint, types, layers, requirements, secrets
 format: setup-dev ## rewrite the sources in the project's form
 	$(VENV)/bin/ruff check --fix --select I,RUF100 . ; $(VENV)/bin/ruff format .
 
-bench: setup ## measure beside peers (some minutes)
-	$(PY) -m benchmarks.publish
-	$(PY) -m benchmarks.features
+bench: setup ## measure beside peers, write benchmarks/RESULTS.md and plots [LONG=1: the largest sizes]
+	$(PY) -m benchmarks $(if $(LONG),--long)
 
 faults: setup-dev ## 1,000 publishes while everything breaks (under 10 minutes)
 	PYTHONPATH=. $(PY) -m tests.faults.storm

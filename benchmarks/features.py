@@ -1,119 +1,252 @@
-"""Customer features: Dask over buckets, beside the same on one process and beside DuckDB.
+"""Customer features: Dask over buckets, beside Polars alone, DuckDB and Dask DataFrame.
 
-    python -m benchmarks.features [MILLIONS_OF_LINES]      # default 5
+    python -m benchmarks.features [--millions 1 10 50] [--json OUT]
 
-Each contender is a fresh interpreter that reads the same bucketed Parquet files and writes what it
-makes.
+Each contender is a fresh interpreter that reads the same Parquet files, computes the same columns
+of each customer and writes them; what it wrote is compared with what Polars alone wrote. All use
+both cores; `ours, 1 worker` is there to show what the second one brings.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import tempfile
-from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-BUCKETS = 16
-CUTOFF = date(2023, 12, 31)
+BUCKET_LINES = 640_000
+CONTENDERS = ("polars", "ours", "ours, 1 worker", "duckdb", "dask dataframe")
+WORKERS = {"ours": "2", "ours, 1 worker": "1"}
+
 SQL = """
-copy (with orders as (
-    select customer_id, order_id, count(*) as lines, sum(quantity) as units,
-           sum(quantity * unit_price) as spend, sum(discount) as discount,
-           min(ordered_at)::date as day
-    from read_parquet('{lines}') group by all)
-  select customer_id, count(*) as orders, sum(units), sum(spend), min(day), max(day),
-         count(distinct day), sum(spend) / count(*), sum(lines) / count(*),
-         sum(discount) / (sum(discount) + sum(spend)),
-         count(*) filter (where day > date '2023-12-03'), any_value(products)
-  from orders join (select customer_id, count(distinct product_id) as products
-                    from read_parquet('{lines}') group by all) using (customer_id)
-  group by customer_id order by customer_id) to '{out}' (format parquet)
+copy (
+  with known as (
+    select *, not coalesce(returned, false) as bought, ordered_at::date as day,
+           quantity * unit_price as sales
+    from read_parquet('{lines}')
+    where customer_id is not null and ordered_at < timestamp '{after}'
+      and product_id not in (
+        select product_id from '{products}' where not coalesce(sellable, true)))
+  select customer_id,
+    count(distinct order_id) filter (bought) as orders,
+    sum(if(bought, quantity, -quantity)) as units,
+    sum(if(bought, sales, -sales)) as spend,
+    date '{cutoff}' - min(day) filter (bought) as days_since_first_order,
+    date '{cutoff}' - max(day) filter (bought) as days_since_last_order,
+    case when count(distinct day) filter (bought) > 1
+         then (max(day) filter (bought) - min(day) filter (bought))
+              / (count(distinct day) filter (bought) - 1) end as mean_days_between_orders,
+    spend / orders as mean_basket_spend,
+    count(*) filter (bought) / orders as mean_basket_products,
+    coalesce(sum(discount) filter (bought)
+             / nullif(sum(discount) filter (bought) + sum(sales) filter (bought), 0), 0)
+      as discount_share,
+    count(distinct order_id) filter (bought and day > date '{cutoff}' - 28) as orders_28d,
+    count(distinct product_id) filter (bought) as distinct_products
+  from known group by customer_id having orders > 0 order by customer_id
+) to '{out}' (format parquet)
 """
 
 
-def generate(folder: Path, millions: float) -> None:
-    """Write seeded order lines, hash-bucketed by customer, and a product list."""
-    import numpy as np
+def _customers(folder: Path, lines: str, out: str) -> int:
+    """Build the features of the lines at `lines` by our own expressions; return the rows."""
     import polars as pl
 
-    rng = np.random.default_rng(7)
-    per_bucket = int(millions * 1e6 / BUCKETS)
-    for bucket in range(BUCKETS):
-        order = np.sort(rng.integers(0, per_bucket // 8, per_bucket))
-        customers = rng.integers(0, max(per_bucket // 200, 1), per_bucket // 8 + 1)
-        days = rng.integers(0, 365 * 24 * 60, per_bucket // 8 + 1)
-        pl.DataFrame({
-            "order_id": pl.Series(order).cast(pl.String) + f"-{bucket}",
-            "line_number": np.arange(per_bucket) + 1,
-            "customer_id": pl.Series(customers[order]).cast(pl.String) + f"-{bucket}",
-            "product_id": pl.Series(rng.zipf(1.3, per_bucket) % 50_000).cast(pl.String),
-            "quantity": rng.integers(1, 4, per_bucket).astype(float),
-            "unit_price": rng.integers(50, 2000, per_bucket) / 100,
-            "ordered_at": np.datetime64("2023-01-01", "us")
-            + days[order].astype("timedelta64[m]"),
-            "location_id": pl.Series(["all"] * per_bucket),
-            "discount": np.zeros(per_bucket),
-            "regular_price": pl.Series([None] * per_bucket, dtype=pl.Float64),
-            "returned": pl.Series([None] * per_bucket, dtype=pl.Boolean),
-        }).write_parquet(folder / f"bucket={bucket:03}.parquet")  # fmt: skip
-    products = [str(i) for i in range(50_000)]
-    pl.DataFrame({
-        "product_id": products, "title": products, "category": ["x"] * len(products),
-        "brand": ["x"] * len(products), "sellable": [True] * len(products),
-    }).write_parquet(folder / "products.parquet")  # fmt: skip
-
-
-def bucket(folder: str, path: str) -> int:
-    """Build the features of the lines at `path` and write them beside."""
-    import polars as pl
-
+    from benchmarks.orders import AS_OF
     from ecom_tasks.features import customers
 
-    lines, products = pl.scan_parquet(path), pl.scan_parquet(f"{folder}/products.parquet")
-    made = customers.build(lines, products, CUTOFF).collect()
-    made.write_parquet(f"{folder}/out-{Path(path).name.replace('*', 'all')}")
+    products = pl.scan_parquet(folder / "products.parquet")
+    made = customers.build(pl.scan_parquet(lines), products, AS_OF).collect()
+    made.write_parquet(folder / out)
     return made.height
 
 
-def contend(name: str, folder: Path) -> int:
-    """Run one contender; return the number of customers."""
-    lines = f"{folder}/bucket=*.parquet"
-    if name == "ours":
-        from ecom_tasks import compute
+def _bucket(folder: Path, bucket: Path) -> int:
+    return _customers(folder, f"{bucket}/*.parquet", f"out-ours-{bucket.name}.parquet")
 
-        paths = [str(path) for path in sorted(folder.glob("bucket=*.parquet"))]
-        return sum(compute.map_buckets(partial(bucket, str(folder)), paths, "customers"))
-    if name == "polars":
-        return bucket(str(folder), lines)
+
+def _ours(folder: Path) -> None:
+    from ecom_tasks import compute
+
+    buckets = sorted(folder.glob("bucket=*"))
+    compute.map_buckets(partial(_bucket, folder), buckets, "customers")
+
+
+def _polars(folder: Path) -> None:
+    _customers(folder, f"{folder}/bucket=*/*.parquet", "out-polars.parquet")
+
+
+def _duckdb(folder: Path) -> None:
+    from datetime import timedelta
+
     import duckdb
 
-    duckdb.sql(SQL.format(lines=lines, out=f"{folder}/out-duckdb.parquet"))
-    return duckdb.sql(f"select count(*) from '{folder}/out-duckdb.parquet'").fetchall()[0][0]
+    from benchmarks.orders import AS_OF
+
+    duckdb.sql(
+        SQL.format(
+            lines=f"{folder}/bucket=*/*.parquet", products=folder / "products.parquet",
+            cutoff=AS_OF, after=AS_OF + timedelta(days=1), out=folder / "out-duckdb.parquet",
+        )
+    )  # fmt: skip
+
+
+def _dask(folder: Path) -> None:
+    """Compute the same by groups of a Dask DataFrame: sums, then what has to be distinct."""
+    import dask.dataframe as dd
+    import numpy as np
+    import pandas as pd
+    from distributed import Client, LocalCluster
+
+    from benchmarks.orders import AS_OF
+
+    cutoff = pd.Timestamp(AS_OF)
+    sold = pd.read_parquet(folder / "products.parquet").query("not sellable")["product_id"]
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster),
+    ):
+        columns = [
+            "customer_id", "order_id", "product_id", "quantity", "unit_price", "ordered_at",
+            "discount", "returned",
+        ]  # fmt: skip
+        paths = sorted(str(path) for path in folder.glob("bucket=*/*.parquet"))
+        known = dd.read_parquet(paths, columns=columns)
+        after = cutoff + pd.Timedelta(days=1)
+        known = known[~known["product_id"].isin(list(sold)) & (known["ordered_at"] < after)]
+        sign = 1 - 2 * known["returned"].astype(float)
+        known = known.assign(
+            day=known["ordered_at"].dt.floor("D"),
+            sales=known["quantity"] * known["unit_price"],
+            units=sign * known["quantity"],
+            spend=sign * known["quantity"] * known["unit_price"],
+        )
+        bought = known[~known["returned"]]
+        signed = known.groupby("customer_id")[["units", "spend"]].sum()
+        sums = bought.groupby("customer_id").agg({
+            "sales": "sum", "discount": "sum", "day": ["min", "max"], "quantity": "count",
+        })  # fmt: skip
+        recent = bought[bought["day"] > cutoff - pd.Timedelta(days=28)]
+        groups = bought.groupby("customer_id")
+        distinct = {
+            "orders": groups["order_id"].nunique(),
+            "distinct_products": groups["product_id"].nunique(),
+            "order_days": groups["day"].nunique(),
+            "orders_28d": recent.groupby("customer_id")["order_id"].nunique(),
+        }
+        import dask
+
+        signed, sums, distinct = dask.compute(signed, sums, distinct)
+    sums.columns = ["sales", "discount", "first", "last", "lines"]
+    made = sums.join(signed).join(pd.DataFrame(distinct))
+    gaps = (made["order_days"] - 1).replace(0, np.nan)
+    everything = made["discount"] + made["sales"]
+    made = made.assign(
+        orders_28d=made["orders_28d"].fillna(0),
+        days_since_first_order=(cutoff - made["first"]).dt.days,
+        days_since_last_order=(cutoff - made["last"]).dt.days,
+        mean_days_between_orders=(made["last"] - made["first"]).dt.days / gaps,
+        mean_basket_spend=made["spend"] / made["orders"],
+        mean_basket_products=made["lines"] / made["orders"],
+        discount_share=(made["discount"] / everything.replace(0, np.nan)).fillna(0),
+    )
+    made.sort_index().reset_index().to_parquet(folder / "out-dask dataframe.parquet")
+
+
+def contend(name: str, folder: Path) -> None:
+    """Run one contender in this process."""
+    contenders = {
+        "polars": _polars, "ours": _ours, "ours, 1 worker": _ours, "duckdb": _duckdb,
+        "dask dataframe": _dask,
+    }  # fmt: skip
+    contenders[name](folder)
+
+
+def differs(name: str, folder: Path) -> str:
+    """Return which columns a contender computed otherwise than Polars alone; empty: none."""
+    import polars as pl
+    from polars.testing import assert_series_equal
+
+    expected = pl.read_parquet(folder / "out-polars.parquet").sort("customer_id")
+    files = "out-ours-*.parquet" if name in WORKERS else f"out-{name}.parquet"
+    made = pl.read_parquet(folder / files).sort("customer_id")
+    wrong = []
+    for column in expected.columns:
+        if column == "cutoff":
+            continue
+        kind = pl.String if column == "customer_id" else pl.Float64
+        pair = [frame[column].cast(kind).fill_nan(None) if kind == pl.Float64 else frame[column]
+                for frame in (expected, made)]  # fmt: skip
+        try:
+            assert_series_equal(*pair, rel_tol=1e-6, abs_tol=1e-5)
+        except AssertionError:
+            wrong.append(column)
+    return ", ".join(wrong)
+
+
+def measure_all(lines: int, folder: Path) -> list[dict[str, Any]]:
+    """Return seconds, memory and equality of every contender at one size."""
+    from benchmarks.measure import measure
+    from benchmarks.orders import write_buckets
+
+    write_buckets(folder, lines, max(16, lines // BUCKET_LINES))
+    rows: list[dict[str, Any]] = []
+    for name in CONTENDERS:
+        done = measure(
+            ["-m", "benchmarks.features", "--contend", name, str(folder)],
+            {"ECOM_WORKERS": WORKERS.get(name, "2")},
+        )
+        rows.append({
+            "lines": lines, "contender": name, "seconds": done.seconds,
+            "peak_bytes": done.peak_bytes, "differs": differs(name, folder),
+        })  # fmt: skip
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        for file in folder.glob("out-ours-*.parquet"):
+            file.unlink()
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the figures as Markdown, with ratios to Polars alone at the same size."""
+    told = [
+        "| order lines | contender | seconds | ratio | lines a second | peak memory | same |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        alone = next(r for r in rows if r["lines"] == row["lines"] and r["contender"] == "polars")
+        told.append(
+            f"| {row['lines'] / 1e6:g} million | {row['contender']} | {row['seconds']:.1f} "
+            f"| {row['seconds'] / alone['seconds']:.2f} | {row['lines'] / row['seconds']:,.0f} "
+            f"| {row['peak_bytes'] / (1 << 20):,.0f} MiB "
+            f"| {'yes' if not row['differs'] else 'no: ' + row['differs']} |"
+        )
+    return "\n".join(told)
 
 
 def main() -> None:
-    """Print one line a contender."""
-    from benchmarks.measure import machine, measure
+    """Measure, and print the table."""
+    from benchmarks.measure import machine
 
-    millions = float(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(f"{machine()}; {millions:g} million order lines, {BUCKETS} buckets")
-    with tempfile.TemporaryDirectory() as scratch:
-        generate(Path(scratch), millions)
-        reference = None
-        for name in ("polars", "ours", "duckdb"):
-            done = measure(["-m", "benchmarks.features", "--contend", name, scratch])
-            reference = reference or done
-            print(
-                f"{name}: {done.seconds:.1f} s (ratio {done.seconds / reference.seconds:.2f}), "
-                f"{done.peak_bytes / (1 << 20):.0f} MiB "
-                f"(ratio {done.peak_bytes / reference.peak_bytes:.2f}), "
-                f"{done.output.strip()} customers"
-            )
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--millions", type=float, nargs="+", default=[1, 10])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for millions in options.millions:
+        with tempfile.TemporaryDirectory(prefix="ecom-bench-") as scratch:
+            rows += measure_all(int(millions * 1e6), Path(scratch))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    print(f"{machine()}\n\n{table(rows)}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--contend"]:
-        print(contend(sys.argv[2], Path(sys.argv[3])))
+        contend(sys.argv[2], Path(sys.argv[3]))
     else:
         main()

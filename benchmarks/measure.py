@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ecom_tasks.services import processes
 
+_REST = 30
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -35,8 +37,10 @@ def measure(arguments: list[str], environment: dict[str, str] | None = None) -> 
     )
     peak = 0
     while child.poll() is None:
+        looked = time.monotonic()
         peak = max(peak, processes.memory(_session(child.pid)))
-        time.sleep(0.1)
+        # A look at many GiB takes the kernel a while, during which the command waits.
+        time.sleep(max(0.1, _REST * (time.monotonic() - looked)))
     output = child.stdout.read() if child.stdout else ""
     if child.returncode:
         raise RuntimeError(f"{arguments} ended with {child.returncode}")

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
-
+import duckdb
 import polars as pl
 
-
-@lru_cache(maxsize=1 << 17)
-def bucket_number(identifier: str, buckets: int) -> int:
-    """First 8 hex digits of the MD5 of the identifier, modulo the number of buckets.
-
-    MD5 for its even spread, and because every language computes the same.
-    """
-    digest = hashlib.md5(identifier.encode(), usedforsecurity=False).hexdigest()
-    return int(digest[:8], 16) % buckets
+_NUMBER = "CAST('0x' || left(md5(identifier), 8) AS UINTEGER)"
 
 
 def bucket_numbers(identifiers: pl.Series, buckets: int) -> pl.Series:
-    """Return the bucket of each identifier (UInt16); a missing one goes to bucket 0."""
+    """Return the bucket of each identifier (UInt16); a missing one goes to bucket 0.
+
+    The first 8 hex digits of the MD5 of the identifier, modulo the number of buckets: MD5 for its
+    even spread, and because every language computes the same.
+    """
     if buckets == 1:
         return pl.zeros(len(identifiers), dtype=pl.UInt16, eager=True)
-    known = identifiers.unique().drop_nulls().alias("identifier")
-    numbers = [bucket_number(each, buckets) for each in known.to_list()]
-    table = pl.DataFrame({"identifier": known, "bucket": pl.Series(numbers, dtype=pl.UInt16)})
+    known = identifiers.unique().drop_nulls().to_frame("identifier")
+    # Of the module's database, which takes none of the 30 ms that opening one does.
+    with duckdb.cursor() as cursor:
+        cursor.register("known", known)
+        table = cursor.sql(
+            f"SELECT identifier, CAST({_NUMBER} % {buckets} AS USMALLINT) AS bucket FROM known"
+        ).pl()
     return (
-        pl
-        .DataFrame({"identifier": identifiers})
+        identifiers
+        .to_frame("identifier")
         .join(table, on="identifier", how="left", maintain_order="left")["bucket"]
         .fill_null(0)
     )

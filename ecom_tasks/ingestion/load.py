@@ -1,24 +1,27 @@
 """Load one table: the source's files -> rows of the contract, bucketed, and quarantine.
 
 Works through the rows in batches and then by chunk (the bucket of the key's first column), so that
-memory is bounded by a chunk and rows of the same key meet in one.
+rows of the same key meet in one, and memory is bounded by the two chunks that are worked on at
+once. A file holds the chunks one after the other, each sorted by the key.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
 
 from ecom_tasks.errors import MAX_EXAMPLES, DataContractError
-from ecom_tasks.ingestion import bucketing, inputs, mapping
+from ecom_tasks.ingestion import bucketing, inputs, mapping, pseudonyms
 from ecom_tasks.ingestion.inputs import Pin
 from ecom_tasks.ingestion.quarantine import (
     DETAIL,
@@ -29,14 +32,17 @@ from ecom_tasks.ingestion.quarantine import (
     part,
     schema_of,
 )
-from ecom_tasks.ingestion.sorting import sorted_by_key
 from ecom_tasks.ingestion.sources import Source
-from ecom_tasks.tables import Table
+from ecom_tasks.tables import CUSTOMER_ID, Table
 
 log = logging.getLogger(__name__)
 HAPPENED = ("order_lines", "events", "stock")
 """Tables of things that happened; promotions and prices may be planned ahead."""
 ROWS_FILE = "rows.parquet"
+_AT_ONCE = 2
+"""Batches or chunks worked on at once: most of that work keeps one core busy."""
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -118,17 +124,29 @@ def load(order: Order) -> Loaded:
         if wrong := mapping.check_columns(table, types):
             raise DataContractError("; ".join(wrong), "Correct the SELECT in the source file")
         select = mapping.contract_select(table, sql, types, settings.as_of, rules.latest)
-        batches = mapping.batches(connection, table, select, order.key, order.forgotten)
-        files = _write_chunks(batches, table.key[0], chunks, order.scratch)
-        if not any(files.values()):
+        batches = mapping.batches(connection, table, select)
+        write = partial(_write_batch, order, chunks)
+        if not sum(_side_by_side(write, enumerate(batches))):
             _nothing_read(connection, table, sql, settings.as_of)
             return Loaded()
     loaded = Loaded()
-    for number, chunk in files.items():
-        _load_chunk(order, number, chunk, rules, loaded)
+    for parted in _side_by_side(partial(_load_chunk, order, rules), range(chunks)):
+        _enter(parted, loaded)
     if loaded.rows:
         _write_merged(order)
     return loaded
+
+
+def _side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Apply `function` in threads and yield the results in order."""
+    running: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) == _AT_ONCE:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def inputs_of_table(source: Source, table: Table) -> list[str]:
@@ -156,16 +174,27 @@ def _latest() -> date:
     return datetime.now(UTC).date() + timedelta(days=1)
 
 
-def _write_chunks(
-    batches: Iterable[pl.DataFrame], column: str, chunks: int, scratch: Path
-) -> dict[int, list[Path]]:
-    files: dict[int, list[Path]] = {number: [] for number in range(chunks)}
-    for count, batch in enumerate(batches):
-        for number, rows in bucketing.partition(batch, column, chunks).items():
-            file = scratch / f"chunk-{number:03}-{count:05}.parquet"
-            rows.write_parquet(file, compression="lz4", statistics=False)
-            files[number].append(file)
-    return files
+def _write_batch(order: Order, chunks: int, numbered: tuple[int, pl.DataFrame]) -> int:
+    """Write the rows of a batch to their chunks, customers under pseudonyms; return how many."""
+    count, batch = numbered
+    known = pseudonyms.pseudonymised(batch, CUSTOMER_ID, order.key)
+    rows = pseudonyms.without(known, CUSTOMER_ID, order.forgotten)
+    for number, part_rows in bucketing.partition(rows, order.table.key[0], chunks).items():
+        _write_scratch(order.scratch / f"chunk-{number:03}-{count:05}.parquet", part_rows)
+    return rows.height
+
+
+def _write_scratch(file: Path, rows: pl.DataFrame) -> None:
+    rows.write_parquet(file, compression="lz4", statistics=False)
+
+
+def _read_scratch(order: Order, pattern: str) -> pl.DataFrame:
+    """Read the files of a pattern in their order, and remove them."""
+    files = sorted(order.scratch.glob(pattern))
+    rows = pl.read_parquet(files) if files else pl.DataFrame(schema=schema_of(order.table))
+    for file in files:
+        file.unlink()
+    return rows
 
 
 def _nothing_read(
@@ -184,28 +213,41 @@ def _nothing_read(
     )
 
 
-def _load_chunk(
-    order: Order, number: int, files: Sequence[Path], rules: Rules, loaded: Loaded
-) -> None:
+@dataclass(frozen=True)
+class _Parted:
+    """What `_load_chunk` tells of a chunk, without its good rows."""
+
+    read: int
+    bad: pl.DataFrame
+    by_day: tuple[dict[date, int], dict[date, int]]
+    quarantine: Path
+
+
+def _load_chunk(order: Order, rules: Rules, number: int) -> _Parted:
     table = order.table
-    rows = pl.read_parquet(list(files)) if files else pl.DataFrame(schema=schema_of(table))
+    rows = _read_scratch(order, f"chunk-{number:03}-*.parquet")
     parted = part(rows, table, rules)
-    for file in files:
-        file.unlink()
-    loaded.read += rows.height
-    loaded.rows += parted.good.height
-    loaded.reasons.update(count_reasons(parted.bad))
-    _count_days(table, parted.good, parted.bad, loaded.by_day)
-    if parted.bad.height:
-        _keep_examples(parted.bad, loaded.examples)
-        loaded.quarantine.append(order.scratch / f"quarantine-{number:03}.parquet")
-        parted.bad.write_parquet(loaded.quarantine[-1])
-    if not table.buckets:
-        if parted.good.height:
-            order.write(ROWS_FILE, parted.good)
-        return
+    if not table.buckets and parted.good.height:
+        order.write(ROWS_FILE, parted.good)
     for entity in table.buckets:
         _write_by(order, entity, number, parted.good)
+    quarantine = order.scratch / f"quarantine-{number:03}.parquet"
+    if parted.bad.height:
+        parted.bad.write_parquet(quarantine)
+    days = _days(table, parted.good), _days(table, parted.bad.filter(pl.col(REASON) != IN_FUTURE))
+    return _Parted(rows.height, parted.bad, days, quarantine)
+
+
+def _enter(parted: _Parted, loaded: Loaded) -> None:
+    loaded.read += parted.read
+    loaded.rows += parted.read - parted.bad.height
+    for place, days in enumerate(parted.by_day):
+        for day, count in days.items():
+            loaded.by_day.setdefault(day, [0, 0])[place] += count
+    if parted.bad.height:
+        loaded.reasons.update(count_reasons(parted.bad))
+        _keep_examples(parted.bad, loaded.examples)
+        loaded.quarantine.append(parted.quarantine)
 
 
 def _keep_examples(bad: pl.DataFrame, kept: dict[str, list[dict[str, object]]]) -> None:
@@ -221,16 +263,12 @@ def _keep_examples(bad: pl.DataFrame, kept: dict[str, list[dict[str, object]]]) 
             })
 
 
-def _count_days(
-    table: Table, good: pl.DataFrame, bad: pl.DataFrame, by_day: dict[date, list[int]]
-) -> None:
+def _days(table: Table, rows: pl.DataFrame) -> dict[date, int]:
+    """Count the rows of each day, where the table holds things that happened."""
     if table.name not in HAPPENED or table.happened_at is None:
-        return
-    told = bad.filter(pl.col(REASON) != IN_FUTURE)
-    for place, rows in enumerate((good, told)):
-        days = rows.select(day=pl.col(table.happened_at).cast(pl.Date)).drop_nulls()
-        for day, count in days.group_by("day").len().iter_rows():
-            by_day.setdefault(day, [0, 0])[place] += count
+        return {}
+    days = rows.select(day=pl.col(table.happened_at).cast(pl.Date)).drop_nulls()
+    return dict(days.group_by("day").len().iter_rows())
 
 
 def _write_by(order: Order, entity: str, chunk: int, rows: pl.DataFrame) -> None:
@@ -239,19 +277,16 @@ def _write_by(order: Order, entity: str, chunk: int, rows: pl.DataFrame) -> None
         order.write(bucketing.file_of(entity, chunk), rows)
         return
     for bucket, part_rows in bucketing.partition(rows, entity, order.buckets).items():
-        file = order.scratch / f"{entity}-{bucket:03}-{chunk:05}.parquet"
-        part_rows.write_parquet(file, compression="lz4", statistics=False)
+        _write_scratch(order.scratch / f"{entity}-{bucket:03}-{chunk:05}.parquet", part_rows)
 
 
 def _write_merged(order: Order) -> None:
     """Bind the parts of each bucket that several chunks contributed to."""
-    table = order.table
-    for entity in table.buckets:
-        if entity == table.key[0]:
-            continue
-        for bucket in range(order.buckets):
-            files = sorted(order.scratch.glob(f"{entity}-{bucket:03}-*.parquet"))
-            rows = pl.read_parquet(files) if files else pl.DataFrame(schema=schema_of(table))
-            order.write(bucketing.file_of(entity, bucket), sorted_by_key(rows, table.key))
-            for file in files:
-                file.unlink()
+
+    def write(bucket_of: tuple[str, int]) -> None:
+        entity, bucket = bucket_of
+        rows = _read_scratch(order, f"{entity}-{bucket:03}-*.parquet")
+        order.write(bucketing.file_of(entity, bucket), rows)
+
+    merged = [entity for entity in order.table.buckets if entity != order.table.key[0]]
+    deque(_side_by_side(write, [(e, b) for e in merged for b in range(order.buckets)]), maxlen=0)

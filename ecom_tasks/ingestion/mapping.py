@@ -7,7 +7,7 @@ day, so that what is gathered over all rows (the commonest title of a product) d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -17,12 +17,11 @@ import duckdb
 import polars as pl
 
 from ecom_tasks.errors import DataContractError
-from ecom_tasks.ingestion import pseudonyms
 from ecom_tasks.ingestion.casting import casted, failure
 from ecom_tasks.ingestion.explain import FAULTS, meant, missing_column, translated
 from ecom_tasks.ingestion.inputs import Prepared
 from ecom_tasks.ingestion.quarantine import DTYPES, FAILED, REFUSED
-from ecom_tasks.tables import CUSTOMER_ID, Table
+from ecom_tasks.tables import Table
 
 BATCH_ROWS = 250_000
 _COMPARE = "Compare the newest file with an older one: a column was dropped, renamed or added"
@@ -236,16 +235,11 @@ def _known_by(table: Table, as_of: date, latest: date | None) -> str:
 
 
 def batches(
-    connection: duckdb.DuckDBPyConnection,
-    table: Table,
-    select: str,
-    key: bytes,
-    forgotten: Sequence[str] = (),
+    connection: duckdb.DuckDBPyConnection, table: Table, select: str
 ) -> Iterator[pl.DataFrame]:
     """Run the SELECT and yield its rows as they come, about `BATCH_ROWS` at once.
 
-    Customers are pseudonymised here, and those who asked to be forgotten are left out, before
-    anything is written.
+    Customers still bear the shop's own identifiers: nothing of it may be written as it is.
 
     Raises
     ------
@@ -258,9 +252,7 @@ def batches(
         for batch in connection.sql(select).to_arrow_reader(BATCH_ROWS):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)
-            typed = frame.cast(schema)  # type: ignore[arg-type]
-            known = pseudonyms.pseudonymised(typed, CUSTOMER_ID, key)
-            yield pseudonyms.without(known, CUSTOMER_ID, forgotten)
+            yield frame.cast(schema)  # type: ignore[arg-type]
     except FAULTS as error:
         hint = _COMPARE if "mismatch" in str(error) else _TOLERATE
         raise translated(error, table.name, hint) from error

@@ -10,10 +10,10 @@ import polars as pl
 
 from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
-from ecom_tasks.ingestion.bucketing import bucket_number
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.run import Ref, Run
+from tests.builders import bucket_of
 
 CUSTOMER = "0" * 32
 WEEK = date(2024, 4, 1)
@@ -221,7 +221,7 @@ def recommendation(run: Run, sources: dict[str, Ref]) -> Ref:
         "customer_id": [CUSTOMER] * 2, "product_id": ["p2", "p1"], "rank": [2, 1],
         "score": [0.5, 0.9], "generator": ["popular", "repeat"],
         "reason": ["popular now", f"buy again {NASTY}"]})  # fmt: skip
-    bucket = bucket_number(CUSTOMER, 2)
+    bucket = bucket_of(CUSTOMER, 2)
     empty = rows.clear()
     judged = {"ndcg_at_10": 0.4, "ndcg_at_10_lower": 0.35, "ndcg_at_10_upper": 0.45,
               "hit_rate_at_10": 0.8, "recall_at_20": 0.1}  # fmt: skip

@@ -16,10 +16,10 @@ from ecom_tasks.artefacts import dataset
 from ecom_tasks.errors import ConfigError, DataContractError
 from ecom_tasks.features.tasks import flow as features_flow
 from ecom_tasks.ingestion import pseudonyms
-from ecom_tasks.ingestion.bucketing import bucket_number
 from ecom_tasks.ingestion.tasks import flow
 from ecom_tasks.run import Ref, Run, run_locally
 from ecom_tasks.tables import TABLES
+from tests.builders import bucket_of
 from tests.flows import ingestion_shop as shop
 
 LACKING = ("events", "customers", "exclusions", "promotions", "prices", "stock", "supply")
@@ -70,7 +70,7 @@ def test_every_line_of_the_shop_is_in_both_copies(published: tuple[Run, Ref]) ->
 @pytest.mark.parametrize(
     ("copy", "entity"), [("customer", "customer_id"), ("product", "product_id")]
 )
-def test_rows_lie_in_the_bucket_of_their_entity_sorted_by_key(
+def test_rows_lie_in_the_bucket_of_their_entity_chunk_by_chunk_of_the_key(
     published: tuple[Run, Ref], copy: str, entity: str
 ) -> None:
     order_lines = table(published[1], "order_lines")
@@ -78,9 +78,10 @@ def test_rows_lie_in_the_bucket_of_their_entity_sorted_by_key(
     assert paths == [f"by_{copy}/bucket={number:03}.parquet" for number in range(8)]
     for number, path in enumerate(paths):
         rows = dataset.scan(order_lines, path).collect()
-        assert rows.equals(rows.sort("order_id", "line_number"))
+        chunks = pl.Series([bucket_of(each, 8) for each in rows["order_id"]], dtype=pl.Int64)
+        assert rows.equals(rows.sort(chunks, "order_id", "line_number"))
         entities = rows[entity].drop_nulls().to_list()
-        assert {bucket_number(each, 8) for each in entities} <= {number}
+        assert {bucket_of(each, 8) for each in entities} <= {number}
         if number:
             assert rows[entity].null_count() == 0  # guests lie in bucket 0
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecom_tasks.ingestion.bucketing import bucket_number, bucket_numbers, file_of, partition
+from ecom_tasks.ingestion.bucketing import bucket_numbers, file_of, partition
+from tests.builders import bucket_of
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,8 @@ from ecom_tasks.ingestion.bucketing import bucket_number, bucket_numbers, file_o
 )
 def test_the_bucket_follows_from_the_first_digits_of_md5(text: str, first_digits: int) -> None:
     for buckets in (1, 8, 999):
-        assert bucket_number(text, buckets) == first_digits % buckets
+        numbers = bucket_numbers(pl.Series([text]), buckets).to_list()
+        assert numbers == [first_digits % buckets]
 
 
 @given(st.lists(st.none() | st.text(max_size=3)), st.integers(1, 20))
@@ -26,7 +28,7 @@ def test_every_row_is_in_one_part_the_one_of_its_entity(
     rows = pl.DataFrame({"product_id": identifiers, "n": range(len(identifiers))},
                         schema={"product_id": pl.String, "n": pl.Int64})  # fmt: skip
     numbers = bucket_numbers(rows["product_id"], buckets).to_list()
-    assert numbers == [0 if each is None else bucket_number(each, buckets) for each in identifiers]
+    assert numbers == [bucket_of(each, buckets) for each in identifiers]
     parts = partition(rows, "product_id", buckets)
     assert sorted(n for part in parts.values() for n in part["n"]) == list(range(len(identifiers)))
     for number, part in parts.items():

@@ -1,4 +1,4 @@
-"""Loading a table of each kind: every row in every copy, in its bucket, sorted."""
+"""Loading a table of each kind: every row in every copy, in its bucket, chunks sorted."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.ingestion import inputs, load, mapping
-from ecom_tasks.ingestion.bucketing import bucket_number
 from ecom_tasks.ingestion.load import Loaded
+from ecom_tasks.ingestion.pseudonyms import pseudonym
 from ecom_tasks.ingestion.quarantine import schema_of
 from ecom_tasks.ingestion.sources import load_source
-from ecom_tasks.tables import CUSTOMER_ID, TABLES
+from ecom_tasks.tables import CUSTOMER_ID, TABLES, Table
+from tests.builders import bucket_of
 from tests.unit.ingestion import lakes
 
 BUCKETS = 3
@@ -60,11 +61,16 @@ def test_every_row_is_in_every_copy_in_its_bucket(name: str, tmp_path: Path) -> 
         parts = [frame for path, frame in written.items() if path.startswith(copy)]
         assert pl.concat(parts).select(others).sort(others).equals(given)
         assert all(frame.columns == table.column_names for frame in parts)
-        assert all(frame.equals(frame.sort(table.key)) for frame in parts)
+        assert all(_chunks_are_sorted(frame, table) for frame in parts)
     for entity, copy in zip(table.buckets, copies, strict=True):
         for n in range(BUCKETS):
             entities = written[f"{copy}/bucket={n:03}.parquet"][entity]
-            assert {bucket_number(each, BUCKETS) for each in entities.unique()} <= {n}
+            assert {bucket_of(each, BUCKETS) for each in entities.unique()} <= {n}
+
+
+def _chunks_are_sorted(frame: pl.DataFrame, table: Table) -> bool:
+    chunks = [bucket_of(each, BUCKETS if table.buckets else 1) for each in frame[table.key[0]]]
+    return frame.equals(frame.sort([pl.Series(chunks, dtype=pl.Int64), *table.key]))
 
 
 def test_a_small_batch_or_a_large_one_makes_no_difference(
@@ -81,6 +87,24 @@ def test_a_small_batch_or_a_large_one_makes_no_difference(
         seen.append(written)
     assert seen[0].keys() == seen[1].keys()
     assert all(seen[0][path].equals(seen[1][path]) for path in seen[0])
+
+
+def test_customers_are_written_under_pseudonyms_only_also_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_way: list[pl.DataFrame] = []
+
+    def write(file: Path, rows: pl.DataFrame) -> None:
+        on_the_way.append(rows)
+        rows.write_parquet(file)
+
+    monkeypatch.setattr(load, "_write_scratch", write)
+    rows = lakes.order_lines()
+    _, written = loaded(tmp_path, "order_lines", rows)
+    expected = {pseudonym(bytes(32), str(row[CUSTOMER_ID])) for row in rows if row[CUSTOMER_ID]}
+    assert len(on_the_way) > BUCKETS
+    for frames in (on_the_way, written.values()):
+        assert {each for frame in frames for each in frame[CUSTOMER_ID].drop_nulls()} == expected
 
 
 def test_days_are_counted_and_examples_kept_for_each_reason(tmp_path: Path) -> None:
