@@ -197,3 +197,8 @@ class Ratios:
                 mean = np.bincount(level, self._weight * demand / self._level, len(total)) / total
                 self._level = self._level * np.where(mean > 0, mean, 1.0)[level]
         return np.asarray(demand / self._level)
+
+    @property
+    def level(self) -> Array:
+        """What `of` divided by last, shape (rows,)."""
+        return self._level

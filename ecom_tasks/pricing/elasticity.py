@@ -94,8 +94,9 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     -------
     rows with `shock` (price_left off its levels, see `absorb.levels`), `lever` (what the condition
     is taken with: the shock, or the part of it that an instrument moves, then with `moved_by`, the
-    instrument off its levels), `slope` (the elasticity of its group) and `rest` (relative demand
-    that neither controls, levels nor price explain, mean 0 in each series).
+    instrument off its levels), `slope` (the elasticity of its group), `rest` (relative demand that
+    neither controls, levels nor price explain, mean 0 in each series) and `told` (what levels,
+    price, promotions and neighbours' prices make of the demand that the controls foretell).
     """
     made = prepared or prepare(rows)
     further, shock = made.further, made.shock
@@ -111,9 +112,11 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     group_of_product[further.product] = group
     effects = np.zeros((further.count, len(further.off)))
 
+    def explained() -> Array:
+        return np.asarray(np.exp(slope[group] * price + further.spread(further.raw, effects)))
+
     def left(sweeps: int) -> Array:
-        explained = slope[group] * price + further.spread(further.raw, effects)
-        return ratios.of(demand * np.exp(-explained), sweeps) - 1
+        return ratios.of(demand / explained(), sweeps) - 1
 
     rest = left(_FIRST_SWEEPS)
     for _ in range(_STEPS):
@@ -130,7 +133,10 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
         rest = left(_LATER_SWEEPS)
         if max(np.abs(moved).max(initial=0.0), np.abs(further_step).max(initial=0.0)) < _CLOSE:
             break
-    solved = {"shock": shock, "lever": lever, "slope": slope[group], "rest": rest}
+    told = explained() * ratios.level
+    if CROSS in rows.columns:
+        told = told * np.exp(rows[CROSS].to_numpy())
+    solved = {"shock": shock, "lever": lever, "slope": slope[group], "rest": rest, "told": told}
     if made.moved_by is not None:
         solved["moved_by"] = made.moved_by
     return rows.with_columns(pl.Series(name, values) for name, values in solved.items())

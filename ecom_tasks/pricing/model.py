@@ -85,13 +85,15 @@ class Learnt:
     rows : weeks that taught, with what controls leave of demand and price
     later : rows of the weeks from the day on, with the same controls
     models : demand and price given the controls
-    The latter three are None where there are no estimates.
+    solved : see `elasticity.solve`, by product; None unless the whole was asked for
+    The latter four are None where there are no estimates.
     """
 
     told: Told
     rows: pl.DataFrame | None = None
     later: pl.DataFrame | None = None
     models: Nuisance | None = None
+    solved: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -162,19 +164,20 @@ def learn(
     if whole:
         pairs = cross.measure(learnt, config, together, prepared)
         learnt = cross.with_effect(learnt, cross.shrink(pairs, config))
-    told = Told(judged, catalogue, _estimate(learnt, prepared, pairs, config))
-    return Learnt(told, learnt, rows.filter(pl.col(WEEK) >= before), models)
+    alone = elasticity.solve(learnt, ["product_id"], prepared)
+    told = Told(judged, catalogue, _estimate(learnt, alone, prepared, pairs, config))
+    later = rows.filter(pl.col(WEEK) >= before)
+    return Learnt(told, learnt, later, models, alone if whole else None)
 
 
 def _estimate(
     rows: pl.DataFrame,
+    alone: pl.DataFrame,
     prepared: elasticity.Prepared,
     pairs: pl.DataFrame | None,
     config: PricingConfig,
 ) -> Estimates:
-    alone, category, shop = (
-        elasticity.solve(rows, by, prepared) for by in (["product_id"], ["category"], [])
-    )
+    category, shop = (elasticity.solve(rows, by, prepared) for by in (["category"], []))
     return Estimates(
         own=elasticity.by_product(alone, config),
         tested=None if pairs is None else _tested(alone, config),

@@ -17,7 +17,7 @@ from typing import TypeVar
 import polars as pl
 
 from ecom_tasks import compute
-from ecom_tasks.pricing import model, promotions, trials
+from ecom_tasks.pricing import logged, model, promotions, trials
 from ecom_tasks.pricing.config import PricingConfig
 
 R = TypeVar("R")
@@ -80,12 +80,14 @@ class Studied:
     scorecard : see `promotions.scorecard`
     usual : see `trials.usual`
     ran : see `promotions.ran`
+    decisions : see `logged.decisions`; None where there are no estimates
     """
 
     told: model.Told
     scorecard: pl.DataFrame
     usual: pl.DataFrame
     ran: promotions.Ran
+    decisions: pl.DataFrame | None
 
 
 def study(weeks: pl.DataFrame, before: date, config: PricingConfig) -> Studied:
@@ -97,4 +99,5 @@ def study(weeks: pl.DataFrame, before: date, config: PricingConfig) -> Studied:
         promotions.empty() if rows is None else promotions.scorecard(rows, weeks, config),
         trials.usual(weeks),
         promotions.ran(weeks),
+        None if learnt.solved is None else logged.decisions(learnt.solved),
     )
