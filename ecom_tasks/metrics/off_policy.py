@@ -50,7 +50,7 @@ def contributions(
 
 
 def values(sums: Array) -> dict[str, Array]:
-    """Return the mean reward a decision by each method, shape (...,); NaN where nothing was like it.
+    """Return the mean reward a decision by each method, shape (...,); NaN where nothing is like it.
 
     * IPS, inverse propensity scoring: unbiased where every action that is proposed was possible;
       wide where weights are.

@@ -6,6 +6,8 @@ customer attribute enters: the panel has products, places and weeks.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 PANEL, CATALOGUE, GUARDRAILS = "panel", "catalogue.parquet", "guardrails.json"
 GROUPS = "customer_groups.parquet"
+DECISIONS, ODDS, OFF_POLICY = "decisions", "odds.parquet", "off_policy.parquet"
 FORECASTS = "artefacts/inventory"
 SITUATION = ("stock", "prices", "supply")
 """Tables of the lake that say where a product stands, beside its sales."""
@@ -84,8 +87,12 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
 
         dealt, first, last = _dealt(panel, config)
         each_config = parts.config_of_each(config, len(dealt))
-        work = partial(_study, panel, first, last + timedelta(weeks=1), each_config)
-        studied = parts.over(work, dealt, "elasticities")
+        before = last + timedelta(weeks=1)
+        work = partial(_study, panel, draft.destination, first, before, each_config)
+        studied = []
+        for each, entries in parts.over(work, dealt, "elasticities"):
+            studied.append(each)
+            draft.add(entries)
         promotions.tell_apart([each.ran for each in studied])
         fitted = model.pool([each.told for each in studied], config)
         draft.write_frame("products.parquet", _rounded(fitted.products))
@@ -203,6 +210,51 @@ def propose_prices(
     )  # fmt: skip
 
 
+def pin_price_log(run: Run) -> Ref:
+    """Read the odds of prices that were drawn by lot; their content names the version."""
+    from pydantic import BaseModel
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import logged
+
+    class Content(BaseModel):
+        sha256: str
+
+    path = PricingConfig.of(run).price_log
+    odds = logged.checked_odds(dataset.read_parquet(path), path) if path else None
+    sha256 = "" if odds is None else hashlib.sha256(odds.write_csv().encode()).hexdigest()
+
+    def build(draft: Draft) -> None:
+        if odds is not None and odds.height:
+            draft.write_frame(ODDS, odds)
+
+    return dataset.produce(run, "work/pricing/price_log", build, config=Content(sha256=sha256))
+
+
+def judge_by_logs(run: Run, elasticities: Ref, prices: Ref, price_log: Ref) -> Ref:
+    """Ask what proposed prices would have earned in the weeks that are logged."""
+    from ecom_tasks import compute
+    from ecom_tasks.artefacts import dataset
+
+    config = PricingConfig.of(run)
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import logged
+
+        paths = dataset.paths(elasticities, f"{DECISIONS}/*.parquet")
+        work = partial(_weigh, elasticities, prices, price_log, config)
+        if len(paths) == 1:
+            cells = [work(paths[0])]
+        else:
+            cells = compute.map_buckets(work, paths, "logged decisions") if paths else []
+        draft.write_frame(OFF_POLICY, _rounded(logged.judge(cells, config)))
+
+    return dataset.produce(
+        run, "work/pricing/off_policy", build, inputs=[elasticities, prices, price_log],
+        config=config,
+    )  # fmt: skip
+
+
 def compare_groups(run: Run, features: Ref) -> Ref:
     """What groups of customers paid for the same goods: for the report, never for a price."""
     from ecom_tasks import compute
@@ -223,14 +275,16 @@ def compare_groups(run: Run, features: Ref) -> Ref:
     return dataset.produce(run, "work/pricing/groups", build, inputs=[lines, customers])
 
 
-def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, groups: Ref) -> Ref:
+def publish_release(
+    run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, off_policy: Ref, groups: Ref
+) -> Ref:
     """Refuse what holds no better than a plain baseline or breaks a rule; publish the rest."""
     from ecom_tasks.artefacts import dataset
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
-        from ecom_tasks.pricing import evaluate, report, rules
+        from ecom_tasks.pricing import evaluate, logged, report, rules
 
         scores = dataset.read_json(evaluation, "scores.json")
         proposals = dataset.scan(prices, "prices.parquet").collect()
@@ -252,6 +306,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, g
             tests=dataset.scan(elasticities, "price_tests.parquet").collect(),
             promotions=dataset.scan(elasticities, "promotions.parquet").collect(),
             groups=dataset.scan(groups, GROUPS).collect(),
+            off_policy=dataset.scan(off_policy, OFF_POLICY).collect(),
             metrics={},
             assumptions=draft.assumptions,
         )
@@ -259,6 +314,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, g
         found.metrics.update(_metrics(found, scores, shop))
         found.metrics["rule_violations"] = rules.violations(proposals, config).height
         found.metrics["proposals"] = dataset.read_json(prices, "total.json")
+        found.metrics["off_policy"] = logged.told(found.off_policy)
         draft.metrics.update(found.metrics)
         draft.assumptions.extend(_assumptions(proposals, config))
         held = scores["moved_prices"]
@@ -278,14 +334,14 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, g
         run,
         "artefacts/pricing",
         build,
-        inputs=[elasticities, evaluation, prices, groups],
+        inputs=[elasticities, evaluation, prices, off_policy, groups],
         config=config,
     )
     return dataset.release(run, ref)
 
 
 def flow(step: Step) -> Ref:
-    """Features -> panel -> elasticities and their judgement -> prices -> release."""
+    """Features -> panel -> elasticities and their judgement -> prices and theirs -> release."""
     features = step(pin_features)
     panel = step(build_panel, features)
     elasticities = step(estimate_elasticities, panel)
@@ -293,8 +349,9 @@ def flow(step: Step) -> Ref:
     prices = step(
         propose_prices, panel, elasticities, step(pin_guardrails), features, step(pin_forecasts)
     )
+    off_policy = step(judge_by_logs, elasticities, prices, step(pin_price_log))
     groups = step(compare_groups, features)
-    return step(publish_release, elasticities, evaluation, prices, groups)
+    return step(publish_release, elasticities, evaluation, prices, off_policy, groups)
 
 
 def _panel_bucket(
@@ -350,11 +407,40 @@ def _dealt(ref: Ref, config: PricingConfig) -> tuple[list[list[str]], date, date
     return dealt, panel.first_whole_week(totals), totals[panel.WEEK][-1]
 
 
-def _study(ref: Ref, first: date, before: date, config: PricingConfig, products: list[str]) -> Any:
-    """Learn one part; may run on a Dask worker."""
+def _study(
+    ref: Ref,
+    destination: str,
+    first: date,
+    before: date,
+    config: PricingConfig,
+    products: list[str],
+) -> tuple[Any, list[FileEntry]]:
+    """Learn one part, and store its decisions; may run on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import parts
 
-    return parts.study(_read_panel(ref, first, products), before, config)
+    studied = parts.study(_read_panel(ref, first, products), before, config)
+    decisions = studied.decisions
+    if decisions is None or not decisions.height:
+        return replace(studied, decisions=None), []
+    named = hashlib.sha256("\n".join(products).encode()).hexdigest()[:12]
+    entry = dataset.write_part(destination, f"{DECISIONS}/{named}.parquet", decisions)
+    return replace(studied, decisions=None), [entry]
+
+
+def _weigh(elasticities: Ref, prices: Ref, odds: Ref, config: PricingConfig, path: str) -> Any:
+    """Weigh the logged decisions of one part; may run on a Dask worker."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import logged
+
+    columns = ["product_id", "current_price", "proposed_price", "unit_cost", "elasticity"]
+    changed = dataset.scan(prices, "prices.parquet").filter(pl.col("change") != 0).select(columns)
+    drawn = dataset.scan(odds, ODDS).collect() if dataset.has_rows(odds) else None
+    return logged.add_up(
+        dataset.scan(elasticities, path).collect(), changed.collect(), config, drawn
+    )
 
 
 def _foretell(
@@ -459,6 +545,7 @@ def _write_release(draft: Draft, found: Any) -> None:
     draft.write_frame("price_tests.parquet", found.tests)
     draft.write_frame("promotions.parquet", found.promotions)
     draft.write_frame("discounts_by_segment.parquet", found.groups)
+    draft.write_frame(OFF_POLICY, found.off_policy)
     draft.write_text("upload.csv", _upload(found.prices))
     draft.write_frame("prices.parquet", found.prices)
     draft.write_text("prices.csv", found.prices.write_csv())

@@ -28,6 +28,7 @@ RELEASE = {
     "elasticities.parquet", "category_elasticities.parquet", "prices.parquet", "prices.csv",
     "metrics.json", "report.html", "cross_elasticities.parquet", "price_tests.parquet",
     "promotions.parquet", "upload.csv", "discounts_by_segment.parquet", "evidence.parquet",
+    "off_policy.parquet",
 }  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def test_the_report_tells_what_the_metrics_say(published: tuple[Run, Ref]) -> No
     assert f"{metrics['proposals']['products']} prices are proposed" in page
     prices = frame(ref, "prices.parquet")
     strong = prices.filter((pl.col("grade") == "strong") & (pl.col("change") != 0)).height > 0
-    assert page.count("<svg") == 2 + strong
+    assert page.count("<svg") == 3 + strong
     assert "What cannot be told" in page
     assert "someone" not in page
     assert metrics["categories"]["enough"] == 2
@@ -394,3 +395,57 @@ def test_a_series_can_be_a_product_at_a_store(published: tuple[Run, Ref]) -> Non
     found = frame(tasks.estimate_elasticities(local, panel), "products.parquet")
     assert found.height == 16
     assert found["estimate"].mean() == pytest.approx(-1.5, abs=0.5)
+
+
+def test_proposals_are_judged_by_what_is_logged(published: tuple[Run, Ref]) -> None:
+    _, ref = published
+    found = frame(ref, "off_policy.parquet")
+    changed = frame(ref, "prices.parquet").filter(pl.col("change") != 0)
+    assert set(found["method"]) == {"IPS", "SNIPS", "direct", "doubly robust"}
+    by_product = found.filter(pl.col("scope") == "product")
+    assert set(by_product["name"]) == set(changed["product_id"])
+    whole = found.filter((pl.col("scope") == "all") & (pl.col("method") == "doubly robust"))
+    [row] = whole.to_dicts()
+    told = dataset.manifest(ref).metrics["off_policy"]
+    assert told["methods"]["doubly robust"]["change"] == pytest.approx(row["change"])
+    assert told["products"] == changed.height
+    # Few weeks of one place are near the proposed prices: that is said, and not a figure.
+    assert row["effective_decisions"] < PricingConfig().log_least_decisions
+    assert row["verdict"] == "cannot tell"
+    page = dataset.open_store(ref.rsplit("/", 1)[0]).read("report.html").data.decode()
+    assert "cannot be told from the logs: too little overlap" in page
+
+
+def test_odds_of_drawn_prices_are_what_decisions_are_weighed_with(
+    published: tuple[Run, Ref], tmp_path: Path
+) -> None:
+    run, ref = published
+    elasticities, prices = (
+        dataset.input_named(ref, f"work/pricing/{name}") for name in ("elasticities", "prices")
+    )
+    panel = frame(dataset.input_named(elasticities, "work/pricing/panel"), "panel/*.parquet")
+    # Told to be drawn: as likely today's price or the proposed one.
+    changed = frame(prices, "prices.parquet").filter(pl.col("change") != 0)
+    odds = pl.concat([
+        panel.join(changed, on="product_id").select(
+            "product_id", "location_id", "week_starts_on", pl.col(name).alias("price"),
+            pl.lit(0.5).alias("propensity"),
+        )
+        for name in ("current_price", "proposed_price")
+    ])  # fmt: skip
+    path = tmp_path / "odds.parquet"
+    odds.write_parquet(path)
+    drawn = replace(run, overrides={"pricing": {"price_log": str(path)}})
+    found = frame(
+        tasks.judge_by_logs(drawn, elasticities, prices, tasks.pin_price_log(drawn)),
+        "off_policy.parquet",
+    ).filter((pl.col("scope") == "all") & (pl.col("method") == "doubly robust"))
+    # All logged weeks without a promotion, each as likely: none is left out, and none weighs more.
+    assert found["compared_share"].item() == 1.0
+    before = frame(ref, "off_policy.parquet").filter(pl.col("scope") == "all")
+    assert before["compared_share"].max() < 1.0  # type: ignore[operator]
+
+    odds.with_columns(pl.col("propensity") * 0.9).write_parquet(path)
+    with pytest.raises(DataContractError, match="odds do not add up to 1") as error:
+        tasks.pin_price_log(drawn)
+    assert 0 < len(error.value.examples) <= 5
