@@ -58,7 +58,7 @@ def measure(
     ----------
     rows : see `nuisance.partial_out`
     config : `cross_candidates` a product, `cross_false` of those found
-    together : product_id, other_id, score: what is bought together, or alike; best candidates first
+    together : product_id, other_id, score: what is bought together, see `bought_together.pairs`
     prepared : see `elasticity.solve`
 
     Returns
@@ -121,7 +121,13 @@ def _category(
 def candidates(
     products: list[str], price: Array, most: int, together: pl.DataFrame | None
 ) -> list[NDArray[np.int64]]:
-    """Choose whose price each product may feel: bought together or alike first, then like in price.
+    """Choose whose price each product may feel: bought together first, then like in price.
+
+    Parameters
+    ----------
+    price : level of each product's log price, shape (products,)
+    most : candidates of a product; it chooses half of them, and may be chosen by others
+    together : see `bought_together.pairs`; None or empty: all by their price
 
     Returns
     -------
@@ -130,19 +136,22 @@ def candidates(
     count = len(products)
     if count <= most + 1:
         return [np.delete(np.arange(count), place) for place in range(count)]
-    score = -np.abs(price[:, None] - price[None, :])
-    score = score / max(float(np.abs(score).max()), 1e-9) - 1.0  # below every pair that is known
+    alike = -np.abs(price[:, None] - price[None, :])
+    own = max(most // 2, 1)
+    known = np.zeros((count, count))
     if together is not None and together.height:
         place = {name: number for number, name in enumerate(products)}
-        known = together.filter(
+        inside = together.filter(
             pl.col("product_id").is_in(products) & pl.col("other_id").is_in(products)
         )
-        top = max(float(known["score"].max() or 1.0), 1e-9)  # type: ignore[arg-type]
-        for first, second, value in known.select(*PAIR, "score").iter_rows():
-            score[place[first], place[second]] = value / top
-    score = np.maximum(score, score.T)
+        for first, second, value in inside.select(*PAIR, "score").iter_rows():
+            known[place[first], place[second]] = known[place[second], place[first]] = value
+    # Half of its choices at most, so that substitutes are not crowded out.
+    rank = np.argsort(np.argsort(-known, axis=1, kind="stable"), axis=1)
+    met = (known > 0) & (rank < max(own // 2, 1))
+    score = np.where(met, known, alike - 1.0)
     np.fill_diagonal(score, -np.inf)
-    best = np.argsort(-score, axis=1, kind="stable")[:, : max(most // 2, 1)]
+    best = np.argsort(-score, axis=1, kind="stable")[:, :own]
     chosen = np.zeros((count, count), dtype=bool)
     np.put_along_axis(chosen, best, values=True, axis=1)
     chosen |= chosen.T

@@ -90,9 +90,11 @@ class Studied:
     decisions: pl.DataFrame | None
 
 
-def study(weeks: pl.DataFrame, before: date, config: PricingConfig) -> Studied:
+def study(
+    weeks: pl.DataFrame, before: date, config: PricingConfig, together: pl.DataFrame | None = None
+) -> Studied:
     """Learn all that a part of the panel tells, see `panel.weekly`, with its categories."""
-    learnt = model.learn(weeks, before, config)
+    learnt = model.learn(weeks, before, config, together)
     rows = learnt.rows
     return Studied(
         learnt.told,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ecom_tasks.artefacts.manifest import FileEntry
 
 PANEL, CATALOGUE, GUARDRAILS = "panel", "catalogue.parquet", "guardrails.json"
-GROUPS = "customer_groups.parquet"
+GROUPS, TOGETHER = "customer_groups.parquet", "bought_together.parquet"
 DECISIONS, ODDS, OFF_POLICY = "decisions", "odds.parquet", "off_policy.parquet"
 FORECASTS = "artefacts/inventory"
 SITUATION = ("stock", "prices", "supply")
@@ -74,7 +74,28 @@ def build_panel(run: Run, features: Ref) -> Ref:
     )
 
 
-def estimate_elasticities(run: Run, panel: Ref) -> Ref:
+def find_bought_together(run: Run, features: Ref) -> Ref:
+    """Pairs of a category that share more orders than chance gives: whose price may be felt."""
+    from ecom_tasks import compute
+    from ecom_tasks.artefacts import dataset
+
+    lines, products = (
+        dataset.input_named(features, f"lake/{name}") for name in ("order_lines", "products")
+    )
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import bought_together
+
+        work = partial(_count_orders, lines, products, run.as_of)
+        buckets = dataset.paths(lines, "by_customer/*.parquet")
+        counts = compute.map_buckets(work, buckets, "what is bought together")
+        catalogue = dataset.scan(products).select("product_id", "category").collect()
+        draft.write_frame(TOGETHER, bought_together.pairs(counts, catalogue))
+
+    return dataset.produce(run, "work/pricing/together", build, inputs=[lines, products])
+
+
+def estimate_elasticities(run: Run, panel: Ref, together: Ref) -> Ref:
     """Own-price elasticity of each product and category, with interval and grade of evidence."""
     from ecom_tasks.artefacts import dataset
 
@@ -88,7 +109,7 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
         dealt, first, last = _dealt(panel, config)
         each_config = parts.config_of_each(config, len(dealt))
         before = last + timedelta(weeks=1)
-        work = partial(_study, panel, draft.destination, first, before, each_config)
+        work = partial(_study, panel, together, draft.destination, (first, before), each_config)
         studied = []
         for each, entries in parts.over(work, dealt, "elasticities"):
             studied.append(each)
@@ -105,7 +126,9 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
         draft.write_frame("promotions.parquet", _rounded(scores))
         draft.write_json("shop.json", fitted.shop)
 
-    return dataset.produce(run, "work/pricing/elasticities", build, inputs=[panel], config=config)
+    return dataset.produce(
+        run, "work/pricing/elasticities", build, inputs=[panel, together], config=config
+    )
 
 
 def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
@@ -344,7 +367,7 @@ def flow(step: Step) -> Ref:
     """Features -> panel -> elasticities and their judgement -> prices and theirs -> release."""
     features = step(pin_features)
     panel = step(build_panel, features)
-    elasticities = step(estimate_elasticities, panel)
+    elasticities = step(estimate_elasticities, panel, step(find_bought_together, features))
     evaluation = step(evaluate_elasticities, panel)
     prices = step(
         propose_prices, panel, elasticities, step(pin_guardrails), features, step(pin_forecasts)
@@ -407,11 +430,20 @@ def _dealt(ref: Ref, config: PricingConfig) -> tuple[list[list[str]], date, date
     return dealt, panel.first_whole_week(totals), totals[panel.WEEK][-1]
 
 
+def _count_orders(lines: Ref, products: Ref, as_of: date, path: str) -> Any:
+    """Count what the customers of one bucket bought together; runs on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import bought_together
+
+    catalogue = dataset.scan(products).select("product_id", "category").collect()
+    return bought_together.count(dataset.scan(lines, path), catalogue, as_of)
+
+
 def _study(
     ref: Ref,
+    together: Ref,
     destination: str,
-    first: date,
-    before: date,
+    span: tuple[date, date],
     config: PricingConfig,
     products: list[str],
 ) -> tuple[Any, list[FileEntry]]:
@@ -419,7 +451,9 @@ def _study(
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import parts
 
-    studied = parts.study(_read_panel(ref, first, products), before, config)
+    pairs = dataset.scan(together, TOGETHER).collect()
+    first, before = span
+    studied = parts.study(_read_panel(ref, first, products), before, config, pairs)
     decisions = studied.decisions
     if decisions is None or not decisions.height:
         return replace(studied, decisions=None), []

@@ -16,7 +16,7 @@ from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
-from ecom_tasks.pricing import evaluate, optimise, rules, tasks
+from ecom_tasks.pricing import cross, evaluate, optimise, rules, tasks
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.run import Ref, Run, run_locally
 from tests import builders
@@ -202,7 +202,8 @@ def proposed(day: Run) -> Ref:
     """Run the flow as far as the prices."""
     features = tasks.pin_features(day)
     panel = tasks.build_panel(day, features)
-    elasticities = tasks.estimate_elasticities(day, panel)
+    together = tasks.find_bought_together(day, features)
+    elasticities = tasks.estimate_elasticities(day, panel, together)
     return tasks.propose_prices(
         day, panel, elasticities, tasks.pin_guardrails(day), features, tasks.pin_forecasts(day)
     )
@@ -325,7 +326,8 @@ def test_a_shop_in_two_parts_goes_the_same_way(
     panel = tasks.build_panel(apart, tasks.pin_features(apart))
     dealt, _, _ = tasks._dealt(panel, PricingConfig.of(apart))
     assert [len(products) for products in dealt] == [8, 8]
-    learnt = tasks.estimate_elasticities(apart, panel)
+    together = tasks.find_bought_together(apart, tasks.pin_features(apart))
+    learnt = tasks.estimate_elasticities(apart, panel, together)
     found, whole = frame(learnt, "products.parquet"), frame(ref, "elasticities.parquet")
     assert found["product_id"].to_list() == whole["product_id"].to_list()
     # Parts of 500 rows are too small for their trees to find the season; nothing else differs.
@@ -389,10 +391,14 @@ def test_elasticities_beat_the_baselines_where_prices_matter(published: tuple[Ru
 def test_a_series_can_be_a_product_at_a_store(published: tuple[Run, Ref]) -> None:
     run, _ = published
     local = replace(run, overrides={"pricing": {"panel_level": "product_location"}})
-    panel = tasks.build_panel(local, tasks.pin_features(local))
+    features = tasks.pin_features(local)
+    panel, together = (
+        tasks.build_panel(local, features),
+        tasks.find_bought_together(local, features),
+    )
     rows = dataset.scan(panel, "panel/*.parquet").collect()
     assert set(rows["location_id"]) == {"north", "south"}
-    found = frame(tasks.estimate_elasticities(local, panel), "products.parquet")
+    found = frame(tasks.estimate_elasticities(local, panel, together), "products.parquet")
     assert found.height == 16
     assert found["estimate"].mean() == pytest.approx(-1.5, abs=0.5)
 
@@ -449,3 +455,40 @@ def test_odds_of_drawn_prices_are_what_decisions_are_weighed_with(
     with pytest.raises(DataContractError, match="odds do not add up to 1") as error:
         tasks.pin_price_log(drawn)
     assert 0 < len(error.value.examples) <= 5
+
+
+def test_what_is_bought_together_reaches_the_cross_effects(
+    run: Run, tables: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two products of one category that share small orders, beside the large ones of the shop.
+    pair = sorted(tables["products"].filter(pl.col("category") == "food/c0/shelf")["product_id"])[
+        :2
+    ]
+    more = builders.order_lines([
+        builders.line(
+            "someone else", name, AS_OF, 1, 2.5, order_id=f"small {number}",
+            ordered_at=datetime.combine(AS_OF, time(12)), location_id="north",
+        )
+        for number in range(400) for name in (pair if number < 100 else [f"other {number % 3}"])
+    ])  # fmt: skip
+    others = builders.products(
+        [f"other {number}" for number in range(3)], category=["food/c0/shelf"] * 3
+    )
+    day = publish(run, tables | {
+        "order_lines": pl.concat([tables["order_lines"], more]),
+        "products": pl.concat([tables["products"], others], how="diagonal"),
+    })  # fmt: skip
+    features = tasks.pin_features(day)
+    together = tasks.find_bought_together(day, features)
+    found = frame(together, "bought_together.parquet")
+    assert found.filter(pl.col("product_id") == pair[0]).sort("score")["other_id"][-1] == pair[1]
+    told = []
+    honest = cross.measure
+
+    def listening(rows: Any, config: Any, pairs: Any, prepared: Any) -> pl.DataFrame:
+        told.append(pairs)
+        return honest(rows, config, pairs, prepared)
+
+    monkeypatch.setattr(cross, "measure", listening)
+    tasks.estimate_elasticities(day, tasks.build_panel(day, features), together)
+    assert told[0].equals(found)

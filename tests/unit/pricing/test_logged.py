@@ -117,10 +117,10 @@ def test_a_price_that_never_moved_by_itself_tells_nothing() -> None:
 
 
 def test_odds_that_do_not_add_up_are_not_believed() -> None:
-    # One product's price stands at either of two, which its category's others do not tell.
+    # One product's price stands at one of three, which its category's others do not tell.
     rows = log(2)
-    first, either = pl.col("product_id") == "p0", pl.when(pl.col("shock") > 0).then(0.095)
-    offset = either.otherwise(-0.095) + 0.05 * pl.col("shock")
+    first, shock = pl.col("product_id") == "p0", pl.col("shock")
+    offset = 0.095 * shock.sign() * (shock.abs() > 0.04) + 0.01 * shock
     rows = rows.with_columns(
         pl.when(first).then(offset).otherwise("offset").alias("offset"),
         pl.when(first).then(offset).otherwise("shock").alias("shock"),
@@ -131,8 +131,9 @@ def test_odds_that_do_not_add_up_are_not_believed() -> None:
     told = {row["name"]: row for row in found.iter_rows(named=True)}
     assert told["p0"]["mean_weight"] > 1.5
     assert told["p0"]["verdict"] == logged.CANNOT_TELL
+    assert "the odds of logged prices are not right" in told["p0"]["why"]
     assert told["p1"]["mean_weight"] == pytest.approx(1.0, abs=0.3)
-    assert told["p1"]["verdict"] != logged.CANNOT_TELL
+    assert "odds" not in told["p1"]["why"]
 
 
 def test_a_gain_beyond_chance_is_called_one_and_a_loss_too() -> None:

@@ -1,0 +1,139 @@
+"""Products of a category that share more orders than chance would give: likely complements.
+
+A large category has more pairs than can be measured, and those that go together are no more alike
+in price than others. Orders say which they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+
+from ecom_tasks.pricing.panel import with_catalogue
+
+# Products of a category in an order; beyond, it is a range that was bought and not a basket.
+_LARGEST = 50
+_LEAST_ORDERS = 5
+# Standard deviations beyond chance from which a pair counts.
+_BEYOND = 3.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the orders of some customers tell; whole orders, so that counts add up.
+
+    Attributes
+    ----------
+    pairs : first, second, orders (that have both); first < second
+    products : product_id, orders
+    categories : category, orders (that have anything of it)
+    """
+
+    pairs: pl.DataFrame
+    products: pl.DataFrame
+    categories: pl.DataFrame
+
+
+def count(lines: pl.LazyFrame, catalogue: pl.DataFrame, as_of: date) -> Counts:
+    """Count the orders of products and of pairs of a category.
+
+    Parameters
+    ----------
+    lines : order_lines of the data contract, whole orders (a bucket by customer)
+    catalogue : product_id, category (path)
+    as_of : last day known, inclusive
+    """
+    bought = lines.filter(
+        ~pl.col("returned").fill_null(value=False)
+        & (pl.col("ordered_at") < as_of + timedelta(days=1))
+        & (pl.col("quantity") > 0)
+    )
+    baskets = with_catalogue(
+        bought.select("order_id", "product_id").unique().collect(), catalogue
+    ).select("order_id", "category", "product_id")
+    here = ["order_id", "category"]
+    baskets = baskets.filter(pl.len().over(here) <= _LARGEST)
+    both = baskets.filter(pl.len().over(here) > 1)
+    orders = pl.len().cast(pl.Int64).alias("orders")
+    pairs = (
+        both
+        .rename({"product_id": "first"})
+        .join(both.rename({"product_id": "second"}), on=here)
+        .filter(pl.col("first") < pl.col("second"))
+        .group_by("first", "second")
+        .agg(orders)
+    )
+    return Counts(
+        pairs,
+        baskets.group_by("product_id").agg(orders),
+        baskets.select(here).unique().group_by("category").agg(orders),
+    )
+
+
+def pairs(counts: list[Counts], catalogue: pl.DataFrame) -> pl.DataFrame:
+    """Return the pairs that chance does not explain, both ways.
+
+    Among the orders that have anything of the category, both products of a pair would meet by
+    chance in expected = (orders of one) * (of the other) / (all of these).
+
+    Parameters
+    ----------
+    counts : see `count`; all customers
+
+    Returns
+    -------
+    DataFrame
+        product_id, other_id, orders, expected, score: (orders - expected) / root of expected, which
+        is taken to be at least 1. Pairs of at least 5 orders and a score above 3, for
+        `cross.candidates`.
+    """
+
+    def total(name: str, key: list[str]) -> pl.DataFrame:
+        parts = [getattr(each, name) for each in counts]
+        return pl.concat(parts).group_by(key).agg(pl.col("orders").sum())
+
+    if not counts:
+        return empty()
+    products = with_catalogue(total("products", ["product_id"]), catalogue)
+    products = products.join(
+        total("categories", ["category"]).rename({"orders": "all"}), on="category"
+    )
+    expected = (pl.col("orders_first") * pl.col("orders_second") / pl.col("all")).alias("expected")
+    beyond = (pl.col("orders") - pl.col("expected")) / pl.col("expected").clip(lower_bound=1).sqrt()
+    known = (
+        total("pairs", ["first", "second"])
+        .filter(pl.col("orders") >= _LEAST_ORDERS)
+        .join(
+            products.select(
+                pl.col("product_id").alias("first"), pl.col("orders").alias("orders_first"), "all"
+            ),
+            on="first",
+        )
+        .join(
+            products.select(
+                pl.col("product_id").alias("second"), pl.col("orders").alias("orders_second")
+            ),
+            on="second",
+        )
+        .with_columns(expected)
+        .with_columns(beyond.round(6).alias("score"), pl.col("expected").round(6))
+        .filter(pl.col("score") > _BEYOND)
+    )
+    ways = [
+        known.select(
+            pl.col(one).alias("product_id"), pl.col(other).alias("other_id"), "orders", "expected",
+            "score",
+        )
+        for one, other in (("first", "second"), ("second", "first"))
+    ]  # fmt: skip
+    return pl.concat(ways).sort("product_id", "other_id").select(empty().columns)
+
+
+def empty() -> pl.DataFrame:
+    """Return no pairs."""
+    return pl.DataFrame(schema={
+        "product_id": pl.String, "other_id": pl.String, "orders": pl.Int64, "expected": pl.Float64,
+        "score": pl.Float64,
+    })  # fmt: skip
