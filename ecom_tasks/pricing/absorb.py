@@ -192,10 +192,13 @@ class Ratios:
         """Return demand over levels, shape (rows,); a level that sold nothing stays 0."""
         if len(self._levels) == 1:
             self._level = np.ones(len(demand))
+        left = self._weight * demand / self._level
         for _ in range(sweeps if len(self._levels) > 1 else 1):
             for level, total in zip(self._levels, self._totals, strict=True):
-                mean = np.bincount(level, self._weight * demand / self._level, len(total)) / total
-                self._level = self._level * np.where(mean > 0, mean, 1.0)[level]
+                mean = np.bincount(level, left, len(total)) / total
+                moved = np.where(mean > 0, mean, 1.0)[level]
+                left /= moved
+                self._level = self._level * moved
         return np.asarray(demand / self._level)
 
     @property

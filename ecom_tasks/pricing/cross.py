@@ -89,16 +89,38 @@ def with_effect(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     pairs = found.filter("found").select(*PAIR, "estimate")
     if pairs.is_empty():
         return rows
-    other = rows.select(pl.col("product_id").alias("other_id"), "location_id", WEEK, "log_price")
-    effect = (
-        pairs
-        .join(other, on="other_id")
-        .group_by("product_id", "location_id", WEEK)
-        .agg((pl.col("estimate") * pl.col("log_price")).sum().alias(elasticity.CROSS))
+    product, place, week = _places(rows)
+    names = rows["product_id"].unique().sort()
+    number = dict(zip(names.to_list(), range(len(names)), strict=True))
+    price, category = rows["log_price"].to_numpy(), absorb.codes(rows, ["category"])
+    effect = np.zeros(rows.height)
+    first, second = (np.array([number.get(name, -1) for name in pairs[column]]) for column in PAIR)
+    strength, inside = pairs["estimate"].to_numpy(), (first >= 0) & (second >= 0)
+    shelf = np.zeros(len(names), dtype=np.int64)
+    shelf[product] = category
+    # Pairs are of one category: a grid of each is smaller than one of all products and weeks.
+    for each in np.unique(shelf[first[inside]]):
+        mine = np.flatnonzero(category == each)
+        members, at = np.unique(product[mine], return_inverse=True)
+        shape = (len(members), place.max() + 1, week.max() + 1)
+        grid = np.zeros(shape)
+        grid[at, place[mine], week[mine]] = price[mine]
+        told = np.flatnonzero(inside & (shelf[first] == each))
+        matrix = np.zeros((len(members), len(members)))
+        matrix[np.searchsorted(members, first[told]), np.searchsorted(members, second[told])] = (
+            strength[told]
+        )
+        answer = (matrix @ grid.reshape(len(members), -1)).reshape(shape)
+        effect[mine] = answer[at, place[mine], week[mine]]
+    return rows.with_columns(pl.Series(elasticity.CROSS, effect))
+
+
+def _places(rows: pl.DataFrame) -> tuple[absorb.Codes, absorb.Codes, absorb.Codes]:
+    """Return the numbers of each row's product, location and week."""
+    product, place, week = (
+        absorb.codes(rows, [name]) for name in ("product_id", "location_id", WEEK)
     )
-    return rows.join(
-        effect, on=["product_id", "location_id", WEEK], how="left", maintain_order="left"
-    ).with_columns(pl.col(elasticity.CROSS).fill_null(0.0))
+    return product, place, week
 
 
 def _category(
@@ -159,9 +181,7 @@ def candidates(
 
 
 def _grid(rows: pl.DataFrame) -> _Grid:
-    product, place, week = (
-        absorb.codes(rows, [name]) for name in ("product_id", "location_id", WEEK)
-    )
+    product, place, week = _places(rows)
     shape = (product.max() + 1, place.max() + 1, week.max() + 1)
 
     def spread(values: Array) -> Array:

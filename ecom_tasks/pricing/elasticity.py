@@ -207,9 +207,9 @@ def further_columns(rows: pl.DataFrame) -> list[str]:
 
 
 def scores(solved: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """Return score and information of each row, with its group, sorted by series and week."""
+    """Return score and information of each row, with its group."""
     weight, lever = pl.col("weight"), pl.col("lever")
-    return solved.sort(*by, *SERIES, WEEK).select(
+    return solved.select(
         *dict.fromkeys([*by, *SERIES, WEEK]),
         "slope",
         (weight * lever * pl.col("rest")).alias("score"),
