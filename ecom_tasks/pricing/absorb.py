@@ -178,15 +178,15 @@ def _total(level: Codes, weight: Array) -> Array:
 class Ratios:
     """Demand over its levels: the weighted mean of each level's ratios becomes 1.
 
-    Keeps the levels found last, from which the next search starts: in Newton's method demand
-    changes little from step to step.
+    Keeps the levels found last, from which the next search starts (the first one `near` others):
+    in Newton's method demand changes little from step to step.
     """
 
-    def __init__(self, weight: Array, levels: list[Codes]) -> None:
+    def __init__(self, weight: Array, levels: list[Codes], near: Array | None = None) -> None:
         self._weight = weight
         self._levels = levels
         self._totals = [_total(level, weight) for level in levels]
-        self._level = np.ones(len(weight))
+        self._level = np.ones(len(weight)) if near is None else near
 
     def of(self, demand: Array, sweeps: int = 1) -> Array:
         """Return demand over levels, shape (rows,); a level that sold nothing stays 0."""

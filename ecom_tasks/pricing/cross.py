@@ -39,7 +39,6 @@ class _Grid:
     products: list[str]
     price: Array
     shock: Array
-    rest: Array
     weight: Array
     further: Array
 
@@ -49,6 +48,7 @@ def measure(
     config: PricingConfig,
     together: pl.DataFrame | None = None,
     prepared: elasticity.Prepared | None = None,
+    first: tuple[pl.DataFrame, elasticity.Near] | None = None,
 ) -> pl.DataFrame:
     """Measure the cross elasticities of all candidates, each from its product's weeks alone.
 
@@ -60,6 +60,7 @@ def measure(
     config : `cross_candidates` a product, `cross_false` of those found
     together : product_id, other_id, score: what is bought together, see `bought_together.pairs`
     prepared : see `elasticity.solve`
+    first : what `elasticity.solve_near` says of these rows by product, where that is known
 
     Returns
     -------
@@ -67,19 +68,16 @@ def measure(
         product_id (whose units), other_id (whose price), category, raw_estimate, raw_error: what
         `shrink` learns from, over all parts of the shop together.
     """
-    raw, found = _raw(), empty()
-    for _ in range(_PASSES):
-        given = with_effect(rows, found)
-        solved = elasticity.solve(given, ["product_id"], prepared)
-        parts = [
-            _category(str(name[0]), part, config, together)
-            for name, part in solved.sort("product_id").group_by("category", maintain_order=True)
-        ]
-        raw = pl.concat([part for part in parts if part.height] or [_raw()])
+    solved, near = first or elasticity.solve_near(rows, ["product_id"], prepared)
+    shelves = _shelves(solved, config, together)
+    raw = _measured(shelves, solved, config)
+    for _ in range(_PASSES - 1):
         if raw.is_empty():
             break
-        raw = _added_back(raw, found)
         found = shrink(raw, config)
+        given = with_effect(rows, found)
+        solved, near = elasticity.solve_near(given, ["product_id"], prepared, near)
+        raw = _added_back(_measured(shelves, solved, config), found)
     return raw
 
 
@@ -123,21 +121,57 @@ def _places(rows: pl.DataFrame) -> tuple[absorb.Codes, absorb.Codes, absorb.Code
     return product, place, week
 
 
-def _category(
-    category: str, rows: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None
-) -> pl.DataFrame:
-    grid = _grid(rows)
-    if len(grid.products) < 2:
-        return _raw()
-    price = rows.group_by("product_id").agg(pl.col("price_level").mean()).sort("product_id")
-    # A regression of few weeks carries few candidates.
-    weeks = int((grid.weight > 0).sum(axis=(1, 2)).max())
-    most = min(config.cross_candidates, weeks // _WEEKS_A_CANDIDATE)
-    if most < 1:
-        return _raw()
-    chosen = candidates(grid.products, price["price_level"].to_numpy(), most, together)
-    parts = [_product(grid, place, others, config) for place, others in enumerate(chosen)]
-    return pl.concat(parts).with_columns(pl.lit(category).alias("category")).select(_raw().columns)
+@dataclass(frozen=True)
+class _Shelf:
+    """A category, and whose price each of its products may feel.
+
+    Attributes
+    ----------
+    rows : numbers of its rows; cells : their product, location and week in the grid
+    chosen : see `candidates`
+    """
+
+    category: str
+    rows: NDArray[np.int64]
+    cells: tuple[absorb.Codes, absorb.Codes, absorb.Codes]
+    grid: _Grid
+    chosen: list[NDArray[np.int64]]
+
+
+def _shelves(
+    solved: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None
+) -> list[_Shelf]:
+    """Spread each category out, as far as no estimate of a neighbour's price changes it."""
+    shelves = []
+    numbered = solved.with_row_index("row").sort("product_id", maintain_order=True)
+    for name, rows in numbered.group_by("category", maintain_order=True):
+        cells = _places(rows)
+        grid = _grid(rows, cells)
+        # A regression of few weeks carries few candidates.
+        weeks = int((grid.weight > 0).sum(axis=(1, 2)).max())
+        most = min(config.cross_candidates, weeks // _WEEKS_A_CANDIDATE)
+        if len(grid.products) < 2 or most < 1:
+            continue
+        price = rows.group_by("product_id").agg(pl.col("price_level").mean()).sort("product_id")
+        chosen = candidates(grid.products, price["price_level"].to_numpy(), most, together)
+        at = rows["row"].cast(pl.Int64).to_numpy()
+        shelves.append(_Shelf(str(name[0]), at, cells, grid, chosen))
+    return shelves
+
+
+def _measured(shelves: list[_Shelf], solved: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Regress what is left of each product's demand on its candidates' prices."""
+    rest, parts = solved["rest"].to_numpy(), []
+    for shelf in shelves:
+        spread = np.zeros(shelf.grid.weight.shape)
+        spread[shelf.cells] = rest[shelf.rows]
+        parts += [
+            _product(shelf.grid, spread[place], place, others, config).with_columns(
+                pl.lit(shelf.category).alias("category")
+            )
+            for place, others in enumerate(shelf.chosen)
+        ]
+    return pl.concat([part.select(_raw().columns) for part in parts if part.height] or [_raw()])
 
 
 def candidates(
@@ -180,8 +214,8 @@ def candidates(
     return [np.flatnonzero(row) for row in chosen]
 
 
-def _grid(rows: pl.DataFrame) -> _Grid:
-    product, place, week = _places(rows)
+def _grid(rows: pl.DataFrame, cells: tuple[absorb.Codes, absorb.Codes, absorb.Codes]) -> _Grid:
+    product, place, week = cells
     shape = (product.max() + 1, place.max() + 1, week.max() + 1)
 
     def spread(values: Array) -> Array:
@@ -202,22 +236,26 @@ def _grid(rows: pl.DataFrame) -> _Grid:
         # zero, and no regression could tell one effect from the lack of all others.
         price=spread(absorb.demean(rows["log_price"].to_numpy(), weight, own)),
         shock=spread(rows["shock"].to_numpy()),
-        rest=spread(rows["rest"].to_numpy()),
         weight=spread(weight),
         further=np.stack(further, axis=-1) if further else np.zeros((*shape, 0)),
     )
 
 
 def _product(
-    grid: _Grid, place: int, others: NDArray[np.int64], config: PricingConfig
+    grid: _Grid, rest: Array, place: int, others: NDArray[np.int64], config: PricingConfig
 ) -> pl.DataFrame:
-    """Regress one product's rest on its candidates' shocks, beside its own price and promotions."""
+    """Regress one product's rest on its candidates' shocks, beside its own price and promotions.
+
+    Parameters
+    ----------
+    rest : shape (locations, weeks)
+    """
     weight = grid.weight[place].ravel()
     own = [grid.shock[place][..., None], grid.further[place]]
     design = np.concatenate([np.moveaxis(grid.price[others], 0, -1), *own], axis=-1)
     cells = design.shape[:2]
     design = design.reshape(len(weight), -1)
-    rest = grid.rest[place].ravel()
+    rest = rest.ravel()
     squares = (design * weight[:, None]).T @ design
     inverse = np.linalg.pinv(squares, rcond=1e-8, hermitian=True)
     solution = inverse @ (design.T @ (weight * rest))

@@ -81,7 +81,29 @@ def prepare(rows: pl.DataFrame) -> Prepared:
     return Prepared(levels, further, shock, with_price, moved_by)
 
 
+@dataclass(frozen=True)
+class Near:
+    """Where a solution of the same rows was found, for the next to begin there.
+
+    Attributes
+    ----------
+    slope, effects : of each product, shape (products,) and (products, columns)
+    level : see `absorb.Ratios`, shape (rows,)
+    """
+
+    slope: Array
+    effects: Array
+    level: Array
+
+
 def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -> pl.DataFrame:
+    """Solve the moment condition for each group, see `solve_near`."""
+    return solve_near(rows, by, prepared)[0]
+
+
+def solve_near(
+    rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None, near: Near | None = None
+) -> tuple[pl.DataFrame, Near]:
     """Solve the moment condition for each group by Newton's method.
 
     Parameters
@@ -89,6 +111,7 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     rows : see `nuisance.partial_out`
     by : columns that name a group, of whole products; empty: one for all
     prepared : of these rows, which may have got or lost `CROSS` since
+    near : where to begin; None: far away
 
     Returns
     -------
@@ -96,7 +119,8 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     is taken with: the shock, or the part of it that an instrument moves, then with `moved_by`, the
     instrument off its levels), `slope` (the elasticity of its group), `rest` (relative demand that
     neither controls, levels nor price explain, mean 0 in each series) and `told` (what levels,
-    price, promotions and neighbours' prices make of the demand that the controls foretell).
+    price, promotions and neighbours' prices make of the demand that the controls foretell); and
+    where the solution is, for the next.
     """
     made = prepared or prepare(rows)
     further, shock = made.further, made.shock
@@ -104,13 +128,12 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     demand = rows["demand_ratio"].to_numpy()
     if CROSS in rows.columns:
         demand = demand * np.exp(-rows[CROSS].to_numpy())
-    ratios = absorb.Ratios(weight, made.levels)
+    ratios = absorb.Ratios(weight, made.levels, None if near is None else near.level)
     group = absorb.codes(rows, by)
     lever = shock if made.moved_by is None else _explained(shock, made.moved_by, weight, group)
-    slope = np.full(group.max() + 1 if len(group) else 0, _START)
     group_of_product = np.zeros(further.count, dtype=np.int64)
     group_of_product[further.product] = group
-    effects = np.zeros((further.count, len(further.off)))
+    slope, effects = _begin(group_of_product, further, near)
 
     def explained() -> Array:
         return np.asarray(np.exp(slope[group] * price + further.spread(further.raw, effects)))
@@ -118,7 +141,7 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     def left(sweeps: int) -> Array:
         return ratios.of(demand / explained(), sweeps) - 1
 
-    rest = left(_FIRST_SWEEPS)
+    rest = left(_FIRST_SWEEPS if near is None else _LATER_SWEEPS)
     for _ in range(_STEPS):
         up = np.bincount(group, weight * lever * rest, len(slope))
         curvature = np.bincount(group, weight * lever * price * (1 + rest), len(slope))
@@ -139,7 +162,18 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     solved = {"shock": shock, "lever": lever, "slope": slope[group], "rest": rest, "told": told}
     if made.moved_by is not None:
         solved["moved_by"] = made.moved_by
-    return rows.with_columns(pl.Series(name, values) for name, values in solved.items())
+    return (
+        rows.with_columns(pl.Series(name, values) for name, values in solved.items()),
+        Near(slope[group_of_product], effects, ratios.level),
+    )
+
+
+def _begin(group: absorb.Codes, further: Further, near: Near | None) -> tuple[Array, Array]:
+    """Return the groups' elasticities and the products' effects to begin with."""
+    if near is None:
+        count = int(group.max()) + 1 if len(group) else 0
+        return np.full(count, _START), np.zeros((further.count, len(further.off)))
+    return np.bincount(group, near.slope) / np.bincount(group), near.effects
 
 
 def _explained(price: Array, instrument: Array, weight: Array, group: absorb.Codes) -> Array:

@@ -161,23 +161,27 @@ def learn(
             return Learnt(Told(judged, catalogue, None))
         learnt = learnt.join(strong, on="product_id", how="semi", maintain_order="left")
     prepared, pairs = elasticity.prepare(learnt), None
+    alone, near = elasticity.solve_near(learnt, ["product_id"], prepared)
     if whole:
-        pairs = cross.measure(learnt, config, together, prepared)
+        pairs = cross.measure(learnt, config, together, prepared, (alone, near))
         learnt = cross.with_effect(learnt, cross.shrink(pairs, config))
-    alone = elasticity.solve(learnt, ["product_id"], prepared)
-    told = Told(judged, catalogue, _estimate(learnt, alone, prepared, pairs, config))
+        alone, near = elasticity.solve_near(learnt, ["product_id"], prepared, near)
+    category, shop = (
+        elasticity.solve_near(learnt, by, prepared, near)[0] for by in (["category"], [])
+    )
+    told = Told(judged, catalogue, _estimate(learnt, (alone, category, shop), pairs, config))
     later = rows.filter(pl.col(WEEK) >= before)
     return Learnt(told, learnt, later, models, alone if whole else None)
 
 
 def _estimate(
     rows: pl.DataFrame,
-    alone: pl.DataFrame,
-    prepared: elasticity.Prepared,
+    solved: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
     pairs: pl.DataFrame | None,
     config: PricingConfig,
 ) -> Estimates:
-    category, shop = (elasticity.solve(rows, by, prepared) for by in (["category"], []))
+    """Sum up what was solved by product, by category and for all."""
+    alone, category, shop = solved
     return Estimates(
         own=elasticity.by_product(alone, config),
         tested=None if pairs is None else _tested(alone, config),
