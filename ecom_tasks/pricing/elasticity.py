@@ -193,7 +193,7 @@ class Further:
     def __init__(self, rows: pl.DataFrame, weight: Array, levels: list[absorb.Codes]) -> None:
         names = further_columns(rows)
         self.product = absorb.codes(rows, ["product_id"])
-        self._weight = weight
+        self._weight, self._add = weight, absorb.summing(self.product)
         self.count = int(self.product.max()) + 1 if len(self.product) else 0
         self.raw = [rows[name].cast(pl.Float64).fill_null(0.0).to_numpy() for name in names]
         self.off = [absorb.demean(column, weight, levels) for column in self.raw]
@@ -212,9 +212,7 @@ class Further:
         return np.asarray(np.linalg.pinv(squares, rcond=1e-6, hermitian=True), dtype=np.float64)
 
     def _sum(self, values: Array) -> Array:
-        return np.asarray(
-            np.bincount(self.product, self._weight * values, self.count), dtype=np.float64
-        )
+        return self._add(self._weight * values)
 
     def solve(self, target: Array) -> Array:
         """Return what of a target goes with these columns, shape (products, columns)."""
