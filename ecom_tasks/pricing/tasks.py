@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PANEL, CATALOGUE, GUARDRAILS = "panel", "catalogue.parquet", "guardrails.json"
 GROUPS, TOGETHER = "customer_groups.parquet", "bought_together.parquet"
 DECISIONS, ODDS, OFF_POLICY = "decisions", "odds.parquet", "off_policy.parquet"
+RECENT = "recent"
 FORECASTS = "artefacts/inventory"
 SITUATION = ("stock", "prices", "supply")
 """Tables of the lake that say where a product stands, beside its sales."""
@@ -143,12 +144,19 @@ def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
         from ecom_tasks.pricing import evaluate, parts
 
         dealt, first, last = _dealt(panel, config)
+        each_config = parts.config_of_each(config, len(dealt))
         windows = []
         for start in evaluate.starts(first, last, config):
-            each_config = parts.config_of_each(config, len(dealt))
-            work = partial(_foretell, panel, first, start, each_config)
-            told = parts.over(work, dealt, "held-out weeks")
-            windows.append(evaluate.together(told, start, config))
+            work = partial(_foretell, panel, draft.destination, (first, start), each_config)
+            told = []
+            recent = []
+            for each, entries in parts.over(work, dealt, "held-out weeks"):
+                told.append(each)
+                recent += [f"{draft.destination}/{entry.path}" for entry in entries]
+                draft.add(entries)
+            fitted, slope = evaluate.pooled(told, config)
+            predict = partial(_predict, fitted, slope, start)
+            windows += parts.over(predict, recent, "predictions of held-out weeks")
         predicted = pl.concat(windows)
         draft.write_frame("held_out.parquet", _rounded(predicted))
         draft.write_frame("calibration.parquet", _rounded(evaluate.calibration(predicted, 8)))
@@ -256,20 +264,16 @@ def pin_price_log(run: Run) -> Ref:
 
 def judge_by_logs(run: Run, elasticities: Ref, prices: Ref, price_log: Ref) -> Ref:
     """Ask what proposed prices would have earned in the weeks that are logged."""
-    from ecom_tasks import compute
     from ecom_tasks.artefacts import dataset
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
-        from ecom_tasks.pricing import logged
+        from ecom_tasks.pricing import logged, parts
 
         paths = dataset.paths(elasticities, f"{DECISIONS}/*.parquet")
         work = partial(_weigh, elasticities, prices, price_log, config)
-        if len(paths) == 1:
-            cells = [work(paths[0])]
-        else:
-            cells = compute.map_buckets(work, paths, "logged decisions") if paths else []
+        cells = parts.over(work, paths, "logged decisions")
         draft.write_frame(OFF_POLICY, _rounded(logged.judge(cells, config)))
 
     return dataset.produce(
@@ -457,8 +461,8 @@ def _study(
     decisions = studied.decisions
     if decisions is None or not decisions.height:
         return replace(studied, decisions=None), []
-    named = hashlib.sha256("\n".join(products).encode()).hexdigest()[:12]
-    entry = dataset.write_part(destination, f"{DECISIONS}/{named}.parquet", decisions)
+    path = f"{DECISIONS}/{_named(products)}.parquet"
+    entry = dataset.write_part(destination, path, decisions)
     return replace(studied, decisions=None), [entry]
 
 
@@ -478,12 +482,32 @@ def _weigh(elasticities: Ref, prices: Ref, odds: Ref, config: PricingConfig, pat
 
 
 def _foretell(
-    ref: Ref, first: date, start: date, config: PricingConfig, products: list[str]
-) -> Any:
-    """Foretell one part's held-out window; may run on a Dask worker."""
+    ref: Ref, destination: str, span: tuple[date, date], config: PricingConfig, products: list[str]
+) -> tuple[Any, list[FileEntry]]:
+    """Foretell one part's held-out window, and store its rows; may run on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import evaluate
 
-    return evaluate.foretell(_read_panel(ref, first, products), start, config)
+    first, start = span
+    told = evaluate.foretell(_read_panel(ref, first, products), start, config)
+    if told.rows is None:
+        return told, []
+    path = f"{RECENT}/{start}/{_named(products)}.parquet"
+    entry = dataset.write_part(destination, path, told.rows)
+    return replace(told, rows=None), [entry]
+
+
+def _predict(fitted: Any, slope: float, start: date, uri: str) -> pl.DataFrame:
+    """Predict one part's held-out window in all ways; may run on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import evaluate
+
+    return evaluate.predict(dataset.scan_files([uri]).collect(), fitted, slope, start)
+
+
+def _named(products: list[str]) -> str:
+    """Name a part after its products."""
+    return hashlib.sha256("\n".join(products).encode()).hexdigest()[:12]
 
 
 def _read_panel(ref: Ref, first: date, products: list[str]) -> pl.DataFrame:
