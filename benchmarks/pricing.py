@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -243,12 +244,12 @@ def told_logs(results: list[Figures]) -> Figures:
     """Sum up all seeds."""
 
     def squares(method: str, name: str) -> float:
-        return float(
-            (sum(each["methods"][method][name] ** 2 for each in results) / len(results)) ** 0.5
-        )
+        total: float = sum(each["methods"][method][name] ** 2 for each in results)
+        return math.sqrt(total / len(results))
 
     def share(method: str, name: str) -> float:
-        return sum(each["methods"][method][name] for each in results) / len(results)
+        total: float = sum(each["methods"][method][name] for each in results)
+        return total / len(results)
 
     return {
         "seeds": len(results),

@@ -205,10 +205,8 @@ def _odds(target: float, offset: Array, shock: Array, shape: Array, band: float)
     if len(off) >= _OWN_SHAPE:
         shape = np.sort(off / scale)
     foretold = offset - off
-    high, low = (
-        np.searchsorted(shape, (target + side * band - foretold) / scale, how)
-        for side, how in ((1, "right"), (-1, "left"))
-    )
+    high = np.searchsorted(shape, (target + band - foretold) / scale, "right")
+    low = np.searchsorted(shape, (target - band - foretold) / scale, "left")
     return np.asarray((high - low) / len(shape))
 
 

@@ -252,8 +252,8 @@ def _told_apart(rows: pl.LazyFrame) -> tuple[list[str], list[str]]:
     if not names:
         return [], []
     columns = {name: pl.col(name) for name in names}
-    spread = rows.select(column.std() for column in columns.values())
-    spread = spread.collect(engine=_STREAMING).row(0, named=True)
+    asked = rows.select(column.std() for column in columns.values())
+    spread = asked.collect(engine=_STREAMING).row(0, named=True)
     idle = [name for name in names if not spread[name]]
     kept = [name for name in names if spread[name]]
     off = {name: columns[name] - columns[name].mean() for name in kept}
