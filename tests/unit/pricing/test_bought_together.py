@@ -117,7 +117,9 @@ def test_half_of_the_choices_stay_with_what_is_alike() -> None:
     pairs = pl.DataFrame({
         "product_id": ["p00"] * 20, "other_id": names[20:], "score": np.arange(20.0) + 4,
     })  # fmt: skip
-    chosen = cross.candidates(names, np.arange(40.0), 12, pairs)
+    price = np.arange(40.0)
+    price[0] = -50.0  # so far off that none of the others chooses it for its price
+    chosen = cross.candidates(names, price, 12, pairs)
     # Six of its own: the three surest, and the three next in price.
     assert {37, 38, 39} <= set(chosen[0].tolist())
     assert {1, 2, 3} <= set(chosen[0].tolist())

@@ -111,6 +111,17 @@ def test_prices_that_were_never_near_the_proposal_are_refused() -> None:
     assert told["products_by_verdict"] == {logged.CANNOT_TELL: PRODUCTS}
 
 
+def test_a_few_weeks_at_such_prices_are_too_few() -> None:
+    few = log(1).filter(pl.col("location_id") == "s1")
+    row = whole(judge(few, prices(TRUE)), DOUBLY_ROBUST)
+    assert 10 < row["effective_decisions"] < CONFIG.log_least_decisions
+    assert row["verdict"] == logged.CANNOT_TELL
+    assert row["why"].startswith("too little overlap")
+    asked = CONFIG.model_copy(update={"log_least_decisions": 10})
+    cells = logged.add_up(few, prices(TRUE), asked, None)
+    assert whole(logged.judge([cells], asked), DOUBLY_ROBUST)["verdict"] != logged.CANNOT_TELL
+
+
 def test_a_price_that_never_moved_by_itself_tells_nothing() -> None:
     still = log(1).with_columns(pl.lit(0.0).alias("offset"), pl.lit(0.0).alias("shock"))
     assert whole(judge(still, prices(TRUE)), DOUBLY_ROBUST)["verdict"] == logged.CANNOT_TELL
