@@ -485,9 +485,9 @@ def test_what_is_bought_together_reaches_the_cross_effects(
     told = []
     honest = cross.measure
 
-    def listening(rows: Any, config: Any, pairs: Any, prepared: Any) -> pl.DataFrame:
+    def listening(rows: Any, config: Any, pairs: Any, *others: Any) -> pl.DataFrame:
         told.append(pairs)
-        return honest(rows, config, pairs, prepared)
+        return honest(rows, config, pairs, *others)
 
     monkeypatch.setattr(cross, "measure", listening)
     tasks.estimate_elasticities(day, tasks.build_panel(day, features), together)
