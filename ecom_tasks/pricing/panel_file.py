@@ -261,8 +261,8 @@ def _told_apart(rows: pl.LazyFrame) -> tuple[list[str], list[str]]:
         (off[one] * off[other]).sum().alias(f"{one} {other}") for one in kept for other in kept
     ]
     if kept:
-        asked = rows.select(pl.len().alias("rows"), *products).collect(engine=_STREAMING)
-        count, *each = asked.row(0)
+        summed = rows.select(pl.len().alias("rows"), *products).collect(engine=_STREAMING)
+        count, *each = summed.row(0)
         squares = np.array(each).reshape(len(kept), len(kept))
         refuse_collinear(kept, squares, count, "Leave one of them out")
     assumptions = [

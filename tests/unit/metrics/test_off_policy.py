@@ -36,11 +36,11 @@ def judged(sums: np.ndarray) -> dict[str, tuple[float, float, float]]:
     """Value, lower and upper end by method."""
     value = off_policy.values(sums.sum(axis=0))
     drawn = off_policy.values(off_policy.resampled(sums, 200, 5))
-    return {
-        name: (float(value[name]),
-               *map(float, off_policy.interval(value[name], drawn[name], STORES, 0.95)))
-        for name in METHODS
-    }  # fmt: skip
+    found = {}
+    for name in METHODS:
+        lower, upper = off_policy.interval(value[name], drawn[name], STORES, 0.95)
+        found[name] = float(value[name]), float(lower), float(upper)
+    return found
 
 
 @pytest.mark.parametrize("model", [MEAN, np.array([3.0, 0.0, 1.0])], ids=["right", "wrong"])

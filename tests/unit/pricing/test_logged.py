@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -62,7 +63,7 @@ def judge(rows: pl.DataFrame, told: pl.DataFrame, odds: pl.DataFrame | None = No
     return logged.judge([logged.add_up(rows, told, CONFIG, odds)], CONFIG)
 
 
-def whole(found: pl.DataFrame, method: str) -> dict[str, float]:
+def whole(found: pl.DataFrame, method: str) -> dict[str, Any]:
     return found.filter((pl.col("scope") == "all") & (pl.col("method") == method)).row(
         0, named=True
     )
@@ -71,7 +72,7 @@ def whole(found: pl.DataFrame, method: str) -> dict[str, float]:
 def true_change(rows: pl.DataFrame) -> float:
     """Of the same decisions, by the true answer: the direct method of a model that is right."""
     right = rows.with_columns(pl.col("usual_units").alias("expected"))
-    return whole(judge(right, prices(TRUE)), DIRECT)["change"]
+    return float(whole(judge(right, prices(TRUE)), DIRECT)["change"])
 
 
 @pytest.mark.parametrize("told", [TRUE, -1.2], ids=["right model", "wrong model"])
@@ -96,7 +97,7 @@ def test_the_true_change_is_that_of_the_formula() -> None:
     rows = log(3, spread=0.3)  # so wide that all weeks are compared
     base = rows["usual_units"].mean()
     ratio = (PROPOSED / USUAL) ** TRUE
-    expected = base * (ratio * (PROPOSED - COST) - (NOW - COST))  # type: ignore[operator]
+    expected = base * (ratio * (PROPOSED - COST) - (NOW - COST))
     assert true_change(rows) == pytest.approx(expected, rel=0.01)
 
 
