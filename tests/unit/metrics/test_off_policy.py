@@ -49,7 +49,7 @@ def test_values_are_unbiased_and_intervals_cover(model: np.ndarray) -> None:
     for name in (IPS, SNIPS, DOUBLY_ROBUST):
         each = np.array([one[name] for one in found])
         assert each[:, 0].mean() == pytest.approx(TRUE, abs=0.06), name
-        assert 0.9 <= np.mean((each[:, 1] <= TRUE) & (TRUE <= each[:, 2])) <= 0.995, name
+        assert 0.9 <= np.mean((each[:, 1] <= TRUE) & (each[:, 2] >= TRUE)) <= 0.995, name
 
 
 def test_a_good_model_narrows_the_interval_and_a_wrong_one_alone_is_wrong() -> None:
