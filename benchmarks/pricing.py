@@ -2,20 +2,24 @@
 
     python -m benchmarks.pricing truth --seeds 20 --folder FOLDER
     python -m benchmarks.pricing loop --seeds 20 --folder FOLDER
+    python -m benchmarks.pricing logs --products 40 --stores 12 --weeks 60 --folder FOLDER
     python -m benchmarks.pricing speed ...    (see `benchmarks.pricing_speed`)
 
 `truth` estimates 200 products x 30 stores x 104 weeks with confounded prices and compares with the
 shop's elasticities: coverage of the 95% intervals, root mean squared error beside plain log-log
 least squares with fixed effects a product and store, power and false share of cross effects.
 `loop` proposes prices and asks the shop what they earn, beside the historic prices and an oracle
-that knows all elasticities and keeps the same rules. Each seed is a file in the folder; seeds that
-are there are not run again, so that both can be stopped and gone on with.
+that knows all elasticities and keeps the same rules. `logs` judges proposed prices by the shop's
+own history, by each method, and compares with what they would truly have earned in the weeks
+compared: profit at proposed prices, and its change beside today's. Each seed is a file in the
+folder; seeds that are there are not run again, so that all can be stopped and gone on with.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -164,6 +168,105 @@ def told_loop(results: list[Figures]) -> Figures:
     }
 
 
+def logs(seed: int, scale: Figures) -> Figures:
+    """Judge one shop's proposed prices by its log, and ask the shop what is true of that."""
+    from datetime import timedelta
+
+    import polars as pl
+
+    from ecom_tasks.metrics import off_policy
+    from ecom_tasks.pricing import joint, logged, model, optimise, panel_file, today
+    from ecom_tasks.pricing.config import PricingConfig
+    from ecom_tasks.pricing.guardrails import Guardrails
+    from ecom_tasks.pricing.panel import SERIES, WEEK, last_week
+    from ecom_tasks.sample_store import panel, weeks, world
+
+    config = PricingConfig()
+    shop = world.create(world.Scale(**scale, seed=seed))
+    columns = panel_file.Columns(
+        "product", "week", "price", "units", "store", "category",
+        ("price_cut", "display", "mailer"),
+    )  # fmt: skip
+    frames, wanted = [], []
+    for week in weeks.live(shop):
+        frames.append(panel.of_week(shop, week))
+        wanted.append(frames[-1].select(
+            pl.col("product").alias("product_id"), pl.col("store").alias("location_id"),
+            pl.col("week").alias(WEEK), pl.Series("wanted", week.expected.ravel()),
+        ))  # fmt: skip
+    rows = panel_file.check(pl.concat(frames), columns).weeks.collect().sort(*SERIES, WEEK)
+    learnt = model.learn(rows, last_week(rows) + timedelta(weeks=1), config)
+    fitted = model.pool([learnt.told], config)
+    costs = pl.DataFrame({"product_id": shop.product_ids, "unit_cost": shop.cost})
+    answers = fitted.products.select("product_id", "estimate", "error", "lower", "upper", "grade",
+                                     "why", "shared_error")  # fmt: skip
+    positions = today.positions(rows, costs, config)
+    shared = optimise.at_current_prices(positions, answers, config)
+    chosen = joint.choose(shared, fitted.cross, Guardrails(), config, seed)
+    prices = optimise.propose_all(positions, answers.drop("shared_error"), config, chosen.prices)
+    changed = prices.filter(pl.col("change") != 0)
+    assert learnt.solved is not None
+    decisions = logged.decisions(learnt.solved)
+
+    def judged(log: pl.DataFrame, elasticity: pl.DataFrame) -> pl.DataFrame:
+        asked = changed.drop("elasticity").join(elasticity, on="product_id")
+        cells = logged.add_up(log, asked, config, None)
+        return logged.judge([cells], config).filter(pl.col("scope") == logged.ALL)
+
+    found = judged(decisions, changed.select("product_id", "elasticity"))
+    # The direct method with a model that is the truth, in the same weeks.
+    own = panel.own_truth(shop).select(pl.col("product").alias("product_id"), "elasticity")
+    knowing = decisions.join(pl.concat(wanted), on=[*SERIES, WEEK]).join(own, on="product_id")
+    back = (-pl.col("elasticity") * pl.col("offset")).exp()
+    knowing = knowing.with_columns((pl.col("wanted") * back).alias("expected"))
+    knowing = knowing.drop("elasticity")
+    true = judged(knowing, own).filter(pl.col("method") == off_policy.DIRECT).row(0, named=True)
+    methods = {}
+    for row in found.iter_rows(named=True):
+        methods[row["method"]] = {
+            "value_covered": row["lower"] <= true["value"] <= row["upper"],
+            "value_error": row["value"] / true["value"] - 1,
+            "change_covered": row["change_lower"] <= true["change"] <= row["change_upper"],
+            "change_error": (row["change"] - true["change"]) / true["value_now"],
+            "half_width": (row["change_upper"] - row["change_lower"]) / 2 / true["value_now"],
+            "verdict": row["verdict"],
+        }
+    first = found.row(0, named=True)
+    return {
+        "seed": seed, "changed": changed.height, "decisions": first["decisions"],
+        "compared_share": first["compared_share"], "mean_weight": first["mean_weight"],
+        "effective_decisions": first["effective_decisions"],
+        "true_change": true["change"] / true["value_now"], "methods": methods,
+    }  # fmt: skip
+
+
+def told_logs(results: list[Figures]) -> Figures:
+    """Sum up all seeds."""
+
+    def squares(method: str, name: str) -> float:
+        total: float = sum(each["methods"][method][name] ** 2 for each in results)
+        return math.sqrt(total / len(results))
+
+    def share(method: str, name: str) -> float:
+        total: float = sum(each["methods"][method][name] for each in results)
+        return total / len(results)
+
+    return {
+        "seeds": len(results),
+        "true_change": sum(each["true_change"] for each in results) / len(results),
+        **{
+            method: {
+                "value_covered": share(method, "value_covered"),
+                "change_covered": share(method, "change_covered"),
+                "value_rmse": squares(method, "value_error"),
+                "change_rmse": squares(method, "change_error"),
+                "half_width": share(method, "half_width"),
+            }
+            for method in results[0]["methods"]
+        },
+    }
+
+
 def each_seed(name: str, work: Any, seeds: int, folder: Path, scale: Figures) -> list[Figures]:
     """Run what is not in the folder yet; return all."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,14 +309,16 @@ def main() -> None:
         return
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("part", choices=["truth", "loop"])
+    parser.add_argument("part", choices=["truth", "loop", "logs"])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--folder", type=Path, required=True)
     for name, value in SCALE.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     arguments = parser.parse_args()
     scale = {name: getattr(arguments, name) for name in SCALE}
-    work, told = {"truth": (truth, told_truth), "loop": (loop, told_loop)}[arguments.part]
+    work, told = {
+        "truth": (truth, told_truth), "loop": (loop, told_loop), "logs": (logs, told_logs),
+    }[arguments.part]  # fmt: skip
     results = each_seed(arguments.part, work, arguments.seeds, arguments.folder, scale)
     print(json.dumps(told(results), indent=2))
 

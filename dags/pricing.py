@@ -39,7 +39,9 @@ with DAG(
     made = flow(
         airflow_steps(
             "pricing",
-            pools={"pin_features": "default_pool", "pin_guardrails": "default_pool"},
+            pools=dict.fromkeys(
+                ("pin_features", "pin_guardrails", "pin_price_log"), "default_pool"
+            ),
             outlets={"publish_release": [released("pricing")]},
         )
     )

@@ -391,6 +391,25 @@ def read_text(place: str) -> str:
         raise ConfigError(f"{place} cannot be read: {error}", "Give its path or URI") from error
 
 
+def read_parquet(place: str) -> pl.DataFrame:
+    """Read a table that is no artefact by its path or URI.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file, or it is no Parquet.
+    """
+    import polars as pl
+
+    try:
+        if "://" in place:
+            folder, _, name = place.rpartition("/")
+            return pl.read_parquet(open_store(folder).read(name).data)
+        return pl.read_parquet(place)
+    except (OSError, KeyMissingError, pl.exceptions.PolarsError) as error:
+        raise ConfigError(f"{place} cannot be read: {error}", "Give a Parquet file") from error
+
+
 def read_json(ref: Ref, path: str) -> Any:
     return json.loads(_store_of(ref).read(path).data)
 

@@ -8,6 +8,8 @@ how stores that were dearer that week sold beside those that were cheaper.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -79,8 +81,8 @@ def choose(rows: pl.DataFrame) -> pl.DataFrame:
     shelf = (
         pl
         .when(together.over("category") >= _LEAST_PRODUCTS)
-        .then(pl.col("category"))
-        .otherwise(pl.lit(""))
+        .then(pl.col("category").rank("dense"))
+        .otherwise(0)
     )
     series = pl.struct(SERIES).rank("dense").cast(pl.Int64)
     rows = rows.with_columns(shelf.alias("shelf"))
@@ -120,6 +122,15 @@ def levels(rows: pl.DataFrame, further: tuple[str, ...] = BOTH) -> list[Codes]:
     return found
 
 
+def summing(level: Codes) -> Callable[[Array], Array]:
+    """Return what adds values up by level; where rows of a level lie together, it is faster."""
+    count = int(level.max()) + 1 if len(level) else 0
+    starts = np.flatnonzero(np.diff(level, prepend=-1))
+    if len(starts) == count and count and (np.diff(level) >= 0).all():
+        return lambda values: np.asarray(np.add.reduceat(values, starts))
+    return lambda values: np.asarray(np.bincount(level, values, count), dtype=np.float64)
+
+
 def demean(values: Array, weight: Array, levels: list[Codes]) -> Array:
     """Take weighted means of all levels off, in turn, until nothing moves.
 
@@ -131,13 +142,14 @@ def demean(values: Array, weight: Array, levels: list[Codes]) -> Array:
     """
     if values.ndim == 2:
         return np.column_stack([demean(column, weight, levels) for column in values.T])
-    totals = [_total(level, weight) for level in levels]
+    adding = [summing(level) for level in levels]
+    totals = [_total(add, weight) for add in adding]
     left = values.copy()
     scale = float(np.sqrt(np.mean(values**2))) or 1.0
     for _ in range(_SWEEPS):
         moved = 0.0
-        for level, total in zip(levels, totals, strict=True):
-            mean = np.bincount(level, weight * left, len(total)) / total
+        for level, add, total in zip(levels, adding, totals, strict=True):
+            mean = add(weight * left) / total
             left -= mean[level]
             moved = max(moved, float(np.abs(mean).max()))
         if len(levels) == 1 or moved < _CLOSE * scale:
@@ -170,30 +182,39 @@ def shared_out(expected: Array, actual: Array, levels: list[Codes]) -> Array:
     return left
 
 
-def _total(level: Codes, weight: Array) -> Array:
-    total = np.bincount(level, weight)
+def _total(add: Callable[[Array], Array], weight: Array) -> Array:
+    total = add(weight)
     return np.where(total > 0, total, 1.0)
 
 
 class Ratios:
     """Demand over its levels: the weighted mean of each level's ratios becomes 1.
 
-    Keeps the levels found last, from which the next search starts: in Newton's method demand
-    changes little from step to step.
+    Keeps the levels found last, from which the next search starts (the first one `near` others):
+    in Newton's method demand changes little from step to step.
     """
 
-    def __init__(self, weight: Array, levels: list[Codes]) -> None:
+    def __init__(self, weight: Array, levels: list[Codes], near: Array | None = None) -> None:
         self._weight = weight
         self._levels = levels
-        self._totals = [_total(level, weight) for level in levels]
-        self._level = np.ones(len(weight))
+        self._adding = [summing(level) for level in levels]
+        self._totals = [_total(add, weight) for add in self._adding]
+        self._level = np.ones(len(weight)) if near is None else near
 
     def of(self, demand: Array, sweeps: int = 1) -> Array:
         """Return demand over levels, shape (rows,); a level that sold nothing stays 0."""
         if len(self._levels) == 1:
             self._level = np.ones(len(demand))
+        left = self._weight * demand / self._level
         for _ in range(sweeps if len(self._levels) > 1 else 1):
-            for level, total in zip(self._levels, self._totals, strict=True):
-                mean = np.bincount(level, self._weight * demand / self._level, len(total)) / total
-                self._level = self._level * np.where(mean > 0, mean, 1.0)[level]
+            for level, add, total in zip(self._levels, self._adding, self._totals, strict=True):
+                mean = add(left) / total
+                moved = np.where(mean > 0, mean, 1.0)[level]
+                left /= moved
+                self._level = self._level * moved
         return np.asarray(demand / self._level)
+
+    @property
+    def level(self) -> Array:
+        """What `of` divided by last, shape (rows,)."""
+        return self._level

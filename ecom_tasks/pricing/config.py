@@ -132,6 +132,35 @@ class PricingConfig(DomainConfig):
         default=13, ge=1, le=52, description="last weeks from which a product's level is taken"
     )
 
+    # Proposed prices judged by what is logged
+    log_band: float = Field(
+        default=0.025,
+        gt=0,
+        lt=0.5,
+        description="log price either side of a price within which a logged price counts as it",
+    )
+    log_least_odds: float = Field(
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="probability of the price that a logged decision needs to be compared; "
+        "1 / this is the largest weight",
+    )
+    log_least_decisions: int = Field(
+        default=50,
+        ge=2,
+        description="equally weighted decisions, below which nothing is told of proposed prices",
+    )
+    log_block_weeks: int = Field(
+        default=4, ge=1, le=26, description="weeks that are drawn again together, all places"
+    )
+    price_log: str = Field(
+        default="",
+        exclude=True,
+        description="path or URI of the Parquet file of prices that were drawn by lot, with the "
+        "odds of every allowed one; empty: none",
+    )
+
     # Prices
     assumed_margin: float = Field(
         default=0.30,

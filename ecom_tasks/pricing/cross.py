@@ -39,7 +39,6 @@ class _Grid:
     products: list[str]
     price: Array
     shock: Array
-    rest: Array
     weight: Array
     further: Array
 
@@ -49,6 +48,7 @@ def measure(
     config: PricingConfig,
     together: pl.DataFrame | None = None,
     prepared: elasticity.Prepared | None = None,
+    first: tuple[pl.DataFrame, elasticity.Near] | None = None,
 ) -> pl.DataFrame:
     """Measure the cross elasticities of all candidates, each from its product's weeks alone.
 
@@ -58,8 +58,9 @@ def measure(
     ----------
     rows : see `nuisance.partial_out`
     config : `cross_candidates` a product, `cross_false` of those found
-    together : product_id, other_id, score: what is bought together, or alike; best candidates first
+    together : product_id, other_id, score: what is bought together, see `bought_together.pairs`
     prepared : see `elasticity.solve`
+    first : what `elasticity.solve_near` says of these rows by product, where that is known
 
     Returns
     -------
@@ -67,19 +68,16 @@ def measure(
         product_id (whose units), other_id (whose price), category, raw_estimate, raw_error: what
         `shrink` learns from, over all parts of the shop together.
     """
-    raw, found = _raw(), empty()
-    for _ in range(_PASSES):
-        given = with_effect(rows, found)
-        solved = elasticity.solve(given, ["product_id"], prepared)
-        parts = [
-            _category(str(name[0]), part, config, together)
-            for name, part in solved.sort("product_id").group_by("category", maintain_order=True)
-        ]
-        raw = pl.concat([part for part in parts if part.height] or [_raw()])
+    solved, near = first or elasticity.solve_near(rows, ["product_id"], prepared)
+    shelves = _shelves(solved, config, together)
+    raw = _measured(shelves, solved, config)
+    for _ in range(_PASSES - 1):
         if raw.is_empty():
             break
-        raw = _added_back(raw, found)
         found = shrink(raw, config)
+        given = with_effect(rows, found)
+        solved, near = elasticity.solve_near(given, ["product_id"], prepared, near)
+        raw = _added_back(_measured(shelves, solved, config), found)
     return raw
 
 
@@ -89,39 +87,103 @@ def with_effect(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     pairs = found.filter("found").select(*PAIR, "estimate")
     if pairs.is_empty():
         return rows
-    other = rows.select(pl.col("product_id").alias("other_id"), "location_id", WEEK, "log_price")
-    effect = (
-        pairs
-        .join(other, on="other_id")
-        .group_by("product_id", "location_id", WEEK)
-        .agg((pl.col("estimate") * pl.col("log_price")).sum().alias(elasticity.CROSS))
+    product, place, week = _places(rows)
+    names = rows["product_id"].unique().sort()
+    number = dict(zip(names.to_list(), range(len(names)), strict=True))
+    price, category = rows["log_price"].to_numpy(), absorb.codes(rows, ["category"])
+    effect = np.zeros(rows.height)
+    first, second = (np.array([number.get(name, -1) for name in pairs[column]]) for column in PAIR)
+    strength, inside = pairs["estimate"].to_numpy(), (first >= 0) & (second >= 0)
+    shelf = np.zeros(len(names), dtype=np.int64)
+    shelf[product] = category
+    # Pairs are of one category: a grid of each is smaller than one of all products and weeks.
+    for each in np.unique(shelf[first[inside]]):
+        mine = np.flatnonzero(category == each)
+        members, at = np.unique(product[mine], return_inverse=True)
+        shape = (len(members), place.max() + 1, week.max() + 1)
+        grid = np.zeros(shape)
+        grid[at, place[mine], week[mine]] = price[mine]
+        told = np.flatnonzero(inside & (shelf[first] == each))
+        matrix = np.zeros((len(members), len(members)))
+        matrix[np.searchsorted(members, first[told]), np.searchsorted(members, second[told])] = (
+            strength[told]
+        )
+        answer = (matrix @ grid.reshape(len(members), -1)).reshape(shape)
+        effect[mine] = answer[at, place[mine], week[mine]]
+    return rows.with_columns(pl.Series(elasticity.CROSS, effect))
+
+
+def _places(rows: pl.DataFrame) -> tuple[absorb.Codes, absorb.Codes, absorb.Codes]:
+    """Return the numbers of each row's product, location and week."""
+    product, place, week = (
+        absorb.codes(rows, [name]) for name in ("product_id", "location_id", WEEK)
     )
-    return rows.join(
-        effect, on=["product_id", "location_id", WEEK], how="left", maintain_order="left"
-    ).with_columns(pl.col(elasticity.CROSS).fill_null(0.0))
+    return product, place, week
 
 
-def _category(
-    category: str, rows: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None
-) -> pl.DataFrame:
-    grid = _grid(rows)
-    if len(grid.products) < 2:
-        return _raw()
-    price = rows.group_by("product_id").agg(pl.col("price_level").mean()).sort("product_id")
-    # A regression of few weeks carries few candidates.
-    weeks = int((grid.weight > 0).sum(axis=(1, 2)).max())
-    most = min(config.cross_candidates, weeks // _WEEKS_A_CANDIDATE)
-    if most < 1:
-        return _raw()
-    chosen = candidates(grid.products, price["price_level"].to_numpy(), most, together)
-    parts = [_product(grid, place, others, config) for place, others in enumerate(chosen)]
-    return pl.concat(parts).with_columns(pl.lit(category).alias("category")).select(_raw().columns)
+@dataclass(frozen=True)
+class _Shelf:
+    """A category, and whose price each of its products may feel.
+
+    Attributes
+    ----------
+    rows : numbers of its rows; cells : their product, location and week in the grid
+    chosen : see `candidates`
+    """
+
+    category: str
+    rows: NDArray[np.int64]
+    cells: tuple[absorb.Codes, absorb.Codes, absorb.Codes]
+    grid: _Grid
+    chosen: list[NDArray[np.int64]]
+
+
+def _shelves(
+    solved: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None
+) -> list[_Shelf]:
+    """Spread each category out, as far as no estimate of a neighbour's price changes it."""
+    shelves = []
+    numbered = solved.with_row_index("row").sort("product_id", maintain_order=True)
+    for name, rows in numbered.group_by("category", maintain_order=True):
+        cells = _places(rows)
+        grid = _grid(rows, cells)
+        # A regression of few weeks carries few candidates.
+        weeks = int((grid.weight > 0).sum(axis=(1, 2)).max())
+        most = min(config.cross_candidates, weeks // _WEEKS_A_CANDIDATE)
+        if len(grid.products) < 2 or most < 1:
+            continue
+        price = rows.group_by("product_id").agg(pl.col("price_level").mean()).sort("product_id")
+        chosen = candidates(grid.products, price["price_level"].to_numpy(), most, together)
+        at = rows["row"].cast(pl.Int64).to_numpy()
+        shelves.append(_Shelf(str(name[0]), at, cells, grid, chosen))
+    return shelves
+
+
+def _measured(shelves: list[_Shelf], solved: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Regress what is left of each product's demand on its candidates' prices."""
+    rest, parts = solved["rest"].to_numpy(), []
+    for shelf in shelves:
+        spread = np.zeros(shelf.grid.weight.shape)
+        spread[shelf.cells] = rest[shelf.rows]
+        parts += [
+            _product(shelf.grid, spread[place], place, others, config).with_columns(
+                pl.lit(shelf.category).alias("category")
+            )
+            for place, others in enumerate(shelf.chosen)
+        ]
+    return pl.concat([part.select(_raw().columns) for part in parts if part.height] or [_raw()])
 
 
 def candidates(
     products: list[str], price: Array, most: int, together: pl.DataFrame | None
 ) -> list[NDArray[np.int64]]:
-    """Choose whose price each product may feel: bought together or alike first, then like in price.
+    """Choose whose price each product may feel: bought together first, then like in price.
+
+    Parameters
+    ----------
+    price : level of each product's log price, shape (products,)
+    most : candidates of a product; it chooses half of them, and may be chosen by others
+    together : see `bought_together.pairs`; None or empty: all by their price
 
     Returns
     -------
@@ -130,29 +192,30 @@ def candidates(
     count = len(products)
     if count <= most + 1:
         return [np.delete(np.arange(count), place) for place in range(count)]
-    score = -np.abs(price[:, None] - price[None, :])
-    score = score / max(float(np.abs(score).max()), 1e-9) - 1.0  # below every pair that is known
+    alike = -np.abs(price[:, None] - price[None, :])
+    own = max(most // 2, 1)
+    known = np.zeros((count, count))
     if together is not None and together.height:
         place = {name: number for number, name in enumerate(products)}
-        known = together.filter(
+        inside = together.filter(
             pl.col("product_id").is_in(products) & pl.col("other_id").is_in(products)
         )
-        top = max(float(known["score"].max() or 1.0), 1e-9)  # type: ignore[arg-type]
-        for first, second, value in known.select(*PAIR, "score").iter_rows():
-            score[place[first], place[second]] = value / top
-    score = np.maximum(score, score.T)
+        for first, second, value in inside.select(*PAIR, "score").iter_rows():
+            known[place[first], place[second]] = known[place[second], place[first]] = value
+    # Half of its choices at most, so that substitutes are not crowded out.
+    rank = np.argsort(np.argsort(-known, axis=1, kind="stable"), axis=1)
+    met = (known > 0) & (rank < max(own // 2, 1))
+    score = np.where(met, known, alike - 1.0)
     np.fill_diagonal(score, -np.inf)
-    best = np.argsort(-score, axis=1, kind="stable")[:, : max(most // 2, 1)]
+    best = np.argsort(-score, axis=1, kind="stable")[:, :own]
     chosen = np.zeros((count, count), dtype=bool)
     np.put_along_axis(chosen, best, values=True, axis=1)
     chosen |= chosen.T
     return [np.flatnonzero(row) for row in chosen]
 
 
-def _grid(rows: pl.DataFrame) -> _Grid:
-    product, place, week = (
-        absorb.codes(rows, [name]) for name in ("product_id", "location_id", WEEK)
-    )
+def _grid(rows: pl.DataFrame, cells: tuple[absorb.Codes, absorb.Codes, absorb.Codes]) -> _Grid:
+    product, place, week = cells
     shape = (product.max() + 1, place.max() + 1, week.max() + 1)
 
     def spread(values: Array) -> Array:
@@ -173,22 +236,26 @@ def _grid(rows: pl.DataFrame) -> _Grid:
         # zero, and no regression could tell one effect from the lack of all others.
         price=spread(absorb.demean(rows["log_price"].to_numpy(), weight, own)),
         shock=spread(rows["shock"].to_numpy()),
-        rest=spread(rows["rest"].to_numpy()),
         weight=spread(weight),
         further=np.stack(further, axis=-1) if further else np.zeros((*shape, 0)),
     )
 
 
 def _product(
-    grid: _Grid, place: int, others: NDArray[np.int64], config: PricingConfig
+    grid: _Grid, rest: Array, place: int, others: NDArray[np.int64], config: PricingConfig
 ) -> pl.DataFrame:
-    """Regress one product's rest on its candidates' shocks, beside its own price and promotions."""
+    """Regress one product's rest on its candidates' shocks, beside its own price and promotions.
+
+    Parameters
+    ----------
+    rest : shape (locations, weeks)
+    """
     weight = grid.weight[place].ravel()
     own = [grid.shock[place][..., None], grid.further[place]]
     design = np.concatenate([np.moveaxis(grid.price[others], 0, -1), *own], axis=-1)
     cells = design.shape[:2]
     design = design.reshape(len(weight), -1)
-    rest = grid.rest[place].ravel()
+    rest = rest.ravel()
     squares = (design * weight[:, None]).T @ design
     inverse = np.linalg.pinv(squares, rcond=1e-8, hermitian=True)
     solution = inverse @ (design.T @ (weight * rest))

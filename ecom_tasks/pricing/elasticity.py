@@ -81,7 +81,29 @@ def prepare(rows: pl.DataFrame) -> Prepared:
     return Prepared(levels, further, shock, with_price, moved_by)
 
 
+@dataclass(frozen=True)
+class Near:
+    """Where a solution of the same rows was found, for the next to begin there.
+
+    Attributes
+    ----------
+    slope, effects : of each product, shape (products,) and (products, columns)
+    level : see `absorb.Ratios`, shape (rows,)
+    """
+
+    slope: Array
+    effects: Array
+    level: Array
+
+
 def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -> pl.DataFrame:
+    """Solve the moment condition for each group, see `solve_near`."""
+    return solve_near(rows, by, prepared)[0]
+
+
+def solve_near(
+    rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None, near: Near | None = None
+) -> tuple[pl.DataFrame, Near]:
     """Solve the moment condition for each group by Newton's method.
 
     Parameters
@@ -89,13 +111,16 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     rows : see `nuisance.partial_out`
     by : columns that name a group, of whole products; empty: one for all
     prepared : of these rows, which may have got or lost `CROSS` since
+    near : where to begin; None: far away
 
     Returns
     -------
     rows with `shock` (price_left off its levels, see `absorb.levels`), `lever` (what the condition
     is taken with: the shock, or the part of it that an instrument moves, then with `moved_by`, the
-    instrument off its levels), `slope` (the elasticity of its group) and `rest` (relative demand
-    that neither controls, levels nor price explain, mean 0 in each series).
+    instrument off its levels), `slope` (the elasticity of its group), `rest` (relative demand that
+    neither controls, levels nor price explain, mean 0 in each series) and `told` (what levels,
+    price, promotions and neighbours' prices make of the demand that the controls foretell); and
+    where the solution is, for the next.
     """
     made = prepared or prepare(rows)
     further, shock = made.further, made.shock
@@ -103,19 +128,20 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
     demand = rows["demand_ratio"].to_numpy()
     if CROSS in rows.columns:
         demand = demand * np.exp(-rows[CROSS].to_numpy())
-    ratios = absorb.Ratios(weight, made.levels)
+    ratios = absorb.Ratios(weight, made.levels, None if near is None else near.level)
     group = absorb.codes(rows, by)
     lever = shock if made.moved_by is None else _explained(shock, made.moved_by, weight, group)
-    slope = np.full(group.max() + 1 if len(group) else 0, _START)
     group_of_product = np.zeros(further.count, dtype=np.int64)
     group_of_product[further.product] = group
-    effects = np.zeros((further.count, len(further.off)))
+    slope, effects = _begin(group_of_product, further, near)
+
+    def explained() -> Array:
+        return np.asarray(np.exp(slope[group] * price + further.spread(further.raw, effects)))
 
     def left(sweeps: int) -> Array:
-        explained = slope[group] * price + further.spread(further.raw, effects)
-        return ratios.of(demand * np.exp(-explained), sweeps) - 1
+        return ratios.of(demand / explained(), sweeps) - 1
 
-    rest = left(_FIRST_SWEEPS)
+    rest = left(_FIRST_SWEEPS if near is None else _LATER_SWEEPS)
     for _ in range(_STEPS):
         up = np.bincount(group, weight * lever * rest, len(slope))
         curvature = np.bincount(group, weight * lever * price * (1 + rest), len(slope))
@@ -130,10 +156,24 @@ def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -
         rest = left(_LATER_SWEEPS)
         if max(np.abs(moved).max(initial=0.0), np.abs(further_step).max(initial=0.0)) < _CLOSE:
             break
-    solved = {"shock": shock, "lever": lever, "slope": slope[group], "rest": rest}
+    told = explained() * ratios.level
+    if CROSS in rows.columns:
+        told = told * np.exp(rows[CROSS].to_numpy())
+    solved = {"shock": shock, "lever": lever, "slope": slope[group], "rest": rest, "told": told}
     if made.moved_by is not None:
         solved["moved_by"] = made.moved_by
-    return rows.with_columns(pl.Series(name, values) for name, values in solved.items())
+    return (
+        rows.with_columns(pl.Series(name, values) for name, values in solved.items()),
+        Near(slope[group_of_product], effects, ratios.level),
+    )
+
+
+def _begin(group: absorb.Codes, further: Further, near: Near | None) -> tuple[Array, Array]:
+    """Return the groups' elasticities and the products' effects to begin with."""
+    if near is None:
+        count = int(group.max()) + 1 if len(group) else 0
+        return np.full(count, _START), np.zeros((further.count, len(further.off)))
+    return np.bincount(group, near.slope) / np.bincount(group), near.effects
 
 
 def _explained(price: Array, instrument: Array, weight: Array, group: absorb.Codes) -> Array:
@@ -153,7 +193,7 @@ class Further:
     def __init__(self, rows: pl.DataFrame, weight: Array, levels: list[absorb.Codes]) -> None:
         names = further_columns(rows)
         self.product = absorb.codes(rows, ["product_id"])
-        self._weight = weight
+        self._weight, self._add = weight, absorb.summing(self.product)
         self.count = int(self.product.max()) + 1 if len(self.product) else 0
         self.raw = [rows[name].cast(pl.Float64).fill_null(0.0).to_numpy() for name in names]
         self.off = [absorb.demean(column, weight, levels) for column in self.raw]
@@ -172,9 +212,7 @@ class Further:
         return np.asarray(np.linalg.pinv(squares, rcond=1e-6, hermitian=True), dtype=np.float64)
 
     def _sum(self, values: Array) -> Array:
-        return np.asarray(
-            np.bincount(self.product, self._weight * values, self.count), dtype=np.float64
-        )
+        return self._add(self._weight * values)
 
     def solve(self, target: Array) -> Array:
         """Return what of a target goes with these columns, shape (products, columns)."""
@@ -201,9 +239,9 @@ def further_columns(rows: pl.DataFrame) -> list[str]:
 
 
 def scores(solved: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """Return score and information of each row, with its group, sorted by series and week."""
+    """Return score and information of each row, with its group."""
     weight, lever = pl.col("weight"), pl.col("lever")
-    return solved.sort(*by, *SERIES, WEEK).select(
+    return solved.select(
         *dict.fromkeys([*by, *SERIES, WEEK]),
         "slope",
         (weight * lever * pl.col("rest")).alias("score"),

@@ -52,15 +52,13 @@ class Foretold:
     ----------
     told : see `model.learn`
     rows : the window and the weeks before it that give the level, with `expected` units (controls
-        alone) and `shock` (log price that the controls do not foretell); None where the part has no
-        estimates
-    chosen : see `absorb.chosen`
+        alone), `shock` (log price that the controls do not foretell) and `between_stores` (judged
+        by shares of what sold); None where the part has no estimates
     slope : sums whose quotient is the plain slope, see `plain.sums`
     """
 
     told: Told
     rows: pl.DataFrame | None
-    chosen: pl.DataFrame | None
     slope: Array
 
 
@@ -94,7 +92,7 @@ def foretell(panel: pl.DataFrame, start: date, config: PricingConfig) -> Foretol
     learnt = learn(panel.filter(pl.col(WEEK) < end), start, config, whole=False)
     taught, later, models = learnt.rows, learnt.later, learnt.models
     if taught is None or later is None or models is None:
-        return Foretold(learnt.told, None, None, np.zeros(2))
+        return Foretold(learnt.told, None, np.zeros(2))
     known = taught.select(later.columns)
     chosen = absorb.chosen(known)
     instrumented = config.instrument != "none"
@@ -115,29 +113,33 @@ def foretell(panel: pl.DataFrame, start: date, config: PricingConfig) -> Foretol
     recent = rows.filter(pl.col(WEEK) >= start - timedelta(weeks=config.level_weeks)).select(
         *SERIES, WEEK, "units", "usual_units", "moved", "log_price", "expected", "shock"
     )
-    return Foretold(learnt.told, recent, chosen, plain.sums(taught, SERIES))
+    recent = recent.join(chosen.rename({"absorbed": "between_stores"}), on="product_id")
+    return Foretold(learnt.told, recent, plain.sums(taught, SERIES))
 
 
-def together(parts: list[Foretold], start: date, config: PricingConfig) -> pl.DataFrame:
-    """Predict a window in all ways, with elasticities drawn together over all parts.
+def pooled(parts: list[Foretold], config: PricingConfig) -> tuple[Fitted, float]:
+    """Return what all parts of a window tell together, and the shop's plain log-log slope."""
+    fitted = pool([part.told for part in parts], config)
+    return fitted, plain.slope([part.slope for part in parts]) or 0.0
+
+
+def predict(rows: pl.DataFrame, fitted: Fitted, slope: float, start: date) -> pl.DataFrame:
+    """Predict one part's window in all ways, with elasticities drawn together over all parts.
 
     Parameters
     ----------
-    parts : see `foretell`, all of the same window
+    rows : see `Foretold`
+    fitted, slope : see `pooled`
 
     Returns
     -------
     DataFrame
         product_id, location_id, week_starts_on, window (first day), units, usual_units, moved
-        (price off its usual level), price_left, between_stores (judged by shares of what sold), and
-        a prediction in units for each of `CONTENDERS`.
+        (price off its usual level), price_left, between_stores (judged by shares of what sold, in
+        its part), and a prediction in units for each of `CONTENDERS`.
     """
-    fitted = pool([part.told for part in parts], config)
-    slope = plain.slope([part.slope for part in parts]) or 0.0
-    windows = [_predict(part.rows, fitted, slope, start) for part in parts if part.rows is not None]
-    chosen = pl.concat([part.chosen for part in parts if part.chosen is not None])
     return (
-        _shared_out(pl.concat(windows), chosen)
+        _shared_out(_predict(rows, fitted, slope, start))
         .sort(*SERIES, WEEK)
         .with_columns(pl.lit(start).alias("window"))
         .select(
@@ -179,19 +181,17 @@ def _predict(rows: pl.DataFrame, fitted: Fitted, slope: float, start: date) -> p
     )
 
 
-def _shared_out(rows: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
+def _shared_out(rows: pl.DataFrame) -> pl.DataFrame:
     """Let all contenders share out the totals of weeks, where stores teach the elasticity.
 
     Parameters
     ----------
-    rows : of one window, with a prediction for each of `CONTENDERS` and price_left
-    chosen : see `absorb.chosen`
+    rows : of one window, with between_stores, price_left and a prediction for each of `CONTENDERS`
 
     Returns
     -------
-    rows with between_stores; there, price_left is what the week's levels leave of it.
+    rows; where judged between stores, price_left is what the week's levels leave of it.
     """
-    rows = rows.join(chosen.rename({"absorbed": "between_stores"}), on="product_id")
     apart = rows.filter("between_stores")
     if apart.is_empty():
         return rows
@@ -215,7 +215,7 @@ def score(predicted: pl.DataFrame) -> dict[str, Any]:
 
     Parameters
     ----------
-    predicted : see `together`
+    predicted : see `predict`
     """
     moved = predicted.filter("moved")
     if moved.is_empty():

@@ -85,13 +85,15 @@ class Learnt:
     rows : weeks that taught, with what controls leave of demand and price
     later : rows of the weeks from the day on, with the same controls
     models : demand and price given the controls
-    The latter three are None where there are no estimates.
+    solved : see `elasticity.solve`, by product; None unless the whole was asked for
+    The latter four are None where there are no estimates.
     """
 
     told: Told
     rows: pl.DataFrame | None = None
     later: pl.DataFrame | None = None
     models: Nuisance | None = None
+    solved: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,13 @@ def learn(
     together : pairs of products that may feel each other's price, see `cross.measure`
     whole : also cross effects, and placebo and permutation of each product
     """
+    panel = _numbered(panel)
     known = panel.filter(pl.col(WEEK) < before)
     judged = variation.products(known, config)
     catalogue = known.select("product_id", "category", "department").unique().sort("product_id")
     moved = judged.filter(pl.col("variation") == variation.ENOUGH).select("product_id")
     if moved.height < config.min_products:
-        return Learnt(Told(judged, catalogue, None))
+        return Learnt(Told(_named(judged), _named(catalogue), None))
     rows = controls.prepare(
         fill_quiet_weeks(panel.join(moved, on="product_id", how="semi"), config.longest_quiet),
         before,
@@ -156,31 +159,50 @@ def learn(
         judged = instruments.judge(judged, instruments.first_stage(learnt, config))
         strong = judged.filter(pl.col("variation") == variation.ENOUGH)
         if strong.height < config.min_products:
-            return Learnt(Told(judged, catalogue, None))
+            return Learnt(Told(_named(judged), _named(catalogue), None))
         learnt = learnt.join(strong, on="product_id", how="semi", maintain_order="left")
     prepared, pairs = elasticity.prepare(learnt), None
+    alone, near = elasticity.solve_near(learnt, ["product_id"], prepared)
     if whole:
-        pairs = cross.measure(learnt, config, together, prepared)
+        pairs = cross.measure(learnt, config, together, prepared, (alone, near))
         learnt = cross.with_effect(learnt, cross.shrink(pairs, config))
-    told = Told(judged, catalogue, _estimate(learnt, prepared, pairs, config))
-    return Learnt(told, learnt, rows.filter(pl.col(WEEK) >= before), models)
+        alone, near = elasticity.solve_near(learnt, ["product_id"], prepared, near)
+    category, shop = (
+        elasticity.solve_near(learnt, by, prepared, near)[0] for by in (["category"], [])
+    )
+    estimates = _estimate(learnt, (alone, category, shop), pairs, config)
+    told = Told(_named(judged), _named(catalogue), estimates)
+    later = _named(rows.filter(pl.col(WEEK) >= before))
+    return Learnt(told, _named(learnt), later, models, _named(alone) if whole else None)
+
+
+def _numbered(panel: pl.DataFrame) -> pl.DataFrame:
+    """Let names be numbers in their order: sorting and grouping by text takes twice the time."""
+    return panel.with_columns(
+        pl.col(name).cast(pl.Enum(panel[name].unique().sort()))
+        for name in ("product_id", "location_id", "category", "department")
+    )
+
+
+def _named(rows: pl.DataFrame) -> pl.DataFrame:
+    """Let names be text again, as they are in other parts of the shop."""
+    return rows.with_columns(pl.selectors.enum().cast(pl.String))
 
 
 def _estimate(
     rows: pl.DataFrame,
-    prepared: elasticity.Prepared,
+    solved: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
     pairs: pl.DataFrame | None,
     config: PricingConfig,
 ) -> Estimates:
-    alone, category, shop = (
-        elasticity.solve(rows, by, prepared) for by in (["product_id"], ["category"], [])
-    )
+    """Sum up what was solved by product, by category and for all."""
+    alone, category, shop = solved
     return Estimates(
-        own=elasticity.by_product(alone, config),
-        tested=None if pairs is None else _tested(alone, config),
-        pooled=pooling.pooled(category, ["category"], config.confidence),
-        placebo=pooling.pooled(
-            placebo.ahead(category, ["category"]), ["category"], config.confidence
+        own=_named(elasticity.by_product(alone, config)),
+        tested=None if pairs is None else _named(_tested(alone, config)),
+        pooled=_named(pooling.pooled(category, ["category"], config.confidence)),
+        placebo=_named(
+            pooling.pooled(placebo.ahead(category, ["category"]), ["category"], config.confidence)
         ),
         cross=pairs,
         shop=pooling.sums(shop),

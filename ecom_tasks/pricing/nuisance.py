@@ -75,9 +75,9 @@ def partial_out(rows: pl.DataFrame, config: PricingConfig) -> tuple[pl.DataFrame
 
     Returns
     -------
-    rows with `demand_ratio` (demand over what the controls foretell), `price_left` (log price
-    minus what they foretell, mean 0 in each series) and the levels of `absorb.choose`; the models,
-    which foretell only if no levels came off: see `train`.
+    rows with `foretold` (demand by the controls), `demand_ratio` (demand over that), `price_left`
+    (log price minus what they foretell, mean 0 in each series) and the levels of `absorb.choose`;
+    the models, which foretell only if no levels came off: see `train`.
     """
     if INSTRUMENT in rows.columns:
         # Levels of weeks would take most of what an instrument moves.
@@ -108,6 +108,7 @@ def partial_out(rows: pl.DataFrame, config: PricingConfig) -> tuple[pl.DataFrame
             rows["demand"] * left["demand_ratio"] / pl.Series(np.where(demand > 0, demand, 1.0))
         ).alias("demand_ratio"),
         (rows["log_price"] - (off["log_price"] - left["price_left"])).alias("price_left"),
+        left["foretold"],
     ), models
 
 
@@ -149,6 +150,7 @@ def _taken_out(
     }
     rows = rows.with_columns(
         pl.Series("demand_ratio", demand / foretold["demand"]),
+        pl.Series("foretold", foretold["demand"]),
         *(pl.Series(name, values) for name, values in left.items()),
     )
     return rows.with_columns(

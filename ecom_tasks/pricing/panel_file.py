@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,8 @@ _WEEK_DAYS = 7
 _MONTH_DAYS = 27
 # Rows of which it is asked at once whether two are the same.
 _AT_ONCE = 2_000_000
+# Figures of all rows are made batch by batch: no column is in memory as a whole.
+_STREAMING: Any = "streaming"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ def check(frame: pl.LazyFrame | pl.DataFrame, columns: Columns) -> Read:
             f"The panel has no column {', '.join(missing)}",
             f"It has: {', '.join(names)}",
         )
-    times = frame.select(pl.col(columns.time).unique().sort()).collect()[columns.time]
+    times = (
+        frame.select(pl.col(columns.time).unique()).collect(engine=_STREAMING)[columns.time].sort()
+    )
     if times.is_empty():
         raise DataContractError("The panel has no rows", "Give a panel with sales")
     if times.null_count():
@@ -127,8 +132,7 @@ def check(frame: pl.LazyFrame | pl.DataFrame, columns: Columns) -> Read:
         ],
         *[pl.col(name).cast(pl.Float64).alias(COST) for name in [columns.cost] if name],
     )
-    count = _refuse(rows)
-    _refuse_twice(rows, count)
+    _refuse(rows)
     idle, assumptions = _told_apart(rows)
     if days != _WEEK_DAYS:
         assumptions.append(f"periods are {days} days apart; lags and seasons count periods")
@@ -140,15 +144,17 @@ def check(frame: pl.LazyFrame | pl.DataFrame, columns: Columns) -> Read:
         *[pl.lit(0.0).alias(name) for name in MECHANICS],
         pl.col("category").str.split("/").list.first().alias("department"),
     )
+    sizes = _sizes(weeks)
+    _refuse_twice(rows, sizes)
     last = periods.max()
     assert isinstance(last, date)
-    return Read(weeks, _sizes(weeks), last, days, assumptions)
+    return Read(weeks, sizes, last, days, assumptions)
 
 
 def _sizes(weeks: pl.LazyFrame) -> pl.DataFrame:
     """Count the rows of each product, which must be of one category."""
     key = ["product_id", "category", "department"]
-    sizes = weeks.group_by(key).agg(pl.len().alias("rows")).collect().sort(key)
+    sizes = weeks.group_by(key).agg(pl.len().alias("rows")).collect(engine=_STREAMING).sort(key)
     torn = sizes.filter(pl.col("product_id").is_duplicated())
     if torn.height:
         raise DataContractError(
@@ -196,8 +202,8 @@ def _monday(number: pl.Series) -> pl.Series:
     return days + number.cast(pl.Int64) * timedelta(weeks=1)
 
 
-def _refuse(rows: pl.LazyFrame) -> int:
-    """Refuse rows that no elasticity can be learnt from; return how many rows there are."""
+def _refuse(rows: pl.LazyFrame) -> None:
+    """Refuse rows that no elasticity can be learnt from."""
     nothing = pl.any_horizontal(pl.col("product_id", "location_id", "units", "price").is_null())
     price, units = pl.col("price"), pl.col("units")
     faults = {
@@ -206,7 +212,8 @@ def _refuse(rows: pl.LazyFrame) -> int:
         "units are below zero": (units < 0) | units.is_nan() | units.is_infinite(),
     }
     counts = [fault.sum().alias(what) for what, fault in faults.items()]
-    found = rows.select(pl.len().alias("rows"), units.sum(), *counts).collect().row(0, named=True)
+    asked = rows.select(pl.len().alias("rows"), units.sum(), *counts)
+    found = asked.collect(engine=_STREAMING).row(0, named=True)
     for what, fault in faults.items():
         if found[what]:
             raise DataContractError(
@@ -217,18 +224,17 @@ def _refuse(rows: pl.LazyFrame) -> int:
             )
     if not found["units"] > 0:
         raise DataContractError("Nothing was sold: all units are zero", "Check --units")
-    return int(found["rows"])
 
 
-def _refuse_twice(rows: pl.LazyFrame, count: int) -> None:
+def _refuse_twice(rows: pl.LazyFrame, sizes: pl.DataFrame) -> None:
     """Refuse two rows of the same series and period, looking at some products at a time."""
     key = [*SERIES, WEEK]
-    turns = count // _AT_ONCE + 1
-    for turn in range(turns):
-        some = rows.select(key)
-        if turns > 1:
-            some = some.filter(pl.col("product_id").hash() % turns == turn)
-        seen = some.collect()
+    # Neighbours in name: where the file is sorted by product, the rest of it is not read.
+    turn = pl.col("rows").cum_sum() // _AT_ONCE
+    for some in sizes.sort("product_id").with_columns(turn).partition_by("rows"):
+        first, last = some["product_id"][0], some["product_id"][-1]
+        asked = pl.col("product_id").is_between(pl.lit(first), pl.lit(last))
+        seen = rows.select(key).filter(asked).collect()
         if not seen.is_duplicated().any():
             continue
         twice = seen.filter(seen.is_duplicated()).unique().sort(key)
@@ -246,7 +252,8 @@ def _told_apart(rows: pl.LazyFrame) -> tuple[list[str], list[str]]:
     if not names:
         return [], []
     columns = {name: pl.col(name) for name in names}
-    spread = rows.select(column.std() for column in columns.values()).collect().row(0, named=True)
+    asked = rows.select(column.std() for column in columns.values())
+    spread = asked.collect(engine=_STREAMING).row(0, named=True)
     idle = [name for name in names if not spread[name]]
     kept = [name for name in names if spread[name]]
     off = {name: columns[name] - columns[name].mean() for name in kept}
@@ -254,8 +261,9 @@ def _told_apart(rows: pl.LazyFrame) -> tuple[list[str], list[str]]:
         (off[one] * off[other]).sum().alias(f"{one} {other}") for one in kept for other in kept
     ]
     if kept:
-        squares = np.array(rows.select(products).collect().row(0)).reshape(len(kept), len(kept))
-        count = rows.select(pl.len()).collect().item()
+        summed = rows.select(pl.len().alias("rows"), *products).collect(engine=_STREAMING)
+        count, *each = summed.row(0)
+        squares = np.array(each).reshape(len(kept), len(kept))
         refuse_collinear(kept, squares, count, "Leave one of them out")
     assumptions = [
         f"promotion {name.removeprefix(PROMOTION)} is the same in all rows and says nothing"

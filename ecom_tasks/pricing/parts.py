@@ -17,10 +17,11 @@ from typing import TypeVar
 import polars as pl
 
 from ecom_tasks import compute
-from ecom_tasks.pricing import model, promotions, trials
+from ecom_tasks.pricing import logged, model, promotions, trials
 from ecom_tasks.pricing.config import PricingConfig
 
 R = TypeVar("R")
+T = TypeVar("T")
 # Rows that a nuisance model of a part learns from at least: with a hundred trees, more changes
 # little, and all parts together see more than one model of the whole shop would.
 _LEAST_NUISANCE_ROWS = 50_000
@@ -57,10 +58,10 @@ def split(sizes: pl.DataFrame, most: int) -> list[list[str]]:
     return parts["product_id"].to_list()
 
 
-def over(function: Callable[[list[str]], R], parts: list[list[str]], what: str) -> list[R]:
-    """Apply `function` to the products of each part, on the cluster where there are several."""
-    if len(parts) == 1:
-        return [function(parts[0])]
+def over(function: Callable[[T], R], parts: list[T], what: str) -> list[R]:
+    """Apply `function` to each part (its products, or its file), on the cluster if several."""
+    if len(parts) <= 1:
+        return [function(part) for part in parts]
     return compute.map_buckets(function, parts, what)
 
 
@@ -80,21 +81,26 @@ class Studied:
     scorecard : see `promotions.scorecard`
     usual : see `trials.usual`
     ran : see `promotions.ran`
+    decisions : see `logged.decisions`; None where there are no estimates
     """
 
     told: model.Told
     scorecard: pl.DataFrame
     usual: pl.DataFrame
     ran: promotions.Ran
+    decisions: pl.DataFrame | None
 
 
-def study(weeks: pl.DataFrame, before: date, config: PricingConfig) -> Studied:
+def study(
+    weeks: pl.DataFrame, before: date, config: PricingConfig, together: pl.DataFrame | None = None
+) -> Studied:
     """Learn all that a part of the panel tells, see `panel.weekly`, with its categories."""
-    learnt = model.learn(weeks, before, config)
+    learnt = model.learn(weeks, before, config, together)
     rows = learnt.rows
     return Studied(
         learnt.told,
         promotions.empty() if rows is None else promotions.scorecard(rows, weeks, config),
         trials.usual(weeks),
         promotions.ran(weeks),
+        None if learnt.solved is None else logged.decisions(learnt.solved),
     )

@@ -107,19 +107,22 @@ def permutation(solved: pl.DataFrame, by: list[str], draws: int, seed: int) -> p
     rest = solved["rest"].to_numpy() + solved["slope"].to_numpy() * shock
     length = np.bincount(series)
     first = np.concatenate([[0], np.cumsum(length)[:-1]])
-    place = np.arange(len(series)) - first[series]
-    product = absorb.codes(solved, ["product_id"])
+    row, whole = np.arange(len(series)), length[series]
+    left = whole - (row - first[series])
+    product = np.zeros(len(length), dtype=np.int64)
+    product[series] = absorb.codes(solved, ["product_id"])
     rng = np.random.default_rng(seed)
+    add, pull = absorb.summing(group), weight * rest
 
     def slopes(turned: NDArray[np.float64]) -> NDArray[np.float64]:
-        up = np.bincount(group, weight * turned * rest)
-        return np.asarray(up / np.maximum(np.bincount(group, weight * turned**2), 1e-12))
+        return np.asarray(add(pull * turned) / np.maximum(add(weight * turned**2), 1e-12))
 
     real, beaten = np.abs(slopes(shock)), np.ones(group.max() + 1)
     for _ in range(draws):
         turn = rng.uniform(0.1, 0.9, product.max() + 1)[product]
-        by_weeks = np.maximum((turn * length[series]).astype(np.int64), 1)
-        beaten += np.abs(slopes(shock[first[series] + (place + by_weeks) % length[series]])) >= real
+        weeks = np.maximum((turn * length).astype(np.int64), 1)[series]
+        # Beyond the end of its series a row goes on at the beginning.
+        beaten += np.abs(slopes(shock[row + weeks - whole * (weeks >= left)])) >= real
     found = solved.select(by or [pl.lit("shop").alias("shop")]).with_columns(
         pl.Series("group", group)
     )

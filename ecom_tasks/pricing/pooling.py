@@ -40,7 +40,12 @@ def pooled(solved: pl.DataFrame, by: list[str], confidence: float) -> pl.DataFra
         return over_parts([sums(solved)], confidence)
     scored = elasticity.scores(solved, by)
     places, products = (pl.col(each).n_unique().over(by) for each in ("location_id", "product_id"))
-    unit = pl.when(places > products).then("location_id").otherwise("product_id")
+    unit = (
+        pl
+        .when(places > products)
+        .then(pl.col("location_id").cast(pl.String))
+        .otherwise(pl.col("product_id").cast(pl.String))
+    )
     told = scored.group_by(by).agg(
         pl.col("slope").first(), pl.col("product_id").n_unique().cast(pl.Float64).alias("products")
     )
@@ -73,7 +78,7 @@ def sums(solved: pl.DataFrame) -> Sums:
     """Sum up rows that share one elasticity, see `elasticity.solve` with no column."""
     scored = elasticity.scores(solved, [])
     by_product, by_location = (
-        _cells(scored.with_columns(pl.col(each).alias("unit")), [])
+        _cells(scored.with_columns(pl.col(each).alias("unit")), []).cast({"unit": pl.String})
         for each in ("product_id", "location_id")
     )
     slope = float(scored["slope"][0]) if scored.height else 0.0

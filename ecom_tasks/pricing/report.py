@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from ecom_tasks.metrics.off_policy import DOUBLY_ROBUST
+from ecom_tasks.pricing import logged
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.evaluate import BASELINES, CONTENDERS, ELASTICITIES, NO_RESPONSE
 from ecom_tasks.pricing.evidence import CANNOT_TELL, STRONG, WEAK
@@ -34,6 +36,7 @@ class Findings:
     tests: pl.DataFrame
     promotions: pl.DataFrame
     groups: pl.DataFrame
+    off_policy: pl.DataFrame
     metrics: dict[str, Any]
     assumptions: list[str]
 
@@ -48,6 +51,7 @@ def render(title: str, found: Findings, config: PricingConfig) -> str:
             _forest(found, config),
             _curves(found, config),
             _changes(found),
+            _logs(found, config),
             _guardrails(found),
             _neighbours(found),
             _promotions(found),
@@ -184,6 +188,91 @@ def _changes(found: Findings) -> Section:
         )
     )
     return Section("Proposed changes that are worth most", table=shown)
+
+
+def _logs(found: Findings, config: PricingConfig) -> Section:
+    title = "What proposed prices would have earned in weeks that are known"
+    judged = found.off_policy
+    whole = judged.filter(pl.col("scope") == logged.ALL)
+    if whole.is_empty():
+        return Section(title, "No price changes, or of none that does is a week logged.")
+    best = whole.filter(pl.col("method") == DOUBLY_ROBUST).row(0, named=True)
+    counts = found.metrics["off_policy"]["products_by_verdict"]
+    products = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    section = (
+        f"{_judgement(best, config)} Of the {sum(counts.values())} products that change: "
+        f"{products}. Compared are weeks without a promotion in which both prices were likely "
+        f"enough (at least {config.log_least_odds:.0%}; {best['compared_share']:.0%} of those "
+        f"weeks were), each product with its neighbours' prices as they were. IPS and SNIPS count "
+        f"only weeks whose price lay within {config.log_band:.1%} of the one in question; direct "
+        "trusts the elasticities, and its interval knows nothing of their error; doubly robust "
+        "corrects them by those weeks, and is what is believed. Intervals: blocks of "
+        f"{config.log_block_weeks} weeks drawn again. Cannot tell: fewer than "
+        f"{config.log_least_decisions} equally weighted decisions at such prices, or odds that do "
+        "not add up."
+    )
+    told = pl.concat([
+        whole.sort("method"),
+        judged
+        .filter((pl.col("scope") == "category") & (pl.col("method") == DOUBLY_ROBUST))
+        .sort("effective_decisions", "name", descending=[True, False])
+        .head(_CATEGORIES_SHOWN // 2),
+    ])
+    table = told.select(
+        pl.col("name").alias("products"), "method", "decisions", "effective_decisions",
+        pl.col("value_now").alias("at today's price"), pl.col("value").alias("at proposed"),
+        "change", pl.col("change_lower").alias("at least"), pl.col("change_upper").alias("at most"),
+        "verdict",
+    )  # fmt: skip
+    return Section(title, section, _value_plot(told, config), table)
+
+
+def _judgement(best: dict[str, Any], config: PricingConfig) -> str:
+    """Say in words what the logs tell of all proposals together."""
+    if best["verdict"] == CANNOT_TELL:
+        return f"Whether the proposed prices earn more cannot be told from the logs: {best['why']}."
+    now = best["value_now"]
+    said = (
+        f"{best['change'] / now:+.1%} profit ({best['change_lower'] / now:+.1%} to "
+        f"{best['change_upper'] / now:+.1%}, {config.confidence:.0%} interval)"
+        if now > 0
+        else f"{best['change']:+.3f} profit a decision"
+    )
+    meaning = {
+        logged.BETTER: "more than today's prices, beyond chance",
+        logged.WORSE: "less than today's prices, beyond chance: look at them before they are used",
+        logged.SAME: "which is no difference that can be told",
+    }[best["verdict"]]
+    return (
+        f"In {best['decisions']:,.0f} logged weeks of products and places, proposed prices would "
+        f"have earned {said}: {meaning}."
+    )
+
+
+def _value_plot(told: pl.DataFrame, config: PricingConfig) -> Figure | None:
+    """Draw the change of profit with its interval, as a share of what today's prices earn."""
+    shown = told.filter(
+        (pl.col("value_now") > 0)
+        & pl.col("change_lower").is_not_null()
+        & ((pl.col("verdict") != CANNOT_TELL) | (pl.col("scope") == logged.ALL))
+    ).reverse()
+    if shown.is_empty():
+        return None
+    figure = Figure(figsize=(7, 0.8 + 0.22 * max(shown.height, 3)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=1)
+    names = []
+    for place, row in enumerate(shown.iter_rows(named=True)):
+        names.append(row["method"] if row["scope"] == logged.ALL else row["name"][:44])
+        decided = row["verdict"] in {logged.BETTER, logged.WORSE}
+        colour = BLUE if decided else GREY
+        ends = [row[name] / row["value_now"] * 100 for name in ("change_lower", "change_upper")]
+        axes.plot(ends, [place, place], color=colour)
+        axes.plot(row["change"] / row["value_now"] * 100, place, "o", color=colour, markersize=4)
+    axes.set_yticks(range(shown.height), names, fontsize=7)
+    axes.set_ylim(-1, shown.height)
+    axes.set_xlabel(f"profit at proposed prices, % off today's, {config.confidence:.0%} interval")
+    return figure
 
 
 def _guardrails(found: Findings) -> Section:

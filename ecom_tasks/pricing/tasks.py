@@ -6,6 +6,8 @@ customer attribute enters: the panel has products, places and weeks.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from ecom_tasks.artefacts.manifest import FileEntry
 
 PANEL, CATALOGUE, GUARDRAILS = "panel", "catalogue.parquet", "guardrails.json"
-GROUPS = "customer_groups.parquet"
+GROUPS, TOGETHER = "customer_groups.parquet", "bought_together.parquet"
+DECISIONS, ODDS, OFF_POLICY = "decisions", "odds.parquet", "off_policy.parquet"
+RECENT = "recent"
 FORECASTS = "artefacts/inventory"
 SITUATION = ("stock", "prices", "supply")
 """Tables of the lake that say where a product stands, beside its sales."""
@@ -71,7 +75,28 @@ def build_panel(run: Run, features: Ref) -> Ref:
     )
 
 
-def estimate_elasticities(run: Run, panel: Ref) -> Ref:
+def find_bought_together(run: Run, features: Ref) -> Ref:
+    """Pairs of a category that share more orders than chance gives: whose price may be felt."""
+    from ecom_tasks import compute
+    from ecom_tasks.artefacts import dataset
+
+    lines, products = (
+        dataset.input_named(features, f"lake/{name}") for name in ("order_lines", "products")
+    )
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import bought_together
+
+        work = partial(_count_orders, lines, products, run.as_of)
+        buckets = dataset.paths(lines, "by_customer/*.parquet")
+        counts = compute.map_buckets(work, buckets, "what is bought together")
+        catalogue = dataset.scan(products).select("product_id", "category").collect()
+        draft.write_frame(TOGETHER, bought_together.pairs(counts, catalogue))
+
+    return dataset.produce(run, "work/pricing/together", build, inputs=[lines, products])
+
+
+def estimate_elasticities(run: Run, panel: Ref, together: Ref) -> Ref:
     """Own-price elasticity of each product and category, with interval and grade of evidence."""
     from ecom_tasks.artefacts import dataset
 
@@ -84,8 +109,12 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
 
         dealt, first, last = _dealt(panel, config)
         each_config = parts.config_of_each(config, len(dealt))
-        work = partial(_study, panel, first, last + timedelta(weeks=1), each_config)
-        studied = parts.over(work, dealt, "elasticities")
+        before = last + timedelta(weeks=1)
+        work = partial(_study, panel, together, draft.destination, (first, before), each_config)
+        studied = []
+        for each, entries in parts.over(work, dealt, "elasticities"):
+            studied.append(each)
+            draft.add(entries)
         promotions.tell_apart([each.ran for each in studied])
         fitted = model.pool([each.told for each in studied], config)
         draft.write_frame("products.parquet", _rounded(fitted.products))
@@ -98,7 +127,9 @@ def estimate_elasticities(run: Run, panel: Ref) -> Ref:
         draft.write_frame("promotions.parquet", _rounded(scores))
         draft.write_json("shop.json", fitted.shop)
 
-    return dataset.produce(run, "work/pricing/elasticities", build, inputs=[panel], config=config)
+    return dataset.produce(
+        run, "work/pricing/elasticities", build, inputs=[panel, together], config=config
+    )
 
 
 def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
@@ -113,12 +144,19 @@ def evaluate_elasticities(run: Run, panel: Ref) -> Ref:
         from ecom_tasks.pricing import evaluate, parts
 
         dealt, first, last = _dealt(panel, config)
+        each_config = parts.config_of_each(config, len(dealt))
         windows = []
         for start in evaluate.starts(first, last, config):
-            each_config = parts.config_of_each(config, len(dealt))
-            work = partial(_foretell, panel, first, start, each_config)
-            told = parts.over(work, dealt, "held-out weeks")
-            windows.append(evaluate.together(told, start, config))
+            work = partial(_foretell, panel, draft.destination, (first, start), each_config)
+            told = []
+            recent = []
+            for each, entries in parts.over(work, dealt, "held-out weeks"):
+                told.append(each)
+                recent += [f"{draft.destination}/{entry.path}" for entry in entries]
+                draft.add(entries)
+            fitted, slope = evaluate.pooled(told, config)
+            predict = partial(_predict, fitted, slope, start)
+            windows += parts.over(predict, recent, "predictions of held-out weeks")
         predicted = pl.concat(windows)
         draft.write_frame("held_out.parquet", _rounded(predicted))
         draft.write_frame("calibration.parquet", _rounded(evaluate.calibration(predicted, 8)))
@@ -203,6 +241,47 @@ def propose_prices(
     )  # fmt: skip
 
 
+def pin_price_log(run: Run) -> Ref:
+    """Read the odds of prices that were drawn by lot; their content names the version."""
+    from pydantic import BaseModel
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import logged
+
+    class Content(BaseModel):
+        sha256: str
+
+    path = PricingConfig.of(run).price_log
+    odds = logged.checked_odds(dataset.read_parquet(path), path) if path else None
+    sha256 = "" if odds is None else hashlib.sha256(odds.write_csv().encode()).hexdigest()
+
+    def build(draft: Draft) -> None:
+        if odds is not None and odds.height:
+            draft.write_frame(ODDS, odds)
+
+    return dataset.produce(run, "work/pricing/price_log", build, config=Content(sha256=sha256))
+
+
+def judge_by_logs(run: Run, elasticities: Ref, prices: Ref, price_log: Ref) -> Ref:
+    """Ask what proposed prices would have earned in the weeks that are logged."""
+    from ecom_tasks.artefacts import dataset
+
+    config = PricingConfig.of(run)
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.pricing import logged, parts
+
+        paths = dataset.paths(elasticities, f"{DECISIONS}/*.parquet")
+        work = partial(_weigh, elasticities, prices, price_log, config)
+        cells = parts.over(work, paths, "logged decisions")
+        draft.write_frame(OFF_POLICY, _rounded(logged.judge(cells, config)))
+
+    return dataset.produce(
+        run, "work/pricing/off_policy", build, inputs=[elasticities, prices, price_log],
+        config=config,
+    )  # fmt: skip
+
+
 def compare_groups(run: Run, features: Ref) -> Ref:
     """What groups of customers paid for the same goods: for the report, never for a price."""
     from ecom_tasks import compute
@@ -223,14 +302,16 @@ def compare_groups(run: Run, features: Ref) -> Ref:
     return dataset.produce(run, "work/pricing/groups", build, inputs=[lines, customers])
 
 
-def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, groups: Ref) -> Ref:
+def publish_release(
+    run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, off_policy: Ref, groups: Ref
+) -> Ref:
     """Refuse what holds no better than a plain baseline or breaks a rule; publish the rest."""
     from ecom_tasks.artefacts import dataset
 
     config = PricingConfig.of(run)
 
     def build(draft: Draft) -> None:
-        from ecom_tasks.pricing import evaluate, report, rules
+        from ecom_tasks.pricing import evaluate, logged, report, rules
 
         scores = dataset.read_json(evaluation, "scores.json")
         proposals = dataset.scan(prices, "prices.parquet").collect()
@@ -252,6 +333,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, g
             tests=dataset.scan(elasticities, "price_tests.parquet").collect(),
             promotions=dataset.scan(elasticities, "promotions.parquet").collect(),
             groups=dataset.scan(groups, GROUPS).collect(),
+            off_policy=dataset.scan(off_policy, OFF_POLICY).collect(),
             metrics={},
             assumptions=draft.assumptions,
         )
@@ -259,6 +341,7 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, g
         found.metrics.update(_metrics(found, scores, shop))
         found.metrics["rule_violations"] = rules.violations(proposals, config).height
         found.metrics["proposals"] = dataset.read_json(prices, "total.json")
+        found.metrics["off_policy"] = logged.told(found.off_policy)
         draft.metrics.update(found.metrics)
         draft.assumptions.extend(_assumptions(proposals, config))
         held = scores["moved_prices"]
@@ -278,23 +361,24 @@ def publish_release(run: Run, elasticities: Ref, evaluation: Ref, prices: Ref, g
         run,
         "artefacts/pricing",
         build,
-        inputs=[elasticities, evaluation, prices, groups],
+        inputs=[elasticities, evaluation, prices, off_policy, groups],
         config=config,
     )
     return dataset.release(run, ref)
 
 
 def flow(step: Step) -> Ref:
-    """Features -> panel -> elasticities and their judgement -> prices -> release."""
+    """Features -> panel -> elasticities and their judgement -> prices and theirs -> release."""
     features = step(pin_features)
     panel = step(build_panel, features)
-    elasticities = step(estimate_elasticities, panel)
+    elasticities = step(estimate_elasticities, panel, step(find_bought_together, features))
     evaluation = step(evaluate_elasticities, panel)
     prices = step(
         propose_prices, panel, elasticities, step(pin_guardrails), features, step(pin_forecasts)
     )
+    off_policy = step(judge_by_logs, elasticities, prices, step(pin_price_log))
     groups = step(compare_groups, features)
-    return step(publish_release, elasticities, evaluation, prices, groups)
+    return step(publish_release, elasticities, evaluation, prices, off_policy, groups)
 
 
 def _panel_bucket(
@@ -350,20 +434,80 @@ def _dealt(ref: Ref, config: PricingConfig) -> tuple[list[list[str]], date, date
     return dealt, panel.first_whole_week(totals), totals[panel.WEEK][-1]
 
 
-def _study(ref: Ref, first: date, before: date, config: PricingConfig, products: list[str]) -> Any:
-    """Learn one part; may run on a Dask worker."""
+def _count_orders(lines: Ref, products: Ref, as_of: date, path: str) -> Any:
+    """Count what the customers of one bucket bought together; runs on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import bought_together
+
+    catalogue = dataset.scan(products).select("product_id", "category").collect()
+    return bought_together.count(dataset.scan(lines, path), catalogue, as_of)
+
+
+def _study(
+    ref: Ref,
+    together: Ref,
+    destination: str,
+    span: tuple[date, date],
+    config: PricingConfig,
+    products: list[str],
+) -> tuple[Any, list[FileEntry]]:
+    """Learn one part, and store its decisions; may run on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import parts
 
-    return parts.study(_read_panel(ref, first, products), before, config)
+    pairs = dataset.scan(together, TOGETHER).collect()
+    first, before = span
+    studied = parts.study(_read_panel(ref, first, products), before, config, pairs)
+    decisions = studied.decisions
+    if decisions is None or not decisions.height:
+        return replace(studied, decisions=None), []
+    path = f"{DECISIONS}/{_named(products)}.parquet"
+    entry = dataset.write_part(destination, path, decisions)
+    return replace(studied, decisions=None), [entry]
+
+
+def _weigh(elasticities: Ref, prices: Ref, odds: Ref, config: PricingConfig, path: str) -> Any:
+    """Weigh the logged decisions of one part; may run on a Dask worker."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import logged
+
+    columns = ["product_id", "current_price", "proposed_price", "unit_cost", "elasticity"]
+    changed = dataset.scan(prices, "prices.parquet").filter(pl.col("change") != 0).select(columns)
+    drawn = dataset.scan(odds, ODDS).collect() if dataset.has_rows(odds) else None
+    return logged.add_up(
+        dataset.scan(elasticities, path).collect(), changed.collect(), config, drawn
+    )
 
 
 def _foretell(
-    ref: Ref, first: date, start: date, config: PricingConfig, products: list[str]
-) -> Any:
-    """Foretell one part's held-out window; may run on a Dask worker."""
+    ref: Ref, destination: str, span: tuple[date, date], config: PricingConfig, products: list[str]
+) -> tuple[Any, list[FileEntry]]:
+    """Foretell one part's held-out window, and store its rows; may run on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import evaluate
 
-    return evaluate.foretell(_read_panel(ref, first, products), start, config)
+    first, start = span
+    told = evaluate.foretell(_read_panel(ref, first, products), start, config)
+    if told.rows is None:
+        return told, []
+    path = f"{RECENT}/{start}/{_named(products)}.parquet"
+    entry = dataset.write_part(destination, path, told.rows)
+    return replace(told, rows=None), [entry]
+
+
+def _predict(fitted: Any, slope: float, start: date, uri: str) -> pl.DataFrame:
+    """Predict one part's held-out window in all ways; may run on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import evaluate
+
+    return evaluate.predict(dataset.scan_files([uri]).collect(), fitted, slope, start)
+
+
+def _named(products: list[str]) -> str:
+    """Name a part after its products."""
+    return hashlib.sha256("\n".join(products).encode()).hexdigest()[:12]
 
 
 def _read_panel(ref: Ref, first: date, products: list[str]) -> pl.DataFrame:
@@ -459,6 +603,7 @@ def _write_release(draft: Draft, found: Any) -> None:
     draft.write_frame("price_tests.parquet", found.tests)
     draft.write_frame("promotions.parquet", found.promotions)
     draft.write_frame("discounts_by_segment.parquet", found.groups)
+    draft.write_frame(OFF_POLICY, found.off_policy)
     draft.write_text("upload.csv", _upload(found.prices))
     draft.write_frame("prices.parquet", found.prices)
     draft.write_text("prices.csv", found.prices.write_csv())

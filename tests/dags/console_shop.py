@@ -212,6 +212,9 @@ def pricing(run: Run, sources: dict[str, Ref], value: float = 0.4) -> Ref:
             "weeks": [26], "power": [0.3], "enough": [False], "weekly_units": [4.0]}),
     }, inputs=[sources["products"]], config=PricingConfig(), more=headline, metrics={
         "products_on_sale_by_grade": {"strong": 1, "cannot tell": 1},
+        "off_policy": {"methods": {"doubly robust": {
+            "value_now": 4.0, "change": 0.1, "change_lower": 0.02, "change_upper": 0.18,
+            "verdict": "better", "why": "the interval of the change lies above zero"}}},
         "proposals": {"expected": 2.5, "lower": 1.0, "upper": 3.0, "products": 1}}))  # fmt: skip
 
 

@@ -465,7 +465,10 @@ def test_a_customer_sees_the_list_with_reasons_and_history(
 def test_prices_filter_sort_and_go_into_a_file(
     client: TestClient, shop: dict[str, str]  # noqa: ARG001
 ) -> None:  # fmt: skip
-    assert [row.split()[0] for row in rows(client.get("/pricing").text)] == ["Milk"]
+    page = client.get("/pricing").text
+    assert [row.split()[0] for row in rows(page)] == ["Milk"]
+    # .1 of 4 a decision, from .02 to .18.
+    assert "Profit in logged weeks +2.5% +0.5% to +4.5%: better" in text(page)
     both = rows(client.get("/pricing?sort=current_price&down=0").text)
     assert [row.split()[0] for row in both] == ["Milk", "Bread"]
     kept = rows(client.get("/pricing?grade=cannot+tell").text)

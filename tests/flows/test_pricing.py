@@ -16,7 +16,7 @@ from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
-from ecom_tasks.pricing import evaluate, optimise, rules, tasks
+from ecom_tasks.pricing import cross, evaluate, optimise, rules, tasks
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.run import Ref, Run, run_locally
 from tests import builders
@@ -28,6 +28,7 @@ RELEASE = {
     "elasticities.parquet", "category_elasticities.parquet", "prices.parquet", "prices.csv",
     "metrics.json", "report.html", "cross_elasticities.parquet", "price_tests.parquet",
     "promotions.parquet", "upload.csv", "discounts_by_segment.parquet", "evidence.parquet",
+    "off_policy.parquet",
 }  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def test_the_report_tells_what_the_metrics_say(published: tuple[Run, Ref]) -> No
     assert f"{metrics['proposals']['products']} prices are proposed" in page
     prices = frame(ref, "prices.parquet")
     strong = prices.filter((pl.col("grade") == "strong") & (pl.col("change") != 0)).height > 0
-    assert page.count("<svg") == 2 + strong
+    assert page.count("<svg") == 3 + strong
     assert "What cannot be told" in page
     assert "someone" not in page
     assert metrics["categories"]["enough"] == 2
@@ -201,7 +202,8 @@ def proposed(day: Run) -> Ref:
     """Run the flow as far as the prices."""
     features = tasks.pin_features(day)
     panel = tasks.build_panel(day, features)
-    elasticities = tasks.estimate_elasticities(day, panel)
+    together = tasks.find_bought_together(day, features)
+    elasticities = tasks.estimate_elasticities(day, panel, together)
     return tasks.propose_prices(
         day, panel, elasticities, tasks.pin_guardrails(day), features, tasks.pin_forecasts(day)
     )
@@ -324,7 +326,8 @@ def test_a_shop_in_two_parts_goes_the_same_way(
     panel = tasks.build_panel(apart, tasks.pin_features(apart))
     dealt, _, _ = tasks._dealt(panel, PricingConfig.of(apart))
     assert [len(products) for products in dealt] == [8, 8]
-    learnt = tasks.estimate_elasticities(apart, panel)
+    together = tasks.find_bought_together(apart, tasks.pin_features(apart))
+    learnt = tasks.estimate_elasticities(apart, panel, together)
     found, whole = frame(learnt, "products.parquet"), frame(ref, "elasticities.parquet")
     assert found["product_id"].to_list() == whole["product_id"].to_list()
     # Parts of 500 rows are too small for their trees to find the season; nothing else differs.
@@ -354,15 +357,15 @@ def test_a_held_out_week_does_not_foretell_itself(published: tuple[Run, Ref]) ->
     config = PricingConfig(test_windows=1, trees=20)
     chosen = last & (pl.col("product_id") == "p003")
     start = AS_OF - timedelta(days=6) - timedelta(weeks=config.test_weeks - 1)
-    first, second = (
-        evaluate
-        .together([evaluate.foretell(rows, start, config)], start, config)
-        .filter(chosen)
-        .select(evaluate.CONTENDERS)
-        .row(0)
-        for rows in (panel, busier)
-    )
-    assert first == second
+
+    def told(rows: pl.DataFrame) -> tuple[float, ...]:
+        part = evaluate.foretell(rows, start, config)
+        fitted, slope = evaluate.pooled([part], config)
+        assert part.rows is not None
+        predicted = evaluate.predict(part.rows, fitted, slope, start)
+        return predicted.filter(chosen).select(evaluate.CONTENDERS).row(0)
+
+    assert told(panel) == told(busier)
 
 
 @pytest.mark.parametrize("baseline", evaluate.BASELINES)
@@ -388,9 +391,104 @@ def test_elasticities_beat_the_baselines_where_prices_matter(published: tuple[Ru
 def test_a_series_can_be_a_product_at_a_store(published: tuple[Run, Ref]) -> None:
     run, _ = published
     local = replace(run, overrides={"pricing": {"panel_level": "product_location"}})
-    panel = tasks.build_panel(local, tasks.pin_features(local))
+    features = tasks.pin_features(local)
+    panel, together = (
+        tasks.build_panel(local, features),
+        tasks.find_bought_together(local, features),
+    )
     rows = dataset.scan(panel, "panel/*.parquet").collect()
     assert set(rows["location_id"]) == {"north", "south"}
-    found = frame(tasks.estimate_elasticities(local, panel), "products.parquet")
+    found = frame(tasks.estimate_elasticities(local, panel, together), "products.parquet")
     assert found.height == 16
     assert found["estimate"].mean() == pytest.approx(-1.5, abs=0.5)
+
+
+def test_proposals_are_judged_by_what_is_logged(published: tuple[Run, Ref]) -> None:
+    _, ref = published
+    found = frame(ref, "off_policy.parquet")
+    changed = frame(ref, "prices.parquet").filter(pl.col("change") != 0)
+    assert set(found["method"]) == {"IPS", "SNIPS", "direct", "doubly robust"}
+    by_product = found.filter(pl.col("scope") == "product")
+    assert set(by_product["name"]) == set(changed["product_id"])
+    whole = found.filter((pl.col("scope") == "all") & (pl.col("method") == "doubly robust"))
+    [row] = whole.to_dicts()
+    told = dataset.manifest(ref).metrics["off_policy"]
+    assert told["methods"]["doubly robust"]["change"] == pytest.approx(row["change"])
+    assert told["products"] == changed.height
+    # Few weeks of one place are near the proposed prices: that is said, and not a figure.
+    assert row["effective_decisions"] < PricingConfig().log_least_decisions
+    assert row["verdict"] == "cannot tell"
+    page = dataset.open_store(ref.rsplit("/", 1)[0]).read("report.html").data.decode()
+    assert "cannot be told from the logs: too little overlap" in page
+
+
+def test_odds_of_drawn_prices_are_what_decisions_are_weighed_with(
+    published: tuple[Run, Ref], tmp_path: Path
+) -> None:
+    run, ref = published
+    elasticities, prices = (
+        dataset.input_named(ref, f"work/pricing/{name}") for name in ("elasticities", "prices")
+    )
+    panel = frame(dataset.input_named(elasticities, "work/pricing/panel"), "panel/*.parquet")
+    # Told to be drawn: as likely today's price or the proposed one.
+    changed = frame(prices, "prices.parquet").filter(pl.col("change") != 0)
+    odds = pl.concat([
+        panel.join(changed, on="product_id").select(
+            "product_id", "location_id", "week_starts_on", pl.col(name).alias("price"),
+            pl.lit(0.5).alias("propensity"),
+        )
+        for name in ("current_price", "proposed_price")
+    ])  # fmt: skip
+    path = tmp_path / "odds.parquet"
+    odds.write_parquet(path)
+    drawn = replace(run, overrides={"pricing": {"price_log": str(path)}})
+    found = frame(
+        tasks.judge_by_logs(drawn, elasticities, prices, tasks.pin_price_log(drawn)),
+        "off_policy.parquet",
+    ).filter((pl.col("scope") == "all") & (pl.col("method") == "doubly robust"))
+    # All logged weeks without a promotion, each as likely: none is left out, and none weighs more.
+    assert found["compared_share"].item() == 1.0
+    before = frame(ref, "off_policy.parquet").filter(pl.col("scope") == "all")
+    assert before["compared_share"].max() < 1.0  # type: ignore[operator]
+
+    odds.with_columns(pl.col("propensity") * 0.9).write_parquet(path)
+    with pytest.raises(DataContractError, match="odds do not add up to 1") as error:
+        tasks.pin_price_log(drawn)
+    assert 0 < len(error.value.examples) <= 5
+
+
+def test_what_is_bought_together_reaches_the_cross_effects(
+    run: Run, tables: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two products of one category that share small orders, beside the large ones of the shop.
+    pair = sorted(tables["products"].filter(pl.col("category") == "food/c0/shelf")["product_id"])[
+        :2
+    ]
+    more = builders.order_lines([
+        builders.line(
+            "someone else", name, AS_OF, 1, 2.5, order_id=f"small {number}",
+            ordered_at=datetime.combine(AS_OF, time(12)), location_id="north",
+        )
+        for number in range(400) for name in (pair if number < 100 else [f"other {number % 3}"])
+    ])  # fmt: skip
+    others = builders.products(
+        [f"other {number}" for number in range(3)], category=["food/c0/shelf"] * 3
+    )
+    day = publish(run, tables | {
+        "order_lines": pl.concat([tables["order_lines"], more]),
+        "products": pl.concat([tables["products"], others], how="diagonal"),
+    })  # fmt: skip
+    features = tasks.pin_features(day)
+    together = tasks.find_bought_together(day, features)
+    found = frame(together, "bought_together.parquet")
+    assert found.filter(pl.col("product_id") == pair[0]).sort("score")["other_id"][-1] == pair[1]
+    told = []
+    honest = cross.measure
+
+    def listening(rows: Any, config: Any, pairs: Any, *others: Any) -> pl.DataFrame:
+        told.append(pairs)
+        return honest(rows, config, pairs, *others)
+
+    monkeypatch.setattr(cross, "measure", listening)
+    tasks.estimate_elasticities(day, tasks.build_panel(day, features), together)
+    assert told[0].equals(found)

@@ -22,8 +22,7 @@ def predicted(*, absorbed: bool) -> pl.DataFrame:
     flat = rows.with_columns(
         pl.lit(20.0).alias(name) for name in (evaluate.NO_RESPONSE, evaluate.LOG_LOG)
     ).with_columns(response.alias(evaluate.ELASTICITIES), response.alias(evaluate.ONE))
-    chosen = flat.select("product_id").unique().with_columns(pl.lit(absorbed).alias("absorbed"))
-    return evaluate._shared_out(flat, chosen)
+    return evaluate._shared_out(flat.with_columns(pl.lit(absorbed).alias("between_stores")))
 
 
 def deviance(rows: pl.DataFrame, name: str) -> float:
