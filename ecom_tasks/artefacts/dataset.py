@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from ecom_tasks import device
 from ecom_tasks.artefacts import gate, signing
 from ecom_tasks.artefacts import release as channels
 from ecom_tasks.artefacts.manifest import (
@@ -181,7 +182,8 @@ def produce(
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
         draft = Draft(Path(scratch), store.uri(folder), limits)
-        build(draft)
+        with device.recording() as seen:
+            build(draft)
         files = draft.finish(store, folder)
         verdict = _judge(store, name, draft, files)
     made = Manifest(
@@ -193,7 +195,7 @@ def produce(
         config=settings,
         metrics=draft.metrics,
         headline=draft._headline,
-        assumptions=draft.assumptions,
+        assumptions=[*draft.assumptions, *seen.fallbacks],
         content_version=draft.content_version,
         gate=verdict,
         code=code,
@@ -202,7 +204,7 @@ def produce(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 2),
             peak_memory_bytes=_peak_memory(),
-            device="cpu",
+            device=seen.device,
             platform=platform.platform(),
         ),
     )
