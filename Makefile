@@ -7,7 +7,8 @@ DATA ?=
 AS_OF ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop clean test browser-test check format lock bench faults
+.PHONY: help setup setup-dev demo stop clean test browser-test check format lock bench faults \
+  gpu-test memory-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -49,7 +50,7 @@ clean: ## stop, and remove the demonstration's data
 	@if [ -x $(PY) ]; then $(PY) -m ecom_tasks services clean; fi
 
 SERVING := tests/integration tests/faults
-PLAIN := tests/unit tests/flows tests/dags
+PLAIN := tests/unit tests/flows tests/dags tests/gpu
 
 # Those that start services mostly wait for them: they run beside the others, and are shown last.
 test: setup-dev ## all tests
@@ -79,6 +80,9 @@ bench: setup ## measure beside peers, write benchmarks/RESULTS.md and plots [LON
 
 faults: setup-dev ## 1,000 publishes while everything breaks (under 10 minutes)
 	PYTHONPATH=. $(PY) -m tests.faults.storm
+
+gpu-test: setup-dev ## one suite for both devices; says what it skips where there is no GPU
+	$(PY) -m pytest tests/gpu -rs
 
 backfill-test: setup-dev ## eight weeks made up for by Airflow, against single runs (some minutes)
 	$(PY) -m pytest tests/backfill

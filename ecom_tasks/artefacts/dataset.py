@@ -330,6 +330,11 @@ def has_rows(ref: Ref) -> bool:
     return manifest(ref).rows > 0
 
 
+def rows_of(ref: Ref, path: str) -> int:
+    """Rows of one file of a table."""
+    return sum(entry.rows or 0 for entry in manifest(ref).files if entry.path == path)
+
+
 def scan(ref: Ref, pattern: str = "*.parquet") -> pl.LazyFrame:
     """Read a table lazily, straight from the store.
 

@@ -107,6 +107,8 @@ def _local_cluster(where: str) -> Any:
         environment = {
             "POLARS_MAX_THREADS": "1",
             "OMP_NUM_THREADS": "1",
+            # Several processes would crowd one GPU: with `cuda` each worker has its own.
+            "ECOM_DEVICE": "gpu" if os.environ.get("ECOM_DEVICE") == "gpu" else "cpu",
             # A worker that loses its heartbeat while the cluster closes is no news.
             "DASK_LOGGING__DISTRIBUTED": "critical",
         }

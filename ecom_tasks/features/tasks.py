@@ -138,8 +138,13 @@ def _build(
 def _build_bucket(bucket: Bucket, tables: Tables, destination: str, path: str) -> list[FileEntry]:
     """Build and store the files of one bucket; runs on a Dask worker."""
     from ecom_tasks.artefacts import dataset
+    from ecom_tasks.features import engine
 
-    frames = ((file, lazy.collect()) for file, lazy in bucket(tables, path).items())
+    rows = dataset.rows_of(tables.order_lines, path)
+    frames = (
+        (file, engine.collect(f"{destination.rsplit('/', 3)[-3]}, {path}", lazy, rows))
+        for file, lazy in bucket(tables, path).items()
+    )
     # A table that the shop has nothing for is published without files.
     return [dataset.write_part(destination, file, frame) for file, frame in frames if frame.height]
 

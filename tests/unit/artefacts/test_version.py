@@ -11,7 +11,8 @@ from ecom_tasks.artefacts import version
 FILES = (
     "ingestion/load.py", "features/customers.py", "pricing/model.py", "inventory/forecast.py",
     "artefacts/dataset.py", "metrics/ranking.py", "training/two_tower.py", "tables.py",
-    "compute/buckets.py", "compute/clusters.py", "device.py", "reports.py", "cli.py", "artefacts/release.py",
+    "compute/buckets.py", "compute/clusters.py", "device.py", "reports.py", "cli.py",
+    "artefacts/release.py",
 )  # fmt: skip
 
 
