@@ -25,9 +25,11 @@ def collect(what: str, lazy: pl.LazyFrame, rows: int) -> pl.DataFrame:
     on_cpu = Attempt("cpu", "the CPU", lazy.collect)
     if device.choose("tables", rows) == "cpu":
         return device.first_that_fits(what, [on_cpu])
-    on_gpu = [
-        Attempt("cuda", how, partial(lazy.collect, engine=engine)) for how, engine in engines()
-    ]
+
+    def collected(engine: pl.GPUEngine) -> pl.DataFrame:
+        return lazy.collect(engine=engine)
+
+    on_gpu = [Attempt("cuda", how, partial(collected, engine)) for how, engine in engines()]
     return device.first_that_fits(what, [*on_gpu, on_cpu])
 
 

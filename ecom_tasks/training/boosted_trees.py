@@ -146,9 +146,10 @@ def paged(
     return xgb.ExtMemQuantileDMatrix(_Pages(rows, folder), ref=like, **sizes)
 
 
-class _Pages(xgb.DataIter):  # type: ignore[misc]
+class _Pages(xgb.DataIter):
     def __init__(self, rows: Rows, folder: Path) -> None:
-        self._rows, self._pages = rows, iter(())
+        self._rows = rows
+        self._pages: Iterator[slice] = iter(())
         # A prefix of its own: the rows to stop by lie beside those to learn from.
         super().__init__(cache_prefix=tempfile.mkdtemp(dir=folder) + "/page")
 

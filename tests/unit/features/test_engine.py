@@ -71,4 +71,4 @@ def test_what_the_gpu_does_not_know_is_done_by_the_cpu() -> None:
 
 
 def test_the_engines_refuse_instead_of_going_on_in_silence() -> None:
-    assert all(each.raise_on_fail for _, each in engine.engines())
+    assert all(each.config["raise_on_fail"] for _, each in engine.engines())
