@@ -92,6 +92,10 @@ class Draft:
         """Enter files that `write_part` has already stored."""
         self._entries.update({entry.path: entry for entry in entries})
 
+    def rows_written(self) -> dict[str, int]:
+        """Rows of the tables written so far, by path."""
+        return {path: entry.rows or 0 for path, entry in self._entries.items()}
+
     def headline(self, **facts: Any) -> None:
         """Say the one figure that counts; see `Headline` for the fields."""
         self._headline = Headline(**facts)

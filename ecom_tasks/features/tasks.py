@@ -156,13 +156,15 @@ def _scan(ref: Ref, path: str) -> pl.LazyFrame:
 
 
 def _scan_promotions(tables: Tables, path: str) -> pl.LazyFrame:
-    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.artefacts import bucketing, dataset
     from ecom_tasks.features.lines import empty
     from ecom_tasks.tables import PROMOTIONS
 
-    if tables.promotions and path in dataset.paths(tables.promotions):
-        return dataset.scan(tables.promotions, path)
-    return empty(PROMOTIONS)
+    found = None
+    if tables.promotions:
+        buckets = len(dataset.paths(tables.order_lines, f"{BY_PRODUCT}/*.parquet"))
+        found = bucketing.scan_bucket(tables.promotions, path, buckets)
+    return empty(PROMOTIONS) if found is None else found
 
 
 def _by_cutoff(

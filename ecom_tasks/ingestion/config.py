@@ -23,7 +23,14 @@ class IngestionConfig(DomainConfig):
         default=8,
         ge=1,
         le=999,
-        description="files that each bucketed table is split into; more files, less memory a step",
+        description="files that each bucketed table is split into; more files, less memory a step. "
+        "To change it, double it: tables of both numbers can then be read together",
+    )
+    large_bucket_rows: int = Field(
+        default=2_000_000,
+        ge=1,
+        exclude=True,
+        description="rows of a bucket above which more buckets are advised",
     )
     memory_mb: int = Field(
         default=500,

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from ecom_tasks.artefacts import dataset
+from ecom_tasks.artefacts.bucketing import bucket_number
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.pricing.config import PricingConfig
