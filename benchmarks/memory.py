@@ -97,9 +97,9 @@ def generate(folder: Path, rows: int) -> None:
         line[1::1000] = line[0::1000][: len(line[1::1000])]
         price = 1 + product % 500 / 10
         pl.DataFrame({
-            "order_id": pl.format("{}-{}", pl.lit(number), pl.Series(order)),
+            "order_id": f"{number}-" + pl.Series(order).cast(pl.String),
             "line_number": line,
-            "customer_id": pl.Series(buyer).cast(pl.String),
+            "customer_id": pl.Series(buyer[order]).cast(pl.String),
             "product_id": pl.Series(np.array(names)[product]),
             "quantity": random.integers(1, 4, count),
             "unit_price": pl.Series(np.where(at % 1000 == 500, np.nan, price)).fill_nan(None),
@@ -181,7 +181,7 @@ def _peaks(session: int) -> dict[int, int]:
     """Resident memory of each process of a session at its highest, by the kernel's own mark."""
     found = {}
     for entry in Path("/proc").iterdir():
-        with suppress(ValueError, OSError, AttributeError):
+        with suppress(ValueError, OSError, TypeError):  # gone meanwhile, or a zombie
             if os.getsid(int(entry.name)) == session:
                 mark = re.search(r"VmHWM:\s+(\d+) kB", (entry / "status").read_text())
                 found[int(entry.name)] = int(mark[1]) * 1024  # type: ignore[index]
