@@ -1,0 +1,32 @@
+"""No step's memory grows with the rows, only with the bucket: every step, under a limit.
+
+`make memory-test` does it with 50 million order lines and 3 GiB a process.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory
+
+ROWS = int(os.environ.get("MEMORY_TEST_ROWS", "2000000"))
+LIMIT = int(float(os.environ.get("MEMORY_TEST_GIB", "1")) * 2**30)
+TASKS = 12 + 8
+"""Of ingestion and of features."""
+
+
+def test_every_step_keeps_to_its_memory(tmp_path: Path) -> None:
+    steps = memory.chain(tmp_path, ROWS, LIMIT)
+    assert len(steps) == TASKS
+    # Several processes at once make up a step; what is limited is each.
+    assert max(step.peak_bytes for step in steps) <= LIMIT
+    loaded = next(step for step in steps if step.name.endswith("load_order_lines"))
+    assert loaded.peak_bytes > 100 * 2**20  # it was looked at while it ran
+
+
+def test_what_passes_the_limit_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="ingestion pin_source ended with"):
+        memory.chain(tmp_path, 1000, 32 * 2**20)
