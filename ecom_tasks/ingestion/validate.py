@@ -67,8 +67,9 @@ def validate(
         results = _run(Path(scratch), database, {name: suites[name] for name in lake}, as_of)
         pages = Path(scratch) / "gx" / "uncommitted" / "data_docs" / "local_site"
         shutil.copytree(pages, out / DOCUMENTS)
-        spill = {"memory_limit": _MEMORY, "temp_directory": f"{scratch}/spill"}
-        with duckdb.connect(config=spill) as connection:
+        with duckdb.connect(
+            config={"memory_limit": _MEMORY, "temp_directory": f"{scratch}/spill"}
+        ) as connection:
             _define_views(connection, lake)
             found = [_with_rows(connection, result, raw) for result, raw in results]
     _document(found, as_of, out)

@@ -278,11 +278,11 @@ def history(found: Version, product_id: str) -> dict[str, Any] | None:
     if weeks is None:
         return None
     files = [entry.path for entry in weeks.made.files if entry.path.startswith("by_product/")]
-    # Of the lines, all of whose buckets have a file; of the weeks an empty one has none.
+    # Of the lines every bucket has a file; of the weeks an empty one has none.
     lines = published.ancestor(found, "lake/order_lines")
-    there = [each.path for each in lines.made.files] if lines else files
-    buckets = sum(each.startswith("by_product/") for each in there)
-    path = file_of("product_id", bucket_number(product_id, max(buckets, 1)))
+    every = [each.path for each in lines.made.files] if lines else []
+    buckets = sum(each.startswith("by_product/") for each in every) or len(files)
+    path = file_of("product_id", bucket_number(product_id, buckets))
     if path not in files:
         return None
     sold = (
