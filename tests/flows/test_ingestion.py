@@ -13,7 +13,6 @@ import polars as pl
 import pytest
 
 from ecom_tasks.artefacts import dataset
-from ecom_tasks.artefacts.bucketing import bucket_number
 from ecom_tasks.errors import ConfigError, DataContractError
 from ecom_tasks.features.tasks import flow as features_flow
 from ecom_tasks.ingestion import pseudonyms

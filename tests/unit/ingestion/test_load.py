@@ -7,7 +7,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ecom_tasks.artefacts.bucketing import bucket_number
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.ingestion import inputs, load, mapping
 from ecom_tasks.ingestion.load import Loaded
