@@ -120,7 +120,11 @@ def test_tables_of_both_numbers_of_buckets_are_read_together(
     buckets: int, day_run: Run, tmp_path: Path
 ) -> None:
     """Order lines in 4 buckets beside promotions in fewer or more: every byte as with 4 of both."""
-    shop = {"order_lines": SHOP.order_lines, "products": SHOP.products, "promotions": PLAN}
+    plan = builders.promotions([
+        builders.promotion(each, builders.day(0), builders.day(6))
+        for each in SHOP.products["product_id"]
+    ])
+    shop = {"order_lines": SHOP.order_lines, "products": SHOP.products, "promotions": plan}
     builders.publish_lake(day_run, shop, 4)
     expected = run_locally(flow, day_run)
     mixed = replace(day_run, root=(tmp_path / "mixed").as_uri())
