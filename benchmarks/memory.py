@@ -108,10 +108,15 @@ def generate(folder: Path, rows: int) -> None:
         }).write_parquet(folder / "lines" / f"{number:05}.parquet")  # fmt: skip
 
 
-def chain(folder: Path, rows: int, limit_bytes: int) -> list[Step]:
+def chain(folder: Path, rows: int, limit_bytes: int, buckets: int) -> list[Step]:
     """Generate the rows where they are not there yet, and run all steps over them.
 
     What was finished by an earlier call is found.
+
+    Parameters
+    ----------
+    limit_bytes : of data, for each process
+    buckets : of each table
 
     Raises
     ------
@@ -127,7 +132,7 @@ def chain(folder: Path, rows: int, limit_bytes: int) -> list[Step]:
     run = Run(
         "memory", AS_OF, (folder / "store").as_uri(), str(folder / "many.toml"), str(folder),
         {
-            "ingestion": {"buckets": min(max(rows // ROWS_A_BUCKET, 2), 999)},
+            "ingestion": {"buckets": buckets},
             "features": {"snapshots": 1},
         },
     )  # fmt: skip
@@ -198,7 +203,8 @@ def main() -> None:
     kept = sys.argv[3] if len(sys.argv) > 3 else ""
     with tempfile.TemporaryDirectory(prefix="ecom-memory-") as scratch:
         folder = Path(kept or scratch)
-        steps = chain(folder, int(millions * 1e6), int(limit * 2**30))
+        rows = int(millions * 1e6)
+        steps = chain(folder, rows, int(limit * 2**30), max(rows // ROWS_A_BUCKET, 2))
     most = max(steps, key=lambda step: step.peak_bytes)
     print(f"most: {most.name}, {most.peak_bytes / 2**20:.0f} MiB")
 

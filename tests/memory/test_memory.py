@@ -13,13 +13,14 @@ import pytest
 from benchmarks import memory
 
 ROWS = int(os.environ.get("MEMORY_TEST_ROWS", "2000000"))
-LIMIT = int(float(os.environ.get("MEMORY_TEST_GIB", "1")) * 2**30)
+LIMIT = int(float(os.environ.get("MEMORY_TEST_GIB", "1.5")) * 2**30)
+BUCKETS = max(ROWS // 500_000, 16)
 TASKS = 12 + 8
 """Of ingestion and of features."""
 
 
 def test_every_step_keeps_to_its_memory(tmp_path: Path) -> None:
-    steps = memory.chain(tmp_path, ROWS, LIMIT)
+    steps = memory.chain(tmp_path, ROWS, LIMIT, BUCKETS)
     assert len(steps) == TASKS
     # Several processes at once make up a step; what is limited is each.
     assert max(step.peak_bytes for step in steps) <= LIMIT
@@ -29,4 +30,4 @@ def test_every_step_keeps_to_its_memory(tmp_path: Path) -> None:
 
 def test_what_passes_the_limit_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ingestion pin_source ended with"):
-        memory.chain(tmp_path, 1000, 32 * 2**20)
+        memory.chain(tmp_path, 1000, 32 * 2**20, 2)
