@@ -3,18 +3,19 @@
     python -m benchmarks.memory [MILLIONS_OF_LINES] [GIB_A_PROCESS]      # default 5 3
 
 Order lines are written file by file, then ingested and made into feature tables as Airflow does it:
-each task is a process of its own, and starts Dask workers where it needs them. No process may have
-more data than the limit (`RLIMIT_DATA`: its heap and private mappings, touched or not, so that it
-holds a process to less than its resident memory could be). `RLIMIT_AS` would also count mapped
-files, libraries, and what allocators reserve without using it, which is several times the memory;
-a cgroup needs rights that a test does not have.
+each task is a process of its own, and starts Dask workers where it needs them. What counts is the
+resident memory of each process at its highest, as the kernel keeps it (`ru_maxrss`, `VmHWM`): one
+that passes the limit is ended, with its step. The limits of `setrlimit` count what is reserved and
+never touched: `RLIMIT_DATA` took 1,390 MiB for a process of 212 MiB resident (arenas of three
+allocators), `RLIMIT_AS` counts mapped files and libraries besides; a cgroup needs rights that a
+test does not have.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 from ecom_tasks.run import Flow, Ref, Run
@@ -115,7 +115,7 @@ def chain(folder: Path, rows: int, limit_bytes: int, buckets: int) -> list[Step]
 
     Parameters
     ----------
-    limit_bytes : of data, for each process
+    limit_bytes : of resident memory, for each process
     buckets : of each table
 
     Raises
@@ -162,34 +162,49 @@ def _step(
         "ECOM_PSEUDONYM_KEY": "00" * 32,
     }  # fmt: skip
     command = ["-m", "ecom_tasks", "step", domain, task, *inputs, "--run", run.to_json()]
-    limit = partial(resource.setrlimit, resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
     started = time.monotonic()
-    peaks: dict[int, int] = {}
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as log:
         child = subprocess.Popen(
             [sys.executable, *command], env=environment, stdout=said, stderr=log,
-            start_new_session=True, preexec_fn=limit,
+            start_new_session=True,
         )  # fmt: skip
-        while child.poll() is None:
-            peaks |= _peaks(child.pid)
-            time.sleep(0.1)
+        peak = _watched(child, limit_bytes)
         said.seek(0)
         log.seek(0)
         answer, told = said.read(), log.read()
+    name = f"{domain} {task}"
+    if peak > limit_bytes:
+        raise RuntimeError(f"{name} took {peak / 2**20:.0f} MiB, {limit_bytes / 2**20:.0f} allowed")
     if child.returncode:
-        raise RuntimeError(f"{domain} {task} ended with {child.returncode}:\n{told[-3000:]}")
-    ref = Ref(answer.split()[-1])
-    return ref, Step(f"{domain} {task}", time.monotonic() - started, max(peaks.values(), default=0))
+        raise RuntimeError(f"{name} ended with {child.returncode}:\n{told[-3000:]}")
+    return Ref(answer.split()[-1]), Step(name, time.monotonic() - started, peak)
 
 
-def _peaks(session: int) -> dict[int, int]:
-    """Resident memory of each process of a session at its highest, by the kernel's own mark."""
-    found = {}
+def _watched(child: subprocess.Popen[bytes], limit_bytes: int) -> int:
+    """Wait for a process; end its session when one of it passes the limit. Return the peak."""
+    peak, used = 0, None
+    while used is None:
+        peak = max(peak, *_peaks(child.pid), 0)
+        if peak > limit_bytes:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            child.returncode, used = os.waitstatus_to_exitcode(status), usage
+        else:
+            time.sleep(0.1)
+    # Of the process and of all that it waited for: also what came and went between two looks.
+    return max(peak, used.ru_maxrss * 1024)
+
+
+def _peaks(session: int) -> list[int]:
+    """Return the resident memory of each process of a session at its highest."""
+    found = []
     for entry in Path("/proc").iterdir():
         with suppress(ValueError, OSError, TypeError):  # gone meanwhile, or a zombie
             if os.getsid(int(entry.name)) == session:
                 mark = re.search(r"VmHWM:\s+(\d+) kB", (entry / "status").read_text())
-                found[int(entry.name)] = int(mark[1]) * 1024  # type: ignore[index]
+                found.append(int(mark[1]) * 1024)  # type: ignore[index]
     return found
 
 

@@ -27,10 +27,11 @@ class IngestionConfig(DomainConfig):
         "To change it, double it: tables of both numbers can then be read together",
     )
     large_bucket_rows: int = Field(
-        default=2_000_000,
+        default=1_000_000,
         ge=1,
         exclude=True,
-        description="rows of a bucket above which more buckets are advised",
+        description="rows of a bucket above which more buckets are advised; two are loaded at once, "
+        "which takes about 2 KB a row",
     )
     memory_mb: int = Field(
         default=500,
