@@ -30,7 +30,7 @@ class IngestionConfig(DomainConfig):
         default=1_000_000,
         ge=1,
         exclude=True,
-        description="rows of a bucket above which more buckets are advised; two are loaded at once, "
+        description="rows of a bucket above which more are advised; two are loaded at once, "
         "which takes about 2 KB a row",
     )
     memory_mb: int = Field(
