@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -193,8 +194,10 @@ def _watched(child: subprocess.Popen[bytes], limit_bytes: int) -> int:
             child.returncode, used = os.waitstatus_to_exitcode(status), usage
         else:
             time.sleep(0.1)
-    # Of the process and of all that it waited for: also what came and went between two looks.
-    return max(peak, used.ru_maxrss * 1024)
+    # Of the process and of all that it waited for: also what came and went between two looks. It
+    # counts from the fork on, when the memory is still that of this process.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(peak, used.ru_maxrss * 1024 if used.ru_maxrss > own else 0)
 
 
 def _peaks(session: int) -> list[int]:
