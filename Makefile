@@ -7,7 +7,8 @@ DATA ?=
 AS_OF ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop clean test browser-test check format lock bench faults
+.PHONY: help setup setup-dev demo stop clean test browser-test check format lock bench faults \
+  gpu-test memory-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -48,8 +49,8 @@ stop: ## end what the demonstration started, and nothing else
 clean: ## stop, and remove the demonstration's data
 	@if [ -x $(PY) ]; then $(PY) -m ecom_tasks services clean; fi
 
-SERVING := tests/integration tests/faults
-PLAIN := tests/unit tests/flows tests/dags
+SERVING := tests/integration tests/faults tests/memory
+PLAIN := tests/unit tests/flows tests/dags tests/gpu
 
 # Those that start services mostly wait for them: they run beside the others, and are shown last.
 test: setup-dev ## all tests
@@ -79,6 +80,12 @@ bench: setup ## measure beside peers, write benchmarks/RESULTS.md and plots [LON
 
 faults: setup-dev ## 1,000 publishes while everything breaks (under 10 minutes)
 	PYTHONPATH=. $(PY) -m tests.faults.storm
+
+memory-test: setup-dev ## ingestion and features of 50 million lines in 3 GiB a process (some 20 minutes, 15 GB of disk)
+	MEMORY_TEST_ROWS=50000000 MEMORY_TEST_GIB=3 $(PY) -m pytest tests/memory
+
+gpu-test: setup-dev ## one suite for both devices; says what it skips where there is no GPU
+	$(PY) -m pytest tests/gpu -rs
 
 backfill-test: setup-dev ## eight weeks made up for by Airflow, against single runs (some minutes)
 	$(PY) -m pytest tests/backfill

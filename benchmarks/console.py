@@ -31,10 +31,10 @@ import polars as pl
 
 from ecom_tasks import services
 from ecom_tasks.artefacts import release
+from ecom_tasks.artefacts.bucketing import partition
 from ecom_tasks.artefacts.manifest import FileEntry, Manifest
 from ecom_tasks.artefacts.store import Store, open_store
 from ecom_tasks.domains import RELEASING
-from ecom_tasks.ingestion.bucketing import partition
 
 VERSIONS, ROWS, LIST = 200, 100_000, 20
 TIMES = 25

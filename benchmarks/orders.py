@@ -101,7 +101,7 @@ def write_buckets(folder: Path, lines: int, buckets: int) -> None:
     """Write `bucket=*/*.parquet`, each with whole customers, and `products.parquet`."""
     import polars as pl
 
-    from ecom_tasks.ingestion import bucketing
+    from ecom_tasks.artefacts import bucketing
 
     products().write_parquet(folder / "products.parquet")
     for bucket in range(buckets):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from ecom_tasks import device
 from ecom_tasks.artefacts import gate, signing
 from ecom_tasks.artefacts import release as channels
 from ecom_tasks.artefacts.manifest import (
@@ -90,6 +91,10 @@ class Draft:
     def add(self, entries: Iterable[FileEntry]) -> None:
         """Enter files that `write_part` has already stored."""
         self._entries.update({entry.path: entry for entry in entries})
+
+    def rows_written(self) -> dict[str, int]:
+        """Rows of the tables written so far, by path."""
+        return {path: entry.rows or 0 for path, entry in self._entries.items()}
 
     def headline(self, **facts: Any) -> None:
         """Say the one figure that counts; see `Headline` for the fields."""
@@ -181,7 +186,8 @@ def produce(
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
         draft = Draft(Path(scratch), store.uri(folder), limits)
-        build(draft)
+        with device.recording() as seen:
+            build(draft)
         files = draft.finish(store, folder)
         verdict = _judge(store, name, draft, files)
     made = Manifest(
@@ -193,7 +199,7 @@ def produce(
         config=settings,
         metrics=draft.metrics,
         headline=draft._headline,
-        assumptions=draft.assumptions,
+        assumptions=[*draft.assumptions, *seen.fallbacks],
         content_version=draft.content_version,
         gate=verdict,
         code=code,
@@ -202,7 +208,7 @@ def produce(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 2),
             peak_memory_bytes=_peak_memory(),
-            device="cpu",
+            device=seen.device,
             platform=platform.platform(),
         ),
     )
@@ -326,6 +332,11 @@ def paths(ref: Ref, pattern: str = "*.parquet") -> list[str]:
 def has_rows(ref: Ref) -> bool:
     """False for a table that the shop lacks, which is published without files."""
     return manifest(ref).rows > 0
+
+
+def rows_of(ref: Ref, path: str) -> int:
+    """Rows of one file of a table."""
+    return sum(entry.rows or 0 for entry in manifest(ref).files if entry.path == path)
 
 
 def scan(ref: Ref, pattern: str = "*.parquet") -> pl.LazyFrame:

@@ -17,17 +17,18 @@ from typing import Any
 from ecom_tasks.artefacts.manifest import Code
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# What a domain's bytes depend on besides its own folder. Orchestration, logs, commands and
-# channels do not shape them, so a change there recomputes nothing.
+# What a domain's bytes depend on besides its own folder. Orchestration, clusters, logs, commands
+# and channels do not shape them, so a change there recomputes nothing.
 _LAYERS_BELOW = (
-    "artefacts/dataset.py", "artefacts/manifest.py", "compute.py", "reports.py", "tables.py",
+    "artefacts/bucketing.py", "artefacts/dataset.py", "artefacts/manifest.py",
+    "compute/buckets.py", "device.py", "reports.py", "tables.py",
 )  # fmt: skip
 _MODEL_LAYERS = ("training", "metrics")
 _WITHOUT_MODELS = ("ingestion", "features")
 _SHAPING = (
     "polars", "pyarrow", "duckdb", "numpy", "pandas", "scipy", "xgboost-cpu", "xgboost",
     "tensorflow-cpu", "tensorflow", "keras", "implicit", "great-expectations", "matplotlib",
-    "holidays", "fastexcel", "statsforecast", "hierarchicalforecast",
+    "holidays", "fastexcel", "statsforecast", "hierarchicalforecast", "cudf-polars-cu13",
 )  # fmt: skip
 
 

@@ -138,8 +138,13 @@ def _build(
 def _build_bucket(bucket: Bucket, tables: Tables, destination: str, path: str) -> list[FileEntry]:
     """Build and store the files of one bucket; runs on a Dask worker."""
     from ecom_tasks.artefacts import dataset
+    from ecom_tasks.features import engine
 
-    frames = ((file, lazy.collect()) for file, lazy in bucket(tables, path).items())
+    rows = dataset.rows_of(tables.order_lines, path)
+    frames = (
+        (file, engine.collect(f"{destination.rsplit('/', 3)[-3]}, {path}", lazy, rows))
+        for file, lazy in bucket(tables, path).items()
+    )
     # A table that the shop has nothing for is published without files.
     return [dataset.write_part(destination, file, frame) for file, frame in frames if frame.height]
 
@@ -151,13 +156,15 @@ def _scan(ref: Ref, path: str) -> pl.LazyFrame:
 
 
 def _scan_promotions(tables: Tables, path: str) -> pl.LazyFrame:
-    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.artefacts import bucketing, dataset
     from ecom_tasks.features.lines import empty
     from ecom_tasks.tables import PROMOTIONS
 
-    if tables.promotions and path in dataset.paths(tables.promotions):
-        return dataset.scan(tables.promotions, path)
-    return empty(PROMOTIONS)
+    found = None
+    if tables.promotions:
+        buckets = len(dataset.paths(tables.order_lines, f"{BY_PRODUCT}/*.parquet"))
+        found = bucketing.scan_bucket(tables.promotions, path, buckets)
+    return empty(PROMOTIONS) if found is None else found
 
 
 def _by_cutoff(

@@ -23,7 +23,15 @@ class IngestionConfig(DomainConfig):
         default=8,
         ge=1,
         le=999,
-        description="files that each bucketed table is split into; more files, less memory a step",
+        description="files that each bucketed table is split into; more files, less memory a step. "
+        "To change it, double it: tables of both numbers can then be read together",
+    )
+    large_bucket_rows: int = Field(
+        default=1_000_000,
+        ge=1,
+        exclude=True,
+        description="rows of a bucket above which more are advised; two are loaded at once, "
+        "which takes about 2 KB a row",
     )
     memory_mb: int = Field(
         default=500,

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import duckdb
 import polars as pl
 
+from ecom_tasks.artefacts import bucketing
 from ecom_tasks.errors import MAX_EXAMPLES, DataContractError
-from ecom_tasks.ingestion import bucketing, inputs, mapping, pseudonyms
+from ecom_tasks.ingestion import inputs, mapping, pseudonyms
 from ecom_tasks.ingestion.inputs import Pin
 from ecom_tasks.ingestion.quarantine import (
     DETAIL,

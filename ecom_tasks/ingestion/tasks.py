@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ecom_tasks.errors import ConfigError
@@ -25,7 +26,9 @@ from ecom_tasks.ingestion.config import (
     loading_settings,
 )
 from ecom_tasks.run import Ref, Run, Step
-from ecom_tasks.tables import CUSTOMER_ID, TABLES
+from ecom_tasks.tables import CUSTOMER_ID, TABLES, Table
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -252,6 +255,7 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
 
             publishing(f"quarantine/{name}", fill_quarantine)
         draft.metrics.update(loaded.metrics())
+        _advise_more_buckets(table, loaded, config, draft)
         draft.assumptions += source.specification.tables[name].assumptions
         draft.assumptions += [forgotten.told(gone)] if gone else []
         judge.judge(table, loaded, config)
@@ -313,6 +317,31 @@ def _refuse_those_forgotten_meanwhile(run: Run, tables: Sequence[Ref]) -> None:
             )
 
 
+def _advise_more_buckets(
+    table: Table, loaded: Loaded, config: IngestionConfig, draft: Draft
+) -> None:
+    """Say in log and manifest where a bucket has outgrown what a worker should hold."""
+    largest: dict[str, int] = {}
+    for path, rows in draft.rows_written().items():
+        copy = PurePosixPath(path).parent.name
+        largest[copy] = max(largest.get(copy, 0), rows)
+    if not table.buckets or not largest:
+        return
+    draft.metrics["rows_of_largest_bucket"] = largest
+    copy, rows = max(largest.items(), key=lambda each: each[1])
+    if rows <= config.large_bucket_rows:
+        return
+    advice = (
+        f"lake/{table.name}: the largest bucket {copy} has {rows:,} rows, more than "
+        f"{config.large_bucket_rows:,} (ingestion.large_bucket_rows): set ingestion.buckets="
+        f"{2 * config.buckets}, from now on; days already loaded stay as they are"
+    )
+    if rows > 2 * loaded.rows / config.buckets:
+        advice += f". A single entity ({copy}) may have most of them, which no number parts"
+    log.warning("%s", advice)
+    draft.metrics["advice"] = advice
+
+
 def _fill_quarantine(loaded: Loaded, draft: Draft) -> None:
     import polars as pl
 
@@ -339,7 +368,7 @@ def _known_products(products: Ref | None = None) -> pl.Series | None:
 def _fetch_tables(tables: Sequence[Ref], folder: Path) -> dict[str, Path]:
     """Bring each table that has rows to a folder of its own, once where it is kept twice."""
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.ingestion.bucketing import file_of
+    from ecom_tasks.artefacts.bucketing import file_of
 
     lake = {}
     for ref in tables:

@@ -29,6 +29,8 @@ from ecom_tasks.tables import TABLES, Table
 
 log = logging.getLogger(__name__)
 DOCUMENTS = "data_docs"
+_MEMORY = "600MB"
+"""That DuckDB may use before it spills to disk."""
 _SQL_TYPES = {
     "string": "VARCHAR", "float": "DOUBLE", "int": "BIGINT", "bool": "BOOLEAN", "date": "DATE",
     "datetime": "TIMESTAMP",
@@ -65,9 +67,11 @@ def validate(
         results = _run(Path(scratch), database, {name: suites[name] for name in lake}, as_of)
         pages = Path(scratch) / "gx" / "uncommitted" / "data_docs" / "local_site"
         shutil.copytree(pages, out / DOCUMENTS)
-    with duckdb.connect() as connection:
-        _define_views(connection, lake)
-        found = [_with_rows(connection, result, raw) for result, raw in results]
+        with duckdb.connect(
+            config={"memory_limit": _MEMORY, "temp_directory": f"{scratch}/spill"}
+        ) as connection:
+            _define_views(connection, lake)
+            found = [_with_rows(connection, result, raw) for result, raw in results]
     _document(found, as_of, out)
     return found
 
@@ -103,7 +107,7 @@ def _run(
     context = gx.get_context(mode="file", project_root_dir=scratch)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     source = context.data_sources.add_or_update_sql(
-        "lake", connection_string=f"duckdb:///{database}?memory_limit=600MB"
+        "lake", connection_string=f"duckdb:///{database}?memory_limit={_MEMORY}"
     )
     definitions = []
     for name, expectations in suites.items():

@@ -6,22 +6,25 @@ step is learnt with exactly what is known at its origin.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 
-from ecom_tasks import compute
+from ecom_tasks import compute, device
+from ecom_tasks.device import Attempt
 from ecom_tasks.inventory import seasonal
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.features import FAR, history, level, plan_features, week_ahead
 from ecom_tasks.inventory.panel import Floats, Panel
 from ecom_tasks.metrics.forecast import seasonal_scale
+from ecom_tasks.training import boosted_trees
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -259,17 +262,29 @@ def _train(
     seen = np.where(np.isin(rows.names, rows.plans), _IN_SIGHT, 1).astype(np.float32)
     every = _COMMON | parameters | {"seed": config.seed}
     if client is not None:
-        return _train_apart(client, (every, rounds), rows, (target, weight, seen))
-    matrix = xgb.QuantileDMatrix(
-        rows.features,
-        target,
-        weight=weight,
-        feature_names=rows.names,
-        feature_weights=seen,
-        max_bin=parameters["max_bin"],
-        nthread=1,
-    )
-    return xgb.train(every, matrix, rounds)
+        apart = partial(_train_apart, client, rows=rows, others=(target, weight, seen))
+        return _on_workers(client, (every, rounds), apart, len(rows.level))
+    told = {"weight": weight, "feature_names": rows.names, "feature_weights": seen}
+    learnt = boosted_trees.Rows(rows.features, target, told)
+    return boosted_trees.train("trees of demand", every, learnt, rounds)
+
+
+def _on_workers(
+    client: Client,
+    plan: tuple[dict[str, object], int],
+    train: Callable[[tuple[dict[str, object], int]], xgb.Booster],
+    count: int,
+) -> xgb.Booster:
+    """Train on the device that the workers have, each with its part of the rows."""
+    (parameters, rounds), what = plan, "trees of demand on workers"
+    on_cpu = Attempt("cpu", "their CPUs", partial(train, plan))
+    if client.submit(device.choose, "trees", count, pure=False).result() == "cpu":
+        return device.first_that_fits(what, [on_cpu])
+    there = parameters | {"device": "cuda"}
+    on_gpu = Attempt("cuda", "their GPUs", partial(train, (there, rounds)))
+    model = device.first_that_fits(what, [on_gpu, on_cpu])
+    model.set_param({"device": "cpu"})
+    return model
 
 
 def _train_apart(

@@ -16,6 +16,7 @@ from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.controls import matrix, moving
 from ecom_tasks.pricing.instruments import INSTRUMENT
 from ecom_tasks.pricing.panel import SERIES, WEEK
+from ecom_tasks.training import boosted_trees
 
 Array = NDArray[np.float64]
 
@@ -165,8 +166,6 @@ def _train(
     target: str,
     config: PricingConfig,
 ) -> Any:
-    import xgboost as xgb
-
     counts = target == "demand"
     parameters = {
         "objective": "count:poisson" if counts else "reg:squarederror",
@@ -179,8 +178,8 @@ def _train(
         "nthread": 1,
         "seed": _SEED,
     }
-    data = xgb.QuantileDMatrix(controls, outcome, weight=weight, max_bin=_BINS, nthread=1)
-    return xgb.train(parameters, data, num_boost_round=config.trees)
+    rows = boosted_trees.Rows(controls, outcome, {"weight": weight})
+    return boosted_trees.train("trees of nuisances", parameters, rows, config.trees)
 
 
 def moments(rows: pl.DataFrame) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import ALL, names
 from ecom_tasks.recommendation.snapshots import PAIR
+from ecom_tasks.training import boosted_trees
 
 THREADS = 2
 """Fixed: the number of threads decides the order of sums, hence the last bits of a model."""
@@ -221,26 +222,10 @@ def _boost(
     learn, label, rounds = work
     # XGBoost weighs rows, or whole groups where there are any: pairs are compared unweighted.
     told = {"qid": learn.group} if base else {"weight": learn.weight}
-    data = xgb.QuantileDMatrix(learn.features, label=label(learn.orders), nthread=THREADS, **told)
-    if watch is None:
-        return xgb.train(settings, data, rounds, xgb_model=base)
-    later = xgb.QuantileDMatrix(
-        watch.window.features,
-        label=(watch.window.orders > 0).astype(np.float32),
-        qid=watch.window.group,
-        ref=data,
-        nthread=THREADS,
-    )
-    found: dict[str, dict[str, list[float]]] = {}
-    model = xgb.train(
-        settings | {"eval_metric": "ndcg@10"},
-        data,
-        rounds,
-        evals=[(later, "validation")],
-        evals_result=found,
-        early_stopping_rounds=config.patience,
-        verbose_eval=False,
-        xgb_model=base,
-    )
-    watch.curve.extend(found["validation"]["ndcg@10"])
-    return model
+    rows = boosted_trees.Rows(learn.features, label(learn.orders), told)
+    later = None
+    if watch:
+        bought = (watch.window.orders > 0).astype(np.float32)
+        window = boosted_trees.Rows(watch.window.features, bought, {"qid": watch.window.group})
+        later = boosted_trees.Watch(window, "ndcg@10", config.patience, watch.curve)
+    return boosted_trees.train("the ranker's trees", settings, rows, rounds, later, base)

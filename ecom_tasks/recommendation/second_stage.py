@@ -24,6 +24,7 @@ from ecom_tasks.recommendation.candidates import rank_name, score_name
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.protocols import Split
 from ecom_tasks.recommendation.ranker import THREADS
+from ecom_tasks.training import boosted_trees
 
 log = logging.getLogger(__name__)
 _PAIR = ["customer_id", "product_id"]
@@ -97,18 +98,16 @@ def learn(split: Split, lists: Lists, config: RecommendationConfig) -> Ranker | 
     frame = pl.concat(frames)
     columns = [name for name in frame.columns if name not in {*_PAIR, "found"}]
     stops = _stop_by(frame["customer_id"], config.seed)
-    curve: dict[str, dict[str, list[float]]] = {}
-    learnt = _matrix(frame.filter(~stops), columns)
-    model = xgb.train(
+    values: list[float] = []
+    model = boosted_trees.train(
+        "the second stage's trees",
         _settings(config),
-        learnt,
+        _rows(frame.filter(~stops), columns),
         config.second_stage_rounds,
-        evals=[(_matrix(frame.filter(stops), columns, learnt), "stops")],
-        evals_result=curve,
-        early_stopping_rounds=config.patience,
-        verbose_eval=False,
+        boosted_trees.Watch(
+            _rows(frame.filter(stops), columns), "ndcg@10", config.patience, values
+        ),
     )
-    values = curve["stops"]["ndcg@10"]
     rounds = model.best_iteration + 1
     log.info("ranker: NDCG@10 %.4f of held-out customers' candidates after %s trees",
              values[rounds - 1], rounds)  # fmt: skip
@@ -144,7 +143,9 @@ def rank(ranker: Ranker, known: pl.DataFrame, lists: Lists, customers: pl.Series
     held = known_of(known)
     parts = []
     for frame in features(held, lists, customers):
-        scores = ranker.model.predict(_matrix(frame, ranker.columns), output_margin=True)
+        values = _values(frame, ranker.columns)
+        data = xgb.DMatrix(values, feature_names=ranker.columns, nthread=THREADS)
+        scores = ranker.model.predict(data, output_margin=True)
         parts.append(
             frame.select(
                 pl.col(name).cast(pl.UInt32).cast(kind).cast(pl.String)
@@ -326,15 +327,14 @@ def _labelled(
         yield labelled.filter(pl.col("found").max().over("customer_id") > 0)
 
 
-def _matrix(
-    frame: pl.DataFrame, columns: list[str], like: xgb.DMatrix | None = None
-) -> xgb.DMatrix:
-    values = frame.select(pl.col(columns).cast(pl.Float32)).to_numpy(order="c")
-    told = {"feature_names": columns, "nthread": THREADS}
-    if "found" not in frame.columns:
-        return xgb.DMatrix(values, **told)
-    label, group = frame["found"].to_numpy(), frame["customer_id"].rle_id().to_numpy()
-    return xgb.QuantileDMatrix(values, label=label, qid=group, ref=like, **told)
+def _rows(frame: pl.DataFrame, columns: list[str]) -> boosted_trees.Rows:
+    group = frame["customer_id"].rle_id().to_numpy()
+    told = {"qid": group, "feature_names": columns}
+    return boosted_trees.Rows(_values(frame, columns), frame["found"].to_numpy(), told)
+
+
+def _values(frame: pl.DataFrame, columns: list[str]) -> NDArray[np.float32]:
+    return frame.select(pl.col(columns).cast(pl.Float32)).to_numpy(order="c")
 
 
 def _settings(config: RecommendationConfig) -> dict[str, object]:
@@ -342,7 +342,6 @@ def _settings(config: RecommendationConfig) -> dict[str, object]:
         "objective": "rank:ndcg",
         "lambdarank_pair_method": "topk",
         "lambdarank_num_pair_per_sample": 10,
-        "eval_metric": "ndcg@10",
         "tree_method": "hist",
         "max_depth": config.max_depth,
         "min_child_weight": config.second_stage_child_weight,

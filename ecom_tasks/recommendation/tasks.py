@@ -808,7 +808,7 @@ def _former(run: Run) -> tuple[pl.DataFrame, pl.DataFrame] | None:
 
 def _write_lists(draft: Draft, lists: pl.DataFrame, buckets: int) -> None:
     """Write the lists spread over files by customer, so that one of them finds all of one."""
-    from ecom_tasks.ingestion.bucketing import partition
+    from ecom_tasks.artefacts.bucketing import partition
 
     for bucket, rows in partition(lists, "customer_id", buckets).items():
         draft.write_frame(f"{LISTS}/bucket={bucket:03}.parquet", rows)

@@ -14,17 +14,15 @@ Wen et al. (2017), "A multi-horizon quantile recurrent forecaster".
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-# As in `sequence_model`: quiet, and the same bytes from run to run.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+from ecom_tasks.training import placement  # first: how TensorFlow behaves is read at its import
 
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
@@ -115,13 +113,23 @@ def train(windows: Windows, dials: Dials) -> Network:
 
     Returns
     -------
-    Network; the same windows and dials give the same weights.
+    Network; on a CPU, the same windows and dials give the same weights.
     """
+
+    def learn(on_gpu: bool, divisor: int) -> Network:  # noqa: FBT001
+        own = replace(dials, batch=max(dials.batch // divisor, 1))
+        return replace(_train(windows, own, mixed=on_gpu), dials=dials)
+
+    return placement.fit("the demand network", len(windows.past), learn)
+
+
+def _train(windows: Windows, dials: Dials, *, mixed: bool) -> Network:
     centre = windows.ahead.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
     scale = np.maximum(windows.ahead.std(axis=(0, 1), dtype=np.float64), 1e-3).astype(np.float32)
     places, channels = windows.past.shape[1:]
     steps, features = windows.ahead.shape[1:]
-    built = _built((places, channels), (steps, features), dials.levels, dials.size, dials.seed)
+    sizes = (places, channels), (steps, features)
+    built = _built(*sizes, dials.levels, dials.size, dials.seed, mixed=mixed)
     for variable, value in zip(built.variables, built.first, strict=True):
         variable.assign(value)
     random = np.random.default_rng(dials.seed)
@@ -179,13 +187,20 @@ def load(path: Path) -> Network:
 
 @lru_cache(maxsize=4)
 def _built(
-    past: tuple[int, int], ahead: tuple[int, int], levels: tuple[float, ...], size: int, seed: int
+    past: tuple[int, int],
+    ahead: tuple[int, int],
+    levels: tuple[float, ...],
+    size: int,
+    seed: int,
+    *,
+    mixed: bool = False,
 ) -> _Built:
     """Build and compile the model of these shapes; the last few are kept."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    model = _model(past, ahead, levels, size)
+    with placement.precision(mixed=mixed):
+        model = _model(past, ahead, levels, size)
     adam = keras.optimizers.Adam(global_clipnorm=_LARGEST_SLOPE)
     adam.build(model.trainable_variables)
     variables = [*model.variables, *adam.variables]
@@ -219,12 +234,15 @@ def _model(
     z = norm.ppf(levels)
     start = np.concatenate([[0.0, z[0]], np.log(np.expm1(np.diff(z)))])
     made = layers.Dense(
-        1 + len(z), kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(start)
-    )(each)
+        1 + len(z), kernel_initializer="zeros", dtype="float32",
+        bias_initializer=keras.initializers.Constant(start),
+    )(each)  # fmt: skip
     stacked = ops.concatenate([made[:, :, 1:2], ops.softplus(made[:, :, 2:])], axis=2)
     made = ops.concatenate([made[:, :, :1], ops.cumsum(stacked, axis=2)], axis=2)
-    line = layers.Dense(steps, use_bias=False, kernel_initializer="zeros")(layers.Flatten()(own))
-    made = layers.Add(name="found")([made, layers.Reshape((steps, 1))(line)])
+    flat = layers.Flatten()(own)
+    line = layers.Dense(steps, use_bias=False, kernel_initializer="zeros", dtype="float32")(flat)
+    line = layers.Reshape((steps, 1), dtype="float32")(line)
+    made = layers.Add(name="found", dtype="float32")([made, line])
     return keras.Model([past, ahead], made, name="demand_network")
 
 

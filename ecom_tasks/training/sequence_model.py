@@ -16,17 +16,14 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# TensorFlow tells of itself at import, and oneDNN adds in another order from run to run: it is
-# faster by a quarter, for whoever sets the variable to 1 and can do without the same bytes.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+from ecom_tasks.training import placement  # first: how TensorFlow behaves is read at its import
 
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
@@ -123,17 +120,34 @@ def train(
     ConfigError
         The folder cannot be written to, or holds a damaged file.
     """
-    # Names of layers are counted per process, and stand in the saved file.
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(dials.seed)
-    tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy("mixed_bfloat16" if dials.bfloat16 else "float32")
-    try:
-        model = _model(products, dials, kinds)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    _teach(model, histories, products, dials, folder)
-    return model
+
+    def learn(on_gpu: bool, divisor: int) -> keras.Model:  # noqa: FBT001
+        # Names of layers are counted per process, and stand in the saved file.
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(dials.seed)
+        tf.config.experimental.enable_op_determinism()
+        own = replace(
+            dials,
+            bfloat16=dials.bfloat16 or on_gpu,
+            batch_places=max(dials.batch_places // divisor, dials.length),
+        )
+        model = _built(products, own, kinds)
+        _teach(model, histories, products, own, folder)
+        if own.bfloat16 == dials.bfloat16:
+            return model
+        # Weights are of 32 bits either way; whoever reads them need not have a GPU.
+        keras.utils.clear_session()
+        plain = _built(products, dials, kinds)
+        plain.set_weights(model.get_weights())
+        return plain
+
+    events = sum(len(each.products) for each in histories)
+    return placement.fit("the sequence model", events, learn)
+
+
+def _built(products: int, dials: Dials, kinds: int) -> keras.Model:
+    with placement.precision(mixed=dials.bfloat16):
+        return _model(products, dials, kinds)
 
 
 def _teach(
@@ -356,7 +370,7 @@ def _learner(
         return tf.nn.softplus(tf.reduce_logsumexp(others, axis=1) - right)
 
     # XLA compiles each shape anew; without it one graph serves all, and tracing is not for nothing.
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    on_gpu = "GPU" in tf.constant(0.0).device
     places = tf.TensorSpec([None, None], tf.int32)
     inputs = [places] * len(model.inputs)
     signature = None if on_gpu else [inputs, places, tf.TensorSpec([], tf.float32)]

@@ -9,17 +9,15 @@ other products of the batch (in-batch softmax), corrected for how often a produc
 from __future__ import annotations
 
 import json
-import os
 import re
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-# TensorFlow tells of itself at import, and oneDNN adds in another order from run to run.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+from ecom_tasks.training import placement  # first: how TensorFlow behaves is read at its import
 
+# isort: split
 import keras
 import numpy as np
 import polars as pl
@@ -137,18 +135,36 @@ class TwoTower:
 
 
 def train(pairs: pl.DataFrame, known: Catalogue, dials: Dials) -> TwoTower:
-    """Train both towers on who bought what; same input, same weights.
+    """Train both towers on who bought what; on a CPU, same input, same weights.
 
     Parameters
     ----------
     pairs : customer_id, product_id, recency_weighted_orders
     """
+
+    def learn(on_gpu: bool, divisor: int) -> TwoTower:  # noqa: FBT001
+        own = replace(dials, batch_size=max(dials.batch_size // divisor, 2))
+        trained = _train(pairs, known, own, mixed=on_gpu)
+        if not on_gpu:
+            return trained
+        # Weights are of 32 bits either way; whoever reads them need not have a GPU.
+        keras.utils.clear_session()
+        plain, _ = _model(dials)
+        plain.customer.set_weights(trained.customer.get_weights())
+        plain.product.set_weights(trained.product.get_weights())
+        return plain
+
+    return placement.fit("the two towers", pairs.height, learn)
+
+
+def _train(pairs: pl.DataFrame, known: Catalogue, dials: Dials, *, mixed: bool) -> TwoTower:
     # Names of layers are counted per process, and stand in the saved file.
     keras.utils.clear_session()
     keras.utils.set_random_seed(dials.seed)
     tf.config.experimental.enable_op_determinism()
     customers, words = histories(pairs, known)
-    both, model = _model(dials)
+    with placement.precision(mixed=mixed):
+        both, model = _model(dials)
     who = customers.to_frame("customer_id").with_row_index("row")
     what = known.product_ids.to_frame().with_row_index("place")
     drawn = pairs.join(who, on="customer_id").join(what, on="product_id").sort("row", "place")
@@ -178,7 +194,7 @@ def _model(dials: Dials) -> tuple[TwoTower, keras.Model]:
         hidden = layers.GlobalAveragePooling1D()(embedding(words))
         hidden = layers.Dense(2 * dials.embedding_size, activation="relu")(hidden)
         vector = layers.Dense(dials.embedding_size)(hidden)
-        return keras.Model(words, layers.UnitNormalization()(vector), name=name)
+        return keras.Model(words, layers.UnitNormalization(dtype="float32")(vector), name=name)
 
     both = TwoTower(tower("customer", HISTORY * WORDS), tower("product", WORDS))
     customer = keras.Input((HISTORY * WORDS,), dtype="int32")

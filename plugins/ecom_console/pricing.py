@@ -272,13 +272,17 @@ def history(found: Version, product_id: str) -> dict[str, Any] | None:
     """Return units and the average price of each week, over all locations; None where gone."""
     import polars as pl
 
-    from ecom_tasks.ingestion.bucketing import bucket_number, file_of
+    from ecom_tasks.artefacts.bucketing import bucket_number, file_of
 
     weeks = published.ancestor(found, "features/demand")
     if weeks is None:
         return None
     files = [entry.path for entry in weeks.made.files if entry.path.startswith("by_product/")]
-    path = file_of("product_id", bucket_number(product_id, len(files)))
+    # Of the lines every bucket has a file; of the weeks an empty one has none.
+    lines = published.ancestor(found, "lake/order_lines")
+    every = [each.path for each in lines.made.files] if lines else []
+    buckets = sum(each.startswith("by_product/") for each in every) or len(files)
+    path = file_of("product_id", bucket_number(product_id, buckets))
     if path not in files:
         return None
     sold = (

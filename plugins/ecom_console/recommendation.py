@@ -222,12 +222,14 @@ def customer(found: Version, customer_id: str) -> dict[str, Any] | None:
     """Return a customer's list, new products and history; None where no list was made for them."""
     import polars as pl
 
-    from ecom_tasks.ingestion.bucketing import bucket_number
+    from ecom_tasks.artefacts.bucketing import bucket_number
 
     paths = _lists(found)
     if not paths:
         return None
-    path = f"recommendations/bucket={bucket_number(customer_id, len(paths)):03}.parquet"
+    # Not the number of files: a bucket without customers has none.
+    buckets = int(found.made.config.get("list_buckets", len(paths)))
+    path = f"recommendations/bucket={bucket_number(customer_id, buckets):03}.parquet"
     mine = pl.col("customer_id") == customer_id
     rows = published.frame(found, path).filter(mine) if path in paths else pl.DataFrame()
     if rows.is_empty():
@@ -252,7 +254,7 @@ def orders(found: Version, customer_id: str) -> pl.DataFrame:
     """Return the lines that the customer bought, newest first, as the version's run knew them."""
     import polars as pl
 
-    from ecom_tasks.ingestion.bucketing import bucket_number, file_of
+    from ecom_tasks.artefacts.bucketing import bucket_number, file_of
 
     schema = {
         "order_id": pl.String,

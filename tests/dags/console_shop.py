@@ -12,6 +12,7 @@ from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.run import Ref, Run
 from tests.builders import bucket_of
 
@@ -219,13 +220,13 @@ def pricing(run: Run, sources: dict[str, Ref], value: float = 0.4) -> Ref:
 
 
 def recommendation(run: Run, sources: dict[str, Ref]) -> Ref:
-    """Release a list of two products for one customer, in one of two files."""
+    """Release a list of two products for one customer; the other buckets are empty, so no files."""
     rows = pl.DataFrame({
         "customer_id": [CUSTOMER] * 2, "product_id": ["p2", "p1"], "rank": [2, 1],
         "score": [0.5, 0.9], "generator": ["popular", "repeat"],
         "reason": ["popular now", f"buy again {NASTY}"]})  # fmt: skip
-    bucket = bucket_of(CUSTOMER, 2)
-    empty = rows.clear()
+    settings = RecommendationConfig(list_buckets=8)
+    bucket = bucket_of(CUSTOMER, settings.list_buckets)
     judged = {"ndcg_at_10": 0.4, "ndcg_at_10_lower": 0.35, "ndcg_at_10_upper": 0.45,
               "hit_rate_at_10": 0.8, "recall_at_20": 0.1}  # fmt: skip
 
@@ -240,7 +241,6 @@ def recommendation(run: Run, sources: dict[str, Ref]) -> Ref:
             "artefacts/recommendation",
             {
                 f"recommendations/bucket={bucket:03}.parquet": rows,
-                f"recommendations/bucket={1 - bucket:03}.parquet": empty,
                 "segments.parquet": pl.DataFrame({"customer_id": [CUSTOMER], "segment": ["loyal"]}),
                 "new_products.parquet": pl.DataFrame({
                     "customer_id": [CUSTOMER],
@@ -267,6 +267,7 @@ def recommendation(run: Run, sources: dict[str, Ref]) -> Ref:
             },
             inputs=[sources["products"], sources["orders"]],
             more=headline,
+            config=settings,
             metrics={
                 "windows": {"March": {"all": {"customers": 10, "contenders": {"ranker": judged}}}}
             },

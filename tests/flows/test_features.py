@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -94,3 +95,55 @@ def test_a_shop_without_promotions_has_an_empty_calendar(day_run: Run) -> None:
 def test_without_validated_tables_the_error_names_the_flow_to_run(day_run: Run) -> None:
     with pytest.raises(DataContractError, match="Run ingestion for this day first"):
         run_locally(flow, day_run)
+
+
+def parts(collection: Ref, name: str) -> pl.DataFrame:
+    table = tables.FEATURES[name]
+    return dataset.scan(feature(collection, name)).collect().sort(table.key)
+
+
+def test_twice_as_many_buckets_give_the_same_rows(day_run: Run, tmp_path: Path) -> None:
+    shop = {"order_lines": SHOP.order_lines, "products": SHOP.products, "promotions": PLAN}
+    made = []
+    for buckets in (2, 4):
+        run = replace(day_run, root=(tmp_path / str(buckets)).as_uri())
+        builders.publish_lake(run, shop, buckets)
+        made.append(run_locally(flow, run))
+    for name in tables.FEATURES:
+        assert parts(made[0], name).equals(parts(made[1], name)), name
+    files = [len(dataset.paths(feature(each, "demand"))) for each in made]
+    assert files == [2, 4]
+
+
+@pytest.mark.parametrize("buckets", [1, 2, 8])
+def test_tables_of_both_numbers_of_buckets_are_read_together(
+    buckets: int, day_run: Run, tmp_path: Path
+) -> None:
+    """Order lines in 4 buckets beside promotions in fewer or more: every byte as with 4 of both."""
+    plan = builders.promotions([
+        builders.promotion(each, builders.day(0), builders.day(6))
+        for each in SHOP.products["product_id"]
+    ])
+    shop = {"order_lines": SHOP.order_lines, "products": SHOP.products, "promotions": plan}
+    builders.publish_lake(day_run, shop, 4)
+    expected = run_locally(flow, day_run)
+    mixed = replace(day_run, root=(tmp_path / "mixed").as_uri())
+    lake = builders.publish_lake(mixed, shop, 4)
+    other = builders.publish_lake(
+        replace(mixed, as_of=SHOP.as_of + timedelta(days=1)), shop, buckets
+    )
+    inputs = dataset.manifest(lake).inputs | {
+        "lake/promotions": dataset.manifest(other).inputs["lake/promotions"]
+    }
+
+    def bind(draft: dataset.Draft) -> None:
+        draft.metrics["promotions"] = f"in {buckets} buckets"
+
+    bind.__module__ = "ecom_tasks.ingestion.tasks"
+    dataset.produce(mixed, "lake/all", bind, inputs=[Ref(each) for each in inputs.values()])
+    found = run_locally(flow, mixed)
+    for name in tables.FEATURES:
+        files = [dataset.manifest(feature(ref, name)).files for ref in (expected, found)]
+        assert [(f.path, f.sha256) for f in files[0]] == [(f.path, f.sha256) for f in files[1]]
+    demand = parts(found, "demand")
+    assert demand.filter(pl.col("display") > 0).height > 0

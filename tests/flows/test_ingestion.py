@@ -270,3 +270,60 @@ def test_times_are_kept_to_the_second(published: tuple[Run, Ref]) -> None:
     day = shop.LAST_DAY - timedelta(days=shop.DAYS - 1)
     assert first == datetime(day.year, day.month, day.day, 9)  # noqa: DTZ001
     assert day == date(2024, 2, 19)
+
+
+def test_a_new_number_of_buckets_holds_from_its_day_on(tmp_path: Path) -> None:
+    """Days loaded before stay as they are, and are found; the rows of features are the same."""
+    source = shop.write_shop(tmp_path / "data")
+    before = shop.LAST_DAY - timedelta(days=1)
+
+    def day(as_of: date, buckets: int, root: str = "store") -> Run:
+        settings = {"ingestion": {"buckets": buckets}, "features": {"snapshots": 2}}
+        return Run("test", as_of, (tmp_path / root).as_uri(), str(source), overrides=settings)
+
+    first = run_locally(flow, day(before, 2))
+    written = sorted((tmp_path / "store/lake").rglob("*.parquet"))
+    second = run_locally(flow, day(shop.LAST_DAY, 4))
+    for ref, buckets in ((first, 2), (second, 4)):
+        lines = table(ref, "order_lines")
+        assert len(dataset.paths(lines, "by_customer/*.parquet")) == buckets
+        assert len(dataset.paths(lines, "by_product/*.parquet")) == buckets
+    assert set(written) < set((tmp_path / "store/lake").rglob("*.parquet"))
+    # With the settings of its day, a day is found finished.
+    assert run_locally(flow, day(before, 2)) == first
+    rows = []
+    for run in (day(shop.LAST_DAY, 4), day(shop.LAST_DAY, 2, "other")):
+        run_locally(flow, run)
+        made = run_locally(features_flow, run)
+        rows.append({
+            name: dataset.scan(dataset.input_named(made, f"features/{name}")).collect()
+            for name in ("customers", "customer_products", "products", "demand", "price_history")
+        })
+    for name, frame in rows[0].items():
+        key = frame.columns[:4]
+        assert frame.height > 0
+        assert frame.sort(key).equals(rows[1][name].sort(key)), name
+
+
+def test_a_bucket_that_is_outgrown_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = shop.write_shop(tmp_path / "data")
+
+    def loaded(**settings: int) -> tuple[Ref, dict[str, object]]:
+        run = Run("test", shop.LAST_DAY, (tmp_path / "store").as_uri(), str(source),
+                  overrides={"ingestion": {"buckets": 2, **settings}})  # fmt: skip
+        ref = table(run_locally(flow, run), "order_lines")
+        return ref, dataset.manifest(ref).metrics
+
+    lines = shop.DAYS * shop.LINES_A_DAY
+    ref, told = loaded(large_bucket_rows=lines // 2 - 1)
+    assert isinstance(told["rows_of_largest_bucket"], dict)
+    assert lines // 2 <= max(told["rows_of_largest_bucket"].values()) < lines
+    assert "set ingestion.buckets=4, from now on" in str(told["advice"])
+    assert told["advice"] in [record.message for record in caplog.records]
+    # What is advised is not what is loaded: the version is the same.
+    assert loaded(large_bucket_rows=lines)[0] == ref
+    other, told = loaded(large_bucket_rows=lines, buckets=4)
+    assert other != ref
+    assert "advice" not in told

@@ -371,8 +371,9 @@ def test_models_are_kept_for_some_days_and_only_who_bought_is_scored_anew(
     lines = [builders.line(who, what, monday.as_of, 1, 1.0) for who, what in
              (("b0-c03", "b0-p01"), ("b0-c03", "b0-p02"), ("visitor", "b1-p01"))]  # fmt: skip
     bought = pl.concat([SHOP.order_lines, builders.order_lines(lines)])
-    for day in (monday, tuesday):
-        builders.publish_lake(day, TABLES | {"order_lines": bought})
+    # From Tuesday on there are twice as many buckets: nobody is scored anew for that.
+    for day, buckets in ((monday, 2), (tuesday, 4)):
+        builders.publish_lake(day, TABLES | {"order_lines": bought}, buckets)
         run_locally(features_flow, day)
     # Tuesday comes without Monday: what is missing is made on the way.
     second, third = (run_locally(flow, day) for day in (tuesday, monday))

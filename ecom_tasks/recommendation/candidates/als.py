@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
-from implicit import als, gpu
+from implicit import als
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from ecom_tasks import device
+from ecom_tasks.device import Attempt
 from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
@@ -27,18 +30,24 @@ NAME = "als"
 def factorise(known: Interactions, config: RecommendationConfig) -> tuple[FloatMatrix, FloatMatrix]:
     """Return the factors of customers and of products, shapes (rows, factors), (columns, factors).
 
-    Where a GPU is present they are learnt on it; the last bits are others then.
+    On a GPU (see `device`) the last bits are others.
 
     References
     ----------
     Hu, Koren and Volinsky (2008), "Collaborative filtering for implicit feedback datasets", ICDM.
     """
-    # One thread in BLAS: the solver runs its own threads, and two pools fight for the cores.
-    with threadpool_limits(1, "blas"):
-        model = als.AlternatingLeastSquares(**_dials(config), use_gpu=gpu.HAS_CUDA)
-        model.fit(known.orders, show_progress=False)
-    if gpu.HAS_CUDA:
-        model = model.to_cpu()
+
+    def learn(*, on_gpu: bool) -> Any:
+        # One thread in BLAS: the solver runs its own threads, and two pools fight for the cores.
+        with threadpool_limits(1, "blas"):
+            model = als.AlternatingLeastSquares(**_dials(config), use_gpu=on_gpu)
+            model.fit(known.orders, show_progress=False)
+        return model.to_cpu() if on_gpu else model
+
+    attempts = [Attempt("cpu", "the CPU", partial(learn, on_gpu=False))]
+    if device.choose("factors", known.orders.nnz) == "cuda":
+        attempts.insert(0, Attempt("cuda", "the GPU", partial(learn, on_gpu=True)))
+    model = device.first_that_fits("factors of customers and products", attempts)
     return np.asarray(model.user_factors), np.asarray(model.item_factors)
 
 

@@ -11,7 +11,8 @@ from ecom_tasks.artefacts import version
 FILES = (
     "ingestion/load.py", "features/customers.py", "pricing/model.py", "inventory/forecast.py",
     "artefacts/dataset.py", "metrics/ranking.py", "training/two_tower.py", "tables.py",
-    "compute.py", "reports.py", "cli.py", "artefacts/release.py",
+    "compute/buckets.py", "compute/clusters.py", "device.py", "reports.py", "cli.py",
+    "artefacts/release.py",
 )  # fmt: skip
 
 
@@ -34,6 +35,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("tables.py", {"ingestion", "features", "pricing", "inventory"}),
         ("reports.py", {"ingestion", "features", "pricing", "inventory"}),
         ("artefacts/dataset.py", {"ingestion", "features", "pricing", "inventory"}),
+        ("device.py", {"ingestion", "features", "pricing", "inventory"}),
+        ("compute/clusters.py", set()),
         ("artefacts/release.py", set()),
         ("cli.py", set()),
     ],

@@ -1,0 +1,31 @@
+"""No step's memory grows with the rows, only with the bucket: every step, under a limit.
+
+`make memory-test` does it with 50 million order lines and 3 GiB a process.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory
+
+ROWS = int(os.environ.get("MEMORY_TEST_ROWS", "2000000"))
+LIMIT = int(float(os.environ.get("MEMORY_TEST_GIB", "0.8")) * 2**30)
+BUCKETS = max(ROWS // 500_000, 16)
+TASKS = 12 + 8
+"""Of ingestion and of features."""
+
+
+def test_every_step_keeps_to_its_memory(tmp_path: Path) -> None:
+    steps = memory.chain(tmp_path, ROWS, LIMIT, BUCKETS)
+    assert len(steps) == TASKS
+    loaded = next(step for step in steps if step.name.endswith("load_order_lines"))
+    assert loaded.peak_bytes > 100 * 2**20  # it was looked at while it ran
+
+
+def test_what_passes_the_limit_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"ingestion pin_source took \d+ MiB, 32 allowed"):
+        memory.chain(tmp_path, 1000, 32 * 2**20, 2)
