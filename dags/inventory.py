@@ -39,7 +39,7 @@ with DAG(
     made = flow(
         airflow_steps(
             "inventory",
-            pools={"pin_features": "default_pool"},
+            pools=dict.fromkeys(("pin_features", "pin_embeddings"), "default_pool"),
             outlets={"publish_release": [released("inventory")]},
         )
     )

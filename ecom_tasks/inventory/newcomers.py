@@ -1,10 +1,12 @@
 """Products too new for a series of their own, forecast by what similar ones sold at the same age.
 
-Similar: of the same category and of a like price; where these are too few, of the category alone,
-then of the department, then all. Weekly demand of a product is taken to be Poisson around the mean
-of the similar ones times a factor of its own, which varies between products like a gamma variable;
-its first weeks of sales tell about the factor as much as they can (Bayes), so that a product begins
-as its like did and becomes its own (the gamma-Poisson model of empirical Bayes, Robbins, 1956).
+Similar: those of the department that a recommendation model holds to be most like it, where there
+is one that knows products by what they are (category, brand, price, title); else those of the same
+category and of a like price; where these are too few, of the category alone, then of the
+department, then all. Weekly demand of a product is taken to be Poisson around the mean of the
+similar ones times a factor of its own, which varies between products like a gamma variable; its
+first weeks of sales tell about the factor as much as they can (Bayes), so that a product begins as
+its like did and becomes its own (the gamma-Poisson model of empirical Bayes, Robbins, 1956).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.stats import nbinom
 
 from ecom_tasks.inventory.config import InventoryConfig
@@ -22,8 +25,10 @@ from ecom_tasks.inventory.layout import quantile_column
 from ecom_tasks.inventory.series import WEEK, last_complete_week
 from ecom_tasks.metrics.forecast import Array
 
-ALIKE = ("category and price", "category", "department and price", "department", "all")
+ALIKE = ("embedding", "category and price", "category", "department and price", "department", "all")
 _FEWEST_ALIKE = 5
+_NEAREST = 30
+"""Products of the department whose embeddings lie nearest."""
 _PRICE_BAND = 1.5
 """Factor within which prices are alike."""
 _UNSEEN_WEEKS = 4
@@ -76,6 +81,7 @@ def forecast(
     series: pl.DataFrame,
     as_of: date,
     config: InventoryConfig,
+    embeddings: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Forecast, by weeks, products first sold too late to be among the series, or starting soon.
 
@@ -84,6 +90,7 @@ def forecast(
     demand, products : `features/demand` and `lake/products`
     series : keys of the panel; their products are forecast there
     as_of : last day known, inclusive
+    embeddings : product_id and embedding (of length 1), of a model in service before; None: none
 
     Returns
     -------
@@ -106,10 +113,11 @@ def forecast(
     )
     sold = _sold_by_age(weekly, launched, last)
     new = _newcomers(life, series, chosen_before, last, config)
+    ours, others = _vectors(new, embeddings), _vectors(launched, embeddings)
     mondays = [last + (step + 1) * WEEK for step in range(config.horizon)]
     rows = []
-    for product in new.iter_rows(named=True):
-        basis, alike = _alike(launched, product)
+    for number, product in enumerate(new.iter_rows(named=True)):
+        basis, alike = _alike(launched, product, others @ ours[number])
         if len(alike):
             ahead = _ahead(sold[alike], product, config.horizon)
             rows.append(_row(product, basis, len(alike), ahead, config) | {"week": mondays})
@@ -200,21 +208,51 @@ def _newcomers(
     return pl.concat([best, soon])
 
 
-def _alike(launched: pl.DataFrame, product: Product) -> tuple[str, Array]:
-    """Return by what products are similar, and which rows of `launched` are."""
-    price = pl.col("price") / product["price"]
-    near = (price <= _PRICE_BAND) & (price >= 1 / _PRICE_BAND)
-    category = (pl.col("category") == product["category"]) & (pl.col("category") != "")
-    department = (pl.col("department") == product["department"]) & (pl.col("category") != "")
-    conditions = (category & near, category, department & near, department, pl.lit(value=True))
-    numbered = launched.with_row_index("row").filter(
+def _vectors(products: pl.DataFrame, embeddings: pl.DataFrame | None) -> Array:
+    """Return the embedding of each product, shape (products, dimensions); NaN where it has none."""
+    if embeddings is None or embeddings.is_empty():
+        return np.full((products.height, 1), np.nan)
+    rows = products.select("product_id").with_row_index("row")
+    known = rows.join(embeddings, on="product_id", maintain_order="left")
+    vectors = np.full((products.height, len(embeddings["embedding"][0])), np.nan)
+    vectors[known["row"].to_numpy()] = known["embedding"].to_numpy()
+    return vectors
+
+
+def _alike(launched: pl.DataFrame, product: Product, near: Array) -> tuple[str, Array]:
+    """Return by what products are similar, and which rows of `launched` are.
+
+    Parameters
+    ----------
+    near : cosine with each row of `launched`, NaN where it is not known
+    """
+    others = launched.with_row_index("row").filter(
         (pl.col("product_id") != product["product_id"]) & (pl.col("weeks_on_sale") > 0)
     )
+    price = pl.col("price") / product["price"]
+    priced = (price <= _PRICE_BAND) & (price >= 1 / _PRICE_BAND)
+    category = (pl.col("category") == product["category"]) & (pl.col("category") != "")
+    department = (pl.col("department") == product["department"]) & (pl.col("category") != "")
+    nearest = pl.col("row").is_in(_nearest(_rows(others, department), near))
+    conditions = (
+        nearest, category & priced, category, department & priced, department, pl.lit(value=True)
+    )  # fmt: skip
     for basis, condition in zip(ALIKE, conditions, strict=True):
-        found = numbered.filter(condition.fill_null(value=False))["row"].to_numpy()
+        found = _rows(others, condition)
         if len(found) >= _FEWEST_ALIKE:
             return basis, found
-    return ALIKE[-1], numbered["row"].to_numpy()
+    return ALIKE[-1], _rows(others, pl.lit(value=True))
+
+
+def _rows(launched: pl.DataFrame, condition: pl.Expr) -> NDArray[np.uint32]:
+    return launched.filter(condition.fill_null(value=False))["row"].to_numpy()
+
+
+def _nearest(rows: NDArray[np.uint32], near: Array) -> list[int]:
+    """Return those of the rows whose embeddings lie nearest, at most `_NEAREST`."""
+    known = rows[np.isfinite(near[rows])]
+    order = np.argsort(-near[known], kind="stable")[:_NEAREST]
+    return [int(row) for row in known[order]]
 
 
 def _ahead(sold: Array, product: Product, horizon: int) -> tuple[Array, Factor]:

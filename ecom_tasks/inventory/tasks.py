@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _HIERARCHY_PATHS = 200
+_LIKENESS = "artefacts/recommendation"
+_EMBEDDINGS = "product_embeddings.parquet"
 
 
 def pin_features(run: Run) -> Ref:
@@ -29,6 +31,23 @@ def pin_features(run: Run) -> Ref:
     from ecom_tasks.artefacts import dataset
 
     return dataset.find(run, "features/all")
+
+
+def pin_embeddings(run: Run) -> Ref:
+    """Find which products are like which, in the recommendation in service before this day.
+
+    That of the day may be under way; the same day run again finds the same.
+    """
+    from ecom_tasks.artefacts import dataset, release
+
+    made = release.served_by_day(run.root, _LIKENESS, run.as_of)[:1]
+
+    def build(draft: Draft) -> None:
+        draft.metrics["recommendation"] = dataset.manifest(made[0]).version if made else ""
+        if made and _EMBEDDINGS in dataset.paths(made[0]):
+            draft.write_frame(_EMBEDDINGS, dataset.scan(made[0], _EMBEDDINGS).collect())
+
+    return dataset.produce(run, "work/inventory/embeddings", build, inputs=made)
 
 
 def build_series(run: Run, features: Ref) -> Ref:
@@ -151,8 +170,8 @@ def train_forecaster(run: Run, series: Ref) -> Ref:
 
 
 def propose_orders(
-    run: Run, features: Ref, series: Ref, backtest: Ref, forecaster: Ref
-) -> Ref:  # fmt: skip
+    run: Run, features: Ref, series: Ref, backtest: Ref, forecaster: Ref, embeddings: Ref
+) -> Ref:
     """Combine and calibrate the forecasts; derive stock levels and order proposals from them."""
     from ecom_tasks.artefacts import dataset
 
@@ -181,9 +200,11 @@ def propose_orders(
 
         panel, judged = _panel(series, config), _backtest(series, backtest, config)
         products, stock, terms = (_rows(ref) for ref in lake)
+        likeness = _rows(embeddings)
         new = newcomers.forecast(
-            dataset.scan(demand), dataset.scan(lake[0]), panel.keys, run.as_of, config
-        )
+            dataset.scan(demand), dataset.scan(lake[0]), panel.keys, run.as_of, config,
+            None if likeness is None else likeness.collect(),
+        )  # fmt: skip
         assert products is not None
         priced = panel.keys.with_columns(pl.Series("price", supply.last_price(panel)))
         agreed = supply.supply_terms(priced, terms, products, config)
@@ -229,7 +250,7 @@ def propose_orders(
         run,
         "work/inventory/orders",
         build,
-        inputs=[*lake, demand, series, backtest, forecaster],
+        inputs=[*lake, demand, series, backtest, forecaster, embeddings],
         config=config,
     )
 
@@ -315,10 +336,11 @@ def publish_release(run: Run, series: Ref, backtest: Ref, forecaster: Ref, order
 def flow(step: Step) -> Ref:
     """Features -> series -> backtest and forecaster -> orders -> release."""
     features = step(pin_features)
+    embeddings = step(pin_embeddings)
     series = step(build_series, features)
     judged = step(backtest, series)
     forecaster = step(train_forecaster, series)
-    orders = step(propose_orders, features, series, judged, forecaster)
+    orders = step(propose_orders, features, series, judged, forecaster, embeddings)
     return step(publish_release, series, judged, forecaster, orders)
 
 

@@ -15,6 +15,7 @@ import xgboost as xgb
 
 from ecom_tasks import tables
 from ecom_tasks.artefacts import dataset
+from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.features import tasks as features
 from ecom_tasks.inventory import tasks
@@ -280,3 +281,46 @@ def test_a_model_that_beats_nothing_is_not_published(
         run_locally(tasks.flow, day)
     with pytest.raises(DataContractError, match="No artefacts/inventory"):
         dataset.find(day, "artefacts/inventory")
+
+
+def test_new_products_are_likened_by_the_recommendation_of_an_earlier_day(run: Run) -> None:
+    start = SHOP.as_of + timedelta(days=1)
+    # Of no category that anything else is of: only the embedding says what it is like.
+    soon = SHOP.products.head(1).with_columns(
+        pl.lit("new").alias("product_id"), pl.lit(start).cast(pl.Date).alias("launched_on")
+    )
+    known = SHOP.products.with_columns(pl.lit(None, pl.Date).alias("launched_on"))
+    # A shop whose products all start at once has none that was launched: these start later.
+    late = SHOP.order_lines.filter(pl.col("ordered_at").dt.date() >= builders.day(7 * 8))
+    first = SHOP.order_lines.head(1)
+    day = with_features(
+        run, order_lines=pl.concat([first, late]), products=pl.concat([known, soon])
+    )
+    ids = [*known["product_id"], "new"]
+    vectors = [[1.0, 0.0] if name[:2] in {ids[-2][:2], "ne"} else [0.0, 1.0] for name in ids]
+
+    def likeness(draft: Draft) -> None:
+        draft.write_frame("product_embeddings.parquet", pl.DataFrame({
+            "product_id": ids, "embedding": pl.Series(vectors, dtype=pl.Array(pl.Float32, 2)),
+        }))  # fmt: skip
+
+    for before in (7, 0):
+        earlier = replace(day, as_of=SHOP.as_of - timedelta(days=before))
+        dataset.release(earlier, dataset.produce(earlier, "artefacts/recommendation", likeness))
+        pinned = tasks.pin_embeddings(day)
+        if before:
+            made = pinned
+    # A release of the day itself is not waited for, so that the day run again gives the same.
+    assert pinned == made
+    assert (
+        dataset
+        .manifest(made)
+        .metrics["recommendation"]
+        .startswith(str(SHOP.as_of - timedelta(days=7)))
+    )
+    release = run_locally(tasks.flow, day)
+    assert set(table(release, "new_products").filter(product_id="new")["basis"]) == {"embedding"}
+
+
+def test_without_a_recommendation_there_are_no_embeddings(published: tuple[Run, Ref]) -> None:
+    assert not dataset.has_rows(tasks.pin_embeddings(published[0]))

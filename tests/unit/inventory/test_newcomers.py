@@ -50,12 +50,48 @@ def launches() -> tuple[list[pl.DataFrame], dict[str, str]]:
     return demand, of
 
 
-def found(*extra: pl.DataFrame, of: dict[str, str], **launched: date) -> pl.DataFrame:
+def found(
+    *extra: pl.DataFrame,
+    of: dict[str, str],
+    embeddings: pl.DataFrame | None = None,
+    **launched: date,
+) -> pl.DataFrame:
     demand, known = launches()
     series = pl.DataFrame({"product_id": [*known], "location_id": "all"})
     return newcomers.forecast(
-        pl.concat([*demand, *extra]).lazy(), catalogue(known | of, **launched), series, LAST, CONFIG
+        pl.concat([*demand, *extra]).lazy(),
+        catalogue(known | of, **launched),
+        series,
+        LAST,
+        CONFIG,
+        embeddings,
     )
+
+
+def embedded(angles: dict[str, float]) -> pl.DataFrame:
+    """Return an embedding of two dimensions for each product: a point of the unit circle."""
+    points = [[np.cos(angle), np.sin(angle)] for angle in angles.values()]
+    vectors = pl.Series(points, dtype=pl.Array(pl.Float32, 2))
+    return pl.DataFrame({"product_id": [*angles], "embedding": vectors})
+
+
+def test_where_embeddings_are_known_the_nearest_of_the_department_are_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(newcomers, "_NEAREST", OLD)
+    start = MONDAY + timedelta(weeks=WEEKS)
+    # The new board costs as much as the plain ones, but is dear in kind. Nails of another
+    # department are nearer still, and do not count.
+    angles = {f"{name}{n}": angle for n in range(OLD)
+              for name, angle in (("board", 1.5), ("dear", 0.3), ("nail", 0.0))}  # fmt: skip
+    made = found(of={"new": CATEGORY}, embeddings=embedded(angles | {"new": 0.0}), new=start)
+    assert set(made["basis"]) == {"embedding"}
+    assert made["mean"].to_list() == pytest.approx([4, 4])
+    without = found(of={"new": CATEGORY}, embeddings=embedded(angles), new=start)
+    assert set(without["basis"]) == {"category and price"}
+    few = {name: angle for name, angle in angles.items() if name in {"dear0", "dear1", "board0"}}
+    too_few = found(of={"new": CATEGORY}, embeddings=embedded(few | {"new": 0.0}), new=start)
+    assert set(too_few["basis"]) == {"category and price"}
 
 
 def test_a_product_that_starts_next_week_is_forecast_as_its_like() -> None:
