@@ -24,32 +24,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 
+from benchmarks import orders
 from ecom_tasks.run import Flow, Ref, Run
 
-ROWS_A_FILE = 1_000_000
 ROWS_A_BUCKET = 500_000
-PRODUCTS = 50_000
-LINES_AN_ORDER = 8
-LINES_A_CUSTOMER = 200
-AS_OF = date(2023, 12, 31)
-SOURCE = """
-name = "many"
-
-[inputs.lines]
-path = "lines/*.parquet"
-
-[inputs.articles]
-path = "articles.parquet"
-
-[tables.order_lines]
-sql = "SELECT * FROM lines"
-
-[tables.products]
-sql = "SELECT * FROM articles"
-"""
 
 
 @dataclass(frozen=True)
@@ -64,49 +44,6 @@ class Step:
     name: str
     seconds: float
     peak_bytes: int
-
-
-def generate(folder: Path, rows: int) -> None:
-    """Write a year of order lines, seeded, a file a million, and the catalogue.
-
-    Products sell by rank to the power of -0.8: the best one is 2% of all lines. In a thousand lines
-    one has no price, and one is there twice: they go to quarantine.
-    """
-    import numpy as np
-    import polars as pl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lines").mkdir(exist_ok=True)
-    (folder / "many.toml").write_text(SOURCE)
-    names = [f"p{number:05}" for number in range(PRODUCTS)]
-    pl.DataFrame({
-        "product_id": names, "title": names,
-        "category": [f"department {n % 20}/category {n % 400}" for n in range(PRODUCTS)],
-    }).write_parquet(folder / "articles.parquet")  # fmt: skip
-    chance = np.arange(1, PRODUCTS + 1) ** -0.8
-    below = np.cumsum(chance / chance.sum())
-    customers = max(rows // LINES_A_CUSTOMER, 1)
-    for number, start in enumerate(range(0, rows, ROWS_A_FILE)):
-        random = np.random.default_rng([7, number])
-        count = min(ROWS_A_FILE, rows - start)
-        at = np.arange(count)
-        order = at // LINES_AN_ORDER
-        buyer = random.integers(0, customers, order[-1] + 1)
-        minute = random.integers(0, 365 * 24 * 60, order[-1] + 1)
-        product = np.minimum(np.searchsorted(below, random.random(count)), PRODUCTS - 1)
-        line = at % LINES_AN_ORDER + 1
-        line[1::1000] = line[0::1000][: len(line[1::1000])]
-        price = 1 + product % 500 / 10
-        pl.DataFrame({
-            "order_id": f"{number}-" + pl.Series(order).cast(pl.String),
-            "line_number": line,
-            "customer_id": pl.Series(buyer[order]).cast(pl.String),
-            "product_id": pl.Series(np.array(names)[product]),
-            "quantity": random.integers(1, 4, count),
-            "unit_price": pl.Series(np.where(at % 1000 == 500, np.nan, price)).fill_nan(None),
-            "ordered_at": np.datetime64(f"{AS_OF.year}-01-01", "us")
-            + minute[order].astype("timedelta64[m]"),
-        }).write_parquet(folder / "lines" / f"{number:05}.parquet")  # fmt: skip
 
 
 def chain(folder: Path, rows: int, limit_bytes: int, buckets: int) -> list[Step]:
@@ -127,11 +64,11 @@ def chain(folder: Path, rows: int, limit_bytes: int, buckets: int) -> list[Step]
     from ecom_tasks.features import tasks as features
     from ecom_tasks.ingestion import tasks as ingestion
 
-    if not (folder / "generated").exists():
-        generate(folder, rows)
-        (folder / "generated").touch()
+    source = folder / "shop" / "generated.toml"
+    if not source.exists():  # written last
+        orders.write_source(source.parent, rows)
     run = Run(
-        "memory", AS_OF, (folder / "store").as_uri(), str(folder / "many.toml"), str(folder),
+        "memory", orders.AS_OF, (folder / "store").as_uri(), str(source), str(source.parent),
         {
             "ingestion": {"buckets": buckets},
             "features": {"snapshots": 1},

@@ -78,7 +78,7 @@ def write_source(folder: Path, lines: int) -> Path:
     """
     import polars as pl
 
-    (folder / "orders").mkdir(parents=True)
+    (folder / "orders").mkdir(parents=True, exist_ok=True)
     products().write_parquet(folder / "products.parquet")
     for file in range(files(lines)):
         spoilt = pl.int_range(pl.len()) % 1000 == 7

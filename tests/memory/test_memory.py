@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import memory
 
-ROWS = int(os.environ.get("MEMORY_TEST_ROWS", "2000000"))
+ROWS = int(os.environ.get("MEMORY_TEST_ROWS", "500000"))
 LIMIT = int(float(os.environ.get("MEMORY_TEST_GIB", "0.8")) * 2**30)
 BUCKETS = max(ROWS // 500_000, 16)
 TASKS = 12 + 8
