@@ -1,12 +1,12 @@
 """Products too new for a series of their own, forecast by what similar ones sold at the same age.
 
-Similar: those of the department that a recommendation model holds to be most like it, where there
-is one that knows products by what they are (category, brand, price, title); else those of the same
-category and of a like price; where these are too few, of the category alone, then of the
-department, then all. Weekly demand of a product is taken to be Poisson around the mean of the
-similar ones times a factor of its own, which varies between products like a gamma variable; its
-first weeks of sales tell about the factor as much as they can (Bayes), so that a product begins as
-its like did and becomes its own (the gamma-Poisson model of empirical Bayes, Robbins, 1956).
+Similar: of a like price, and of the same category; where these are too few, of the same department;
+then, most of all where a shop has no categories, those that a recommendation model holds to be most
+like it by what they are (brand, price, title); then of the category or department at any price,
+then all. Weekly demand of a product is taken to be Poisson around the mean of the similar ones
+times a factor of its own, which varies between products like a gamma variable; its first weeks of
+sales tell about the factor as much as they can (Bayes), so that a product begins as its like did
+and becomes its own (the gamma-Poisson model of empirical Bayes, Robbins, 1956).
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from ecom_tasks.inventory.layout import quantile_column
 from ecom_tasks.inventory.series import WEEK, last_complete_week
 from ecom_tasks.metrics.forecast import Array
 
-ALIKE = ("embedding", "category and price", "category", "department and price", "department", "all")
+ALIKE = (
+    "category and price", "department and price", "embedding and price", "category", "department",
+    "all",
+)  # fmt: skip
 _FEWEST_ALIKE = 5
 _NEAREST = 30
-"""Products of the department whose embeddings lie nearest."""
+"""Products of a like price whose embeddings lie nearest."""
 _PRICE_BAND = 1.5
 """Factor within which prices are alike."""
 _UNSEEN_WEEKS = 4
@@ -233,9 +236,9 @@ def _alike(launched: pl.DataFrame, product: Product, near: Array) -> tuple[str, 
     priced = (price <= _PRICE_BAND) & (price >= 1 / _PRICE_BAND)
     category = (pl.col("category") == product["category"]) & (pl.col("category") != "")
     department = (pl.col("department") == product["department"]) & (pl.col("category") != "")
-    nearest = pl.col("row").is_in(_nearest(_rows(others, department), near))
+    nearest = pl.col("row").is_in(_nearest(_rows(others, priced), near))
     conditions = (
-        nearest, category & priced, category, department & priced, department, pl.lit(value=True)
+        category & priced, department & priced, nearest, category, department, pl.lit(value=True)
     )  # fmt: skip
     for basis, condition in zip(ALIKE, conditions, strict=True):
         found = _rows(others, condition)

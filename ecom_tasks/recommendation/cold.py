@@ -18,7 +18,9 @@ POPULAR, CATEGORY = "new_popular", "new_in_category"
 
 
 def content(snapshot: Snapshot, catalogue: pl.DataFrame) -> pl.DataFrame:
-    """Return product_id, title, category, brand, price of what was sold or launched by the cutoff.
+    """Return product_id, title, category, brand, price of what was sold or has a day of launch.
+
+    Also of launches to come: what a product is, is known before.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ def content(snapshot: Snapshot, catalogue: pl.DataFrame) -> pl.DataFrame:
         "product_id", "title", "category", "brand", pl.col("mean_price").alias("price")
     )
     launched = catalogue.filter(
-        pl.col("sellable").fill_null(value=True) & (pl.col("launched_on") <= snapshot.cutoff)
+        pl.col("sellable").fill_null(value=True) & pl.col("launched_on").is_not_null()
     ).select(
         "product_id", "title", "category", "brand",
         pl.col("regular_price").cast(pl.Float64).alias("price"),

@@ -285,10 +285,11 @@ def test_a_model_that_beats_nothing_is_not_published(
 
 def test_new_products_are_likened_by_the_recommendation_of_an_earlier_day(run: Run) -> None:
     start = SHOP.as_of + timedelta(days=1)
-    # Of no category that anything else is of: only the embedding says what it is like.
+    # Of no category: only the embedding says what it is like.
     soon = SHOP.products.head(1).with_columns(
-        pl.lit("new").alias("product_id"), pl.lit(start).cast(pl.Date).alias("launched_on")
-    )
+        pl.lit("new").alias("product_id"), pl.lit(start).cast(pl.Date).alias("launched_on"),
+        pl.lit("").alias("category"), pl.lit(1.2).alias("regular_price"),
+    )  # fmt: skip
     known = SHOP.products.with_columns(pl.lit(None, pl.Date).alias("launched_on"))
     # A shop whose products all start at once has none that was launched: these start later.
     late = SHOP.order_lines.filter(pl.col("ordered_at").dt.date() >= builders.day(7 * 8))
@@ -319,7 +320,9 @@ def test_new_products_are_likened_by_the_recommendation_of_an_earlier_day(run: R
         .startswith(str(SHOP.as_of - timedelta(days=7)))
     )
     release = run_locally(tasks.flow, day)
-    assert set(table(release, "new_products").filter(product_id="new")["basis"]) == {"embedding"}
+    assert set(table(release, "new_products").filter(product_id="new")["basis"]) == {
+        "embedding and price"
+    }
 
 
 def test_without_a_recommendation_there_are_no_embeddings(published: tuple[Run, Ref]) -> None:

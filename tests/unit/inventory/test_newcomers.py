@@ -75,23 +75,25 @@ def embedded(angles: dict[str, float]) -> pl.DataFrame:
     return pl.DataFrame({"product_id": [*angles], "embedding": vectors})
 
 
-def test_where_embeddings_are_known_the_nearest_of_the_department_are_alike(
+def test_without_a_category_the_nearest_embeddings_of_a_like_price_are_alike(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(newcomers, "_NEAREST", OLD)
     start = MONDAY + timedelta(weeks=WEEKS)
-    # The new board costs as much as the plain ones, but is dear in kind. Nails of another
-    # department are nearer still, and do not count.
+    # Boards and nails cost the same: the embedding says that it is a nail. The dear boards are
+    # nearer still, and cost too much.
     angles = {f"{name}{n}": angle for n in range(OLD)
-              for name, angle in (("board", 1.5), ("dear", 0.3), ("nail", 0.0))}  # fmt: skip
-    made = found(of={"new": CATEGORY}, embeddings=embedded(angles | {"new": 0.0}), new=start)
-    assert set(made["basis"]) == {"embedding"}
-    assert made["mean"].to_list() == pytest.approx([4, 4])
-    without = found(of={"new": CATEGORY}, embeddings=embedded(angles), new=start)
-    assert set(without["basis"]) == {"category and price"}
-    few = {name: angle for name, angle in angles.items() if name in {"dear0", "dear1", "board0"}}
-    too_few = found(of={"new": CATEGORY}, embeddings=embedded(few | {"new": 0.0}), new=start)
-    assert set(too_few["basis"]) == {"category and price"}
+              for name, angle in (("board", 1.5), ("dear", 0.0), ("nail", 0.3))}  # fmt: skip
+    made = found(of={"new": ""}, embeddings=embedded(angles | {"new": 0.0}), new=start)
+    assert set(made["basis"]) == {"embedding and price"}
+    assert made["mean"].to_list() == pytest.approx([50, 50])
+    without = found(of={"new": ""}, embeddings=embedded(angles), new=start)
+    assert set(without["basis"]) == {"all"}
+    few = {name: angle for name, angle in angles.items() if name in {"nail0", "nail1", "board0"}}
+    too_few = found(of={"new": ""}, embeddings=embedded(few | {"new": 0.0}), new=start)
+    assert set(too_few["basis"]) == {"all"}
+    filed = found(of={"new": CATEGORY}, embeddings=embedded(angles | {"new": 0.0}), new=start)
+    assert set(filed["basis"]) == {"category and price"}
 
 
 def test_a_product_that_starts_next_week_is_forecast_as_its_like() -> None:
