@@ -84,7 +84,10 @@ faults: setup-dev ## 1,000 publishes while everything breaks (under 10 minutes)
 backfill-test: setup-dev ## eight weeks made up for by Airflow, against single runs (some minutes)
 	$(PY) -m pytest tests/backfill
 
+# Each is held to what those before it chose.
+LOCKS := requirements requirements-gpu requirements-airflow requirements-dev requirements-browser
+
 lock: $(VENV)/bin/uv ## resolve the .in files into the pinned ones
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements.txt requirements.in
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements-dev.txt requirements-dev.in
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements-browser.txt requirements-browser.in
+	for name in $(LOCKS); do \
+	  $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) \
+	    -o $$name.txt $$name.in || exit 1; done
