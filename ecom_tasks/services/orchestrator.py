@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
@@ -36,13 +36,25 @@ _MIGRATION_S = 300
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def prepare(folder: Path, url: str, credentials: Credentials) -> None:
-    """Write Airflow's settings and login; `AIRFLOW_HOME=<folder> airflow ...` works with them."""
+def prepare(
+    folder: Path,
+    url: str,
+    credentials: Credentials,
+    further: Mapping[str, Mapping[str, object]] | None = None,
+) -> None:
+    """Write Airflow's settings and login; `AIRFLOW_HOME=<folder> airflow ...` works with them.
+
+    Parameters
+    ----------
+    further : section -> settings that replace those of one machine.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(
         folder / "passwords.json", json.dumps({USER: credentials.airflow_password}) + "\n"
     )
     sections = _sections(folder, url, credentials)
+    for section, options in (further or {}).items():
+        sections[section] = {**sections.get(section, {}), **options}
     lines = []
     for section, options in sections.items():
         lines.append(f"[{section}]")

@@ -72,19 +72,28 @@ def members(service: Service) -> list[int]:
     leader = started(service.pid)
     if leader not in {None, service.started}:
         return []  # the number belongs to somebody else now, and so does the session
-    found = [pid for pid in _pids() if _session(pid) == service.pid]
+    found = {pid: fields for pid in _pids() if (fields := _stat(pid))}
+    session = {pid for pid, fields in found.items() if int(fields[3]) == service.pid}
     if leader is None:
-        found = [pid for pid in found if _works_in(pid, service.folder)]
+        return [pid for pid in session if _works_in(pid, service.folder)]
+    return sorted(session | _descendants(service.pid, found))
+
+
+def _descendants(leader: int, stats: Mapping[int, list[str]]) -> set[int]:
+    """Those that left its session too: each of PostgreSQL's processes has one of its own."""
+    below: dict[int, list[int]] = {}
+    for pid, fields in stats.items():
+        below.setdefault(int(fields[1]), []).append(pid)
+    found, waiting = set(), [leader]
+    while waiting:
+        children = below.get(waiting.pop(), [])
+        found.update(children)
+        waiting += children
     return found
 
 
 def _pids() -> Iterator[int]:
     return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
-
-
-def _session(pid: int) -> int | None:
-    fields = _stat(pid)
-    return int(fields[3]) if fields else None
 
 
 def _works_in(pid: int, folder: str) -> bool:
