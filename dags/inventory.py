@@ -40,6 +40,7 @@ with DAG(
         airflow_steps(
             "inventory",
             pools={"pin_features": "default_pool"},
+            on_gpu=["backtest", "train_forecaster"],
             outlets={"publish_release": [released("inventory")]},
         )
     )

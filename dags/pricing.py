@@ -40,6 +40,7 @@ with DAG(
         airflow_steps(
             "pricing",
             pools={"pin_features": "default_pool", "pin_guardrails": "default_pool"},
+            on_gpu=["estimate_elasticities", "evaluate_elasticities"],
             outlets={"publish_release": [released("pricing")]},
         )
     )

@@ -182,7 +182,7 @@ def _start(
         _wait(plan, plan.airflow, lambda: orchestrator.healthy(_api(plan), since))
         if plan.cluster:
             _wait(plan, clusters.CELERY, lambda: clusters.celery_ready(plan.ports, keys))
-        orchestrator.ensure_pool(_api(plan))
+        orchestrator.ensure_pools(_api(plan))
     return Services(
         home=folder,
         endpoint=plan.endpoint,

@@ -81,7 +81,7 @@ class Blueprint:
             for key, value in os.environ.items()
             if key.startswith("ECOM_") and key != "ECOM_PSEUDONYM_KEY"
         }
-        ours |= {"ECOM_HOME": str(self.home)}
+        ours |= {"ECOM_HOME": str(self.home), "ECOM_GPUS": orchestrator.gpus()}
         if self.cluster:
             ours |= {"ECOM_DASK": cluster.address(self.ports)}
         if name in cluster.DASK_WORKERS:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ COMPONENTS = {
 }
 POOL = "compute"
 SLOTS = 2
+GPU_POOL = "gpu"
 _MIGRATION_S = 300
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -192,12 +194,28 @@ def healthy(api: AirflowApi, since: datetime | None = None) -> bool:
     return since is None or min(beats) >= since
 
 
-def ensure_pool(api: AirflowApi) -> None:
-    """Make the pool of heavy steps; its size is left alone where somebody changed it."""
-    names = [pool["name"] for pool in api.get("pools", limit=100)["pools"]]
-    if POOL not in names:
+def ensure_pools(api: AirflowApi) -> None:
+    """Make the pools of heavy steps and of GPUs.
+
+    The size of the first is left alone where somebody changed it; that of the second is the number
+    of devices, always.
+    """
+    known = {pool["name"]: pool["slots"] for pool in api.get("pools", limit=100)["pools"]}
+    if POOL not in known:
         description = "Heavy steps: one slot for about 2 GiB of memory"
         api.post("pools", {"name": POOL, "slots": SLOTS, "description": description})
+    devices = int(gpus())
+    if GPU_POOL not in known:
+        description = "Training on a GPU: one slot a device"
+        api.post("pools", {"name": GPU_POOL, "slots": devices, "description": description})
+    elif known[GPU_POOL] != devices:
+        api.patch(f"pools/{GPU_POOL}?update_mask=slots", {"slots": devices})
+
+
+def gpus() -> str:
+    """How many GPUs tasks may ask for: `ECOM_GPUS`, else those that this machine shows."""
+    shown = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return os.environ.get("ECOM_GPUS") or str(shown)
 
 
 def last_lines(log: Path, count: int = 5) -> str:

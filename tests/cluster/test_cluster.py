@@ -115,6 +115,13 @@ def test_every_task_was_done_by_a_celery_worker(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("told")
+def test_only_references_travel_between_tasks(home: Path) -> None:
+    found = asked(home, "select task_id, key, octet_length(value::text) from xcom")
+    sys.stdout.write(f"XCom: {len(found)}, at most {max(size for *_, size in found)} bytes\n")
+    assert [each for each in found if each[2] > 1024] == []
+
+
+@pytest.mark.usefixtures("told")
 def test_buckets_were_computed_by_both_dask_workers(home: Path) -> None:
     from distributed import Client
 
