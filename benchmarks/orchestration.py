@@ -1,6 +1,6 @@
 """How much of the demonstration's wall time nothing was computed in.
 
-After `make demo`, while its Airflow still runs: python -m benchmarks.orchestration [--wall SECONDS].
+After `make demo`, while its Airflow still runs: `python -m benchmarks.orchestration`.
 
 Of each task Airflow knows when it began and ended; the log of its step tells how long the
 interpreter lived, and when and for how long something was made and stored. Reading from the store,
