@@ -136,13 +136,15 @@ def airflow_steps(
             )
         name = task.__name__
         trains = name in on_gpu and devices() > 0
+        # Airflow has a default of its own, which somebody may have set.
+        queue = os.environ.get("ECOM_GPU_QUEUE") if trains else None
         operator = StepOperator(
             task_id=name,
             domain=domain,
             inputs=list(inputs),
             doc_md=task.__doc__,
             pool=GPU if trains else (pools or {}).get(name, HEAVY),
-            queue=(trains and os.environ.get("ECOM_GPU_QUEUE")) or "default",
+            **({"queue": queue} if queue else {}),
             outlets=list((outlets or {}).get(name, ())),
             priority_weight=urgency,
             retries=RETRIES,
