@@ -100,16 +100,17 @@ def test_all_releases_are_published_and_pulled_back(told: str) -> None:
 def test_every_task_was_done_by_a_celery_worker(home: Path) -> None:
     ran = asked(home, "select task_id, queue from task_instance where state = 'success'")
     assert {queue for _, queue in ran} == {"default"}
-    done = asked(home, "select worker, status, name from celery_taskmeta")
+    # Tasks of `monitoring`, which nobody waits for, may be under way.
+    done = asked(home, "select worker, status, name from celery_taskmeta where status <> 'STARTED'")
     assert {status for _, status, _ in done} == {"SUCCESS"}
     assert {name for _, _, name in done} == {"execute_workload"}
     workers = Counter(str(worker).partition("@")[0] for worker, _, _ in done)
     sys.stdout.write(f"tasks by Celery worker: {dict(workers)}\n")
     assert set(workers) == set(cluster.CELERY)
-    # One message a task; those of `monitoring`, which nobody waits for, may be under way.
     steps = asked(
         home,
-        "select count(*) from task_instance where state = 'success' and operator = 'StepOperator'",
+        "select count(*) from task_instance where state = 'success' "
+        "and operator = 'StepOperator' and dag_id <> 'monitoring'",
     )
     assert workers.total() >= steps[0][0] > 0
 
@@ -128,9 +129,9 @@ def test_buckets_were_computed_by_both_dask_workers(home: Path) -> None:
     def computed(dask_worker: Any) -> dict[str, float]:
         """Name of a function -> seconds that this worker computed it."""
         return {
-            str(key[1]): float(seconds)
+            str(key[key.index("thread-cpu") - 1]): float(seconds)
             for key, seconds in dask_worker.digests_total.items()
-            if key[0] == "execute" and key[2] == "thread-cpu"
+            if key[0] == "execute" and "thread-cpu" in key
         }
 
     with Client(cluster.address(state.read_state(home).ports), timeout="20s") as client:
