@@ -7,8 +7,8 @@ DATA ?=
 AS_OF ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop clean test browser-test check format lock bench faults \
-  gpu-test memory-test
+.PHONY: help setup setup-dev demo stop clean test browser-test cluster-test backfill-test check \
+  format lock bench faults gpu-test memory-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -65,12 +65,14 @@ browser-test: demo $(VENV)/.browser ## the console in Chromium, on the demonstra
 	  { echo "Chromium is needed: apt-get install chromium" >&2; exit 1; }
 	$(PY) -m pytest tests/browser
 
-check: setup-dev ## lint, types, layers, requirements, secrets
+check: setup-dev ## lint, types, layers, requirements, secrets, container files
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
 	$(PY) .ci/check_repository.py
+	$(VENV)/bin/hadolint docker/Dockerfile
+	$(PY) .ci/check_docker.py
 
 format: setup-dev ## rewrite the sources in the project's form
 	$(VENV)/bin/ruff check --fix --select I,RUF100 . ; $(VENV)/bin/ruff format .
@@ -90,7 +92,13 @@ gpu-test: setup-dev ## one suite for both devices; says what it skips where ther
 backfill-test: setup-dev ## eight weeks made up for by Airflow, against single runs (some minutes)
 	$(PY) -m pytest tests/backfill
 
+cluster-test: setup-dev ## the demonstration through Postgres, Redis, Celery and Dask [SOURCE=... DATA=...]
+	SOURCE="$(SOURCE)" DATA="$(DATA)" $(PY) -m pytest -s tests/cluster
+
+# Each is held to what those before it chose.
+LOCKS := requirements requirements-gpu requirements-airflow requirements-dev requirements-browser
+
 lock: $(VENV)/bin/uv ## resolve the .in files into the pinned ones
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements.txt requirements.in
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements-dev.txt requirements-dev.in
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) -o requirements-browser.txt requirements-browser.in
+	for name in $(LOCKS); do \
+	  $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) \
+	    -o $$name.txt $$name.in || exit 1; done

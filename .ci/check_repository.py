@@ -11,6 +11,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+LOCKS = ("requirements", "requirements-gpu", "requirements-airflow", "requirements-dev",
+         "requirements-browser")  # fmt: skip
 MAX_BYTES = 1_000_000
 DATA = {".parquet", ".csv", ".xlsx", ".ubj", ".keras", ".pkl", ".duckdb", ".db", ".zip", ".gz"}
 SECRETS = {
@@ -27,7 +29,7 @@ LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
 
 def findings() -> Iterator[str]:
     """Every fault as one line."""
-    for name in ("requirements", "requirements-dev", "requirements-browser"):
+    for name in LOCKS:
         yield from _lock_faults(Path(f"{name}.in"), Path(f"{name}.txt"))
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True)
     for path in map(Path, listed.stdout.splitlines()):
@@ -45,13 +47,20 @@ def _lock_faults(wanted: Path, locked: Path) -> Iterator[str]:
                 yield f"{locked}: {match[1]} has no hash; run make lock"
         elif block and not block.startswith("#"):
             yield f"{locked}: {block.splitlines()[0]!r} is no pin; run make lock"
-    for line in wanted.read_text().splitlines():
-        if not line or line.startswith(("#", "-c")):
-            continue
+    for line in _lines(wanted):
         requirement = Requirement(line)
         versions = pins.get(canonicalize_name(requirement.name), [])
         if not any(requirement.specifier.contains(version) for version in versions):
             yield f"{wanted}: {line!r} is not met by {locked} ({versions}); run make lock"
+
+
+def _lines(wanted: Path) -> Iterator[str]:
+    """Requirements of a file and of those it includes."""
+    for line in wanted.read_text().splitlines():
+        if line.startswith("-r "):
+            yield from _lines(wanted.parent / line.removeprefix("-r "))
+        elif line and not line.startswith(("#", "-c")):
+            yield line
 
 
 def _file_faults(path: Path) -> Iterator[str]:

@@ -40,6 +40,7 @@ with DAG(
         airflow_steps(
             "inventory",
             pools=dict.fromkeys(("pin_features", "pin_embeddings"), "default_pool"),
+            on_gpu=["backtest", "train_forecaster"],
             outlets={"publish_release": [released("inventory")]},
         )
     )

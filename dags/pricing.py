@@ -42,6 +42,7 @@ with DAG(
             pools=dict.fromkeys(
                 ("pin_features", "pin_guardrails", "pin_price_log"), "default_pool"
             ),
+            on_gpu=["estimate_elasticities", "evaluate_elasticities"],
             outlets={"publish_release": [released("pricing")]},
         )
     )

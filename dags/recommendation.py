@@ -39,6 +39,7 @@ with DAG(
             "recommendation",
             pools={"pin_features": "default_pool", "pin_learning": "default_pool"},
             outlets={"publish_release": [released("recommendation")]},
+            on_gpu=["train_sequence", "generate_candidates", "train_two_tower", "train_ranker"],
             # It takes the longest of the models: begun first, all of them end earlier.
             urgency=10,
         )

@@ -6,7 +6,6 @@ Run with any Python from 3.11 on; needs no packages beyond the standard library.
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from pathlib import Path
 
@@ -23,8 +22,13 @@ def main() -> int:
         sys.stderr.write(f"{FOLDER / '.env'} is there already: kept\n")
         return 0
     made = Credentials()
+    database = f"postgresql+psycopg://airflow:{made.database_password}@postgres/airflow"
     variables = {
-        "POSTGRES_PASSWORD": secrets.token_hex(20),
+        "POSTGRES_PASSWORD": made.database_password,
+        "REDIS_PASSWORD": made.broker_password,
+        "AIRFLOW_DATABASE": database,
+        "AIRFLOW_RESULTS": f"db+{database}",
+        "AIRFLOW_BROKER": f"redis://:{made.broker_password}@redis:6379/0",
         "PSEUDONYM_KEY": made.pseudonym_key,
         "AIRFLOW_PASSWORD": made.airflow_password,
         "AIRFLOW_FERNET_KEY": made.airflow_fernet,

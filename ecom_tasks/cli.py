@@ -124,12 +124,21 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     services = add("services", _services)
     services.add_argument("action", choices=["start", "stop", "status", "clean"])
+    _add_cluster(services)
 
     demo = add("demo", _demo)
     demo.add_argument("--source", default="complete-journey")
     demo.add_argument("--data", default="", help="folder or file of the source")
     demo.add_argument("--as-of", type=day, default=None, metavar="YYYY-MM-DD")
+    _add_cluster(demo)
     return parser
+
+
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--cluster", action="store_true",
+        help="as on several machines: PostgreSQL, Redis, Celery workers, Dask workers",
+    )  # fmt: skip
 
 
 def _explained(commands: Any, name: str, command: Callable[..., Any]) -> argparse.ArgumentParser:
@@ -287,14 +296,14 @@ def _services(arguments: argparse.Namespace) -> int:
     """Start, stop or look at the embedded object store and Airflow; clean removes their data."""
     from ecom_tasks import services
 
-    return services.command(arguments.action)
+    return services.command(arguments.action, cluster=arguments.cluster)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     """Run a source through Airflow and pull back verified what three flows publish."""
     from ecom_tasks import demo
 
-    return demo.main(arguments.source, arguments.data, arguments.as_of)
+    return demo.main(arguments.source, arguments.data, arguments.as_of, cluster=arguments.cluster)
 
 
 def _print(renderable: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar, Concatenate, ParamSpec, cast
 
@@ -27,6 +27,8 @@ from airflow.sdk import (
     RetryAction,
     RetryRule,
 )
+from ecom_device import POOL as GPU
+from ecom_device import devices, placed
 from ecom_explain import amount, result, size_of
 from ecom_notify import on_failure
 from ecom_step import command, environment, launch
@@ -110,6 +112,7 @@ def airflow_steps(
     *,
     pools: Mapping[str, str] | None = None,
     outlets: Mapping[str, Sequence[Asset]] | None = None,
+    on_gpu: Collection[str] = (),
     urgency: int = 1,
 ) -> Step:
     """Enter each task of a flow in the DAG being built.
@@ -119,6 +122,7 @@ def airflow_steps(
     domain : name under which the flow is registered.
     pools : task name -> pool; the others run in `compute`.
     outlets : task name -> assets whose events it emits: what it makes, and what that consists of.
+    on_gpu : tasks that train: where the installation has GPUs they wait for one, in the pool `gpu`.
     urgency : where tasks of several DAGs wait for a slot, those of the higher go first.
     """
 
@@ -131,12 +135,16 @@ def airflow_steps(
                 "A step takes references only; settings belong to its domain's config",
             )
         name = task.__name__
+        trains = name in on_gpu and devices() > 0
+        # Airflow has a default of its own, which somebody may have set.
+        queue = os.environ.get("ECOM_GPU_QUEUE") if trains else None
         operator = StepOperator(
             task_id=name,
             domain=domain,
             inputs=list(inputs),
             doc_md=task.__doc__,
-            pool=(pools or {}).get(name, HEAVY),
+            pool=GPU if trains else (pools or {}).get(name, HEAVY),
+            **({"queue": queue} if queue else {}),
             outlets=list((outlets or {}).get(name, ())),
             priority_weight=urgency,
             retries=RETRIES,
@@ -169,15 +177,14 @@ class StepOperator(BaseOperator):
         log.info("%s.%s as of %s", self.domain, self.task_id, run.as_of)
         spelt = command(self.domain, self.task_id, run, inputs)
         log.info("By hand: python %s", shlex.join(spelt[1:]))
-        self._step = launch(
-            spelt,
-            environment(connections(self.domain, self.task_id, run)),
-        )
-        try:
-            outcome = self._step.wait()
-        except BaseException:  # a time-out, for one: what was started is not left behind
-            self._step.end()
-            raise
+        settings = environment(connections(self.domain, self.task_id, run))
+        with placed(self.pool) as place:
+            self._step = launch(spelt, settings | place.variables, place.held)
+            try:
+                outcome = self._step.wait()
+            except BaseException:  # a time-out, for one: what was started is not left behind
+                self._step.end()
+                raise
         failed = outcome.exit_code != 0
         log.log(
             logging.WARNING if failed else logging.INFO,

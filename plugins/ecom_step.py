@@ -176,8 +176,13 @@ def _read(selector: selectors.BaseSelector) -> bool:
     return bool(ready)
 
 
-def launch(arguments: Sequence[str], settings: Mapping[str, str]) -> Step:
-    """Start the command; `wait` of what is returned follows it to its end."""
+def launch(arguments: Sequence[str], settings: Mapping[str, str], held: Sequence[int] = ()) -> Step:
+    """Start the command; `wait` of what is returned follows it to its end.
+
+    Parameters
+    ----------
+    held : open files that it keeps open too.
+    """
     process = subprocess.Popen(
         list(arguments),
         env=dict(settings),
@@ -185,5 +190,6 @@ def launch(arguments: Sequence[str], settings: Mapping[str, str]) -> Step:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pass_fds=held,
     )
     return Step(process)

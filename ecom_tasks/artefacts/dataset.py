@@ -188,7 +188,9 @@ def produce(
         draft = Draft(Path(scratch), store.uri(folder), limits)
         with device.recording() as seen:
             build(draft)
+        built = time.monotonic()
         files = draft.finish(store, folder)
+        stored = time.monotonic() - built
         verdict = _judge(store, name, draft, files)
     made = Manifest(
         name=name,
@@ -214,8 +216,8 @@ def produce(
     )
     _write_manifest(store, folder, made)
     log.info(
-        "made %s %s: %s rows in %s files, %.1f s",
-        name, version, made.rows, len(files), made.provenance.seconds,
+        "made %s %s: %s rows in %s files, %.2f s, %.2f s of them to store it",
+        name, version, made.rows, len(files), made.provenance.seconds, stored,
     )  # fmt: skip
     if find_by_day:
         _enter_day(store, run, made)

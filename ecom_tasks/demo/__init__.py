@@ -45,7 +45,7 @@ class Brought:
     in_service: bool
 
 
-def main(source: str, data: str = "", as_of: date | None = None) -> int:
+def main(source: str, data: str = "", as_of: date | None = None, *, cluster: bool = False) -> int:
     """Run the whole path; return 0 only if all releases were published and pulled back verified.
 
     Parameters
@@ -53,6 +53,7 @@ def main(source: str, data: str = "", as_of: date | None = None) -> int:
     source : name of a shipped source, or path of a source file.
     data : folder or bucket prefix of its files, where the source leaves that open.
     as_of : last day to know about; by default the last that the source has.
+    cluster : through the services of a cluster, see `services.start`.
     """
     from rich.console import Console
 
@@ -64,7 +65,7 @@ def main(source: str, data: str = "", as_of: date | None = None) -> int:
     began = time.monotonic()
     running = None
     try:
-        running = services.start(say=console.print, shop=Path(source).stem)
+        running = services.start(say=console.print, shop=Path(source).stem, cluster=cluster)
         if source == SIMULATED and not data:
             data = _simulated(console, running.home)
         with measured(running.home) as meter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 
@@ -89,6 +88,8 @@ def stability_by_chance(reference: Array, recent: Array, level: float) -> float:
     Yurdakul (2018), "Statistical properties of the population stability index", Western Michigan
     University, dissertation 3208.
     """
+    from scipy import stats  # not at the top: the console's server has none
+
     _shares(reference, recent)
     used = int(((reference + recent) > 0).sum())
     noise = 1 / reference.sum() + 1 / recent.sum()

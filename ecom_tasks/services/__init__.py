@@ -5,6 +5,7 @@ Everything they are lies in one folder (`.ecom`, or where `ECOM_HOME` says):
     secrets.json    keys and the login, made once, readable by the owner only
     services.json   what was launched: process number, start time, command, ports
     store/          the bucket
+    postgres/ redis/ dask-*/   of a cluster: what Airflow stands on, and Dask's scratch folders
     airflow/        Airflow's database, settings and task logs
     logs/           what the services themselves say
 
@@ -23,9 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ecom_tasks.errors import ConfigError, RetryableError
+from ecom_tasks.services import cluster as clusters
 from ecom_tasks.services import credentials, object_store, orchestrator, processes, state
 from ecom_tasks.services.api import AirflowApi
-from ecom_tasks.services.blueprint import AIRFLOW, ROOT, STORE, Blueprint, as_planned, draw, launch
+from ecom_tasks.services.blueprint import ROOT, STORE, Blueprint, as_planned, draw, launch
 from ecom_tasks.services.command import command as command
 from ecom_tasks.services.credentials import Credentials
 
@@ -34,6 +36,7 @@ _STARTS = 3
 _PATIENCE_S = 180.0
 _OWNED = (
     "airflow", "logs", "pulled", "sample-store", "store", "lock", "secrets.json", "services.json",
+    *clusters.BACKING, *clusters.DASK,
 )  # fmt: skip
 
 
@@ -83,6 +86,7 @@ def start(
     *,
     airflow: bool = True,
     shop: str = "",
+    cluster: bool = False,
 ) -> Services:
     """Start what does not run yet, and return when all of it answers.
 
@@ -93,15 +97,21 @@ def start(
     shop : whose prefix of the bucket the flows work under, so that shops do not mix; what a key
         had better not hold is a dash in it. Airflow is started anew where it worked under another
         one. Empty: where it worked last.
+    cluster : with PostgreSQL, Redis, Celery workers and Dask workers, as on several machines. A
+        folder stays what it was made as.
 
     Raises
     ------
+    ConfigError
+        The folder was made for one machine, or a program that a cluster needs is not installed.
     RetryableError
         A service did not become ready; all of them are ended again.
     """
     folder = home_folder(home)
     with state.locked(folder):
         keys = credentials.load(folder)
+        if cluster:
+            _make_cluster(folder)
         if shop:
             known = state.read_state(folder)
             place = re.sub(r"[^A-Za-z0-9._-]+", "-", shop)
@@ -111,6 +121,17 @@ def start(
         except BaseException:
             _end(folder)
             raise
+
+
+def _make_cluster(folder: Path) -> None:
+    clusters.programs()
+    known = state.read_state(folder)
+    if not known.cluster and (folder / "airflow").exists():
+        raise ConfigError(
+            f"{folder} holds the services of one machine",
+            "Let ECOM_HOME name another folder, or remove this one's data: make clean",
+        )
+    state.write_state(folder, replace(known, cluster=True))
 
 
 class _EndedEarlyError(Exception):
@@ -143,20 +164,25 @@ def _start(
         say(f"Starting the object store on {plan.endpoint}")
         object_store.prepare(plan.folder(object_store.NAME), keys)
         launch(plan, STORE)
-    fresh = airflow and not (as_planned(plan, AIRFLOW) and orchestrator.healthy(_api(plan)))
+    if airflow and plan.cluster:
+        plan = _start_cluster(plan, say)
+    fresh = airflow and not (as_planned(plan, plan.airflow) and orchestrator.healthy(_api(plan)))
     if fresh:
-        _end(folder, AIRFLOW)
+        _end(folder, plan.airflow)
         plan = draw(folder, keys)
         say(f"Starting Airflow on {plan.airflow_url}")
-        orchestrator.prepare(folder / "airflow", plan.airflow_url, keys)
+        further = clusters.sections(plan.ports, keys) if plan.cluster else {}
+        orchestrator.prepare(folder / "airflow", plan.airflow_url, keys, further)
     with orchestrator.migrated(folder / "airflow", plan.log("db-migrate"), wanted=fresh):
         if store_fresh:
             _wait(plan, STORE, lambda: object_store.ready(plan.endpoint, keys))
     if fresh:
         since = datetime.now(UTC)
-        launch(plan, AIRFLOW)
-        _wait(plan, AIRFLOW, lambda: orchestrator.healthy(_api(plan), since))
-        orchestrator.ensure_pool(_api(plan))
+        launch(plan, plan.airflow)
+        _wait(plan, plan.airflow, lambda: orchestrator.healthy(_api(plan), since))
+        if plan.cluster:
+            _wait(plan, clusters.CELERY, lambda: clusters.celery_ready(plan.ports, keys))
+        orchestrator.ensure_pools(_api(plan))
     return Services(
         home=folder,
         endpoint=plan.endpoint,
@@ -167,6 +193,25 @@ def _start(
         fresh=fresh,
         root=plan.root,
     )
+
+
+def _start_cluster(plan: Blueprint, say: Callable[[str], None]) -> Blueprint:
+    """Start database, broker and Dask where they do not run; return the plan with their ports."""
+    parts: dict[tuple[str, ...], Callable[[Blueprint], bool]] = {
+        clusters.BACKING: lambda each: clusters.backing_ready(each.ports, each.keys),
+        clusters.DASK: lambda each: clusters.dask_ready(each.ports),
+    }
+    for names, ready in parts.items():
+        if as_planned(plan, names) and ready(plan):
+            continue
+        _end(plan.home, names)
+        plan = draw(plan.home, plan.keys)
+        say(f"Starting {', '.join(names)} on 127.0.0.1")
+        if names == clusters.BACKING:
+            clusters.prepare(plan.home, plan.ports, plan.keys)
+        launch(plan, names)
+        _wait(plan, names, lambda plan=plan, ready=ready: ready(plan))  # type: ignore[misc]
+    return plan
 
 
 def _api(plan: Blueprint) -> AirflowApi:
@@ -197,12 +242,16 @@ def stop(home: str | Path | None = None) -> list[str]:
         return _end(folder)
 
 
-def _end(folder: Path, names: tuple[str, ...] = STORE + AIRFLOW) -> list[str]:
+def _end(folder: Path, names: tuple[str, ...] = ()) -> list[str]:
+    """End the services of these names, or all."""
     known = state.read_state(folder)
+    names = names or tuple(service.name for service in known.services)
     # What asks goes before what answers: a task at work still writes down that it was ended.
-    answering = {"api-server", *STORE}
-    ended = processes.end([s for s in known.named(*names) if s.name not in answering])
-    ended += processes.end([s for s in known.named(*names) if s.name in answering])
+    answering = ({"api-server", *STORE, *clusters.DASK}, set(clusters.BACKING))
+    asking = {*names}.difference(*answering)
+    ended = []
+    for part in (asking, *answering):
+        ended += processes.end([s for s in known.named(*names) if s.name in part])
     if object_store.NAME in ended:
         object_store.sweep(known.ports)
     left = [service for service in known.services if service.name not in names]
@@ -277,5 +326,7 @@ def environment(home: str | Path | None = None, identity: str = "publisher") -> 
         raise ConfigError(
             f"No object store runs from {folder}", "Start it: python -m ecom_tasks services start"
         )
-    plan = Blueprint(folder, credentials.load(folder), known.ports, known.root or ROOT)
+    plan = Blueprint(
+        folder, credentials.load(folder), known.ports, known.root or ROOT, known.cluster
+    )
     return plan.store_settings(identity)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def command(action: str) -> int:
+def command(action: str, *, cluster: bool = False) -> int:
     """Do what the action says and tell what was done; return the exit code.
 
     `status` answers 1 where something that was started does not run.
@@ -20,7 +20,7 @@ def command(action: str) -> int:
     console = Console(highlight=False)
     match action:
         case "start":
-            started = services.start(say=console.print)
+            started = services.start(say=console.print, cluster=cluster)
             console.print(f"Object store  {started.endpoint}")
             login = f"user {started.airflow_user}, password in {started.home}/secrets.json"
             console.print(f"Airflow       {started.airflow_url}  ({login})")

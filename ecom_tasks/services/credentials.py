@@ -28,7 +28,7 @@ def _fernet() -> str:
 
 @dataclass(frozen=True, repr=False)
 class Credentials:
-    """Key pairs of the store's three identities, and the keys of its inside and of Airflow.
+    """Key pairs of the store's three identities; keys of its inside, of Airflow and its database.
 
     `pseudonym_key` deserves a backup: without it the customers of the next ingestion get other
     pseudonyms, and no longer match those of earlier data.
@@ -49,6 +49,8 @@ class Credentials:
     airflow_jwt: str = field(default_factory=_key)
     airflow_session: str = field(default_factory=_key)
     airflow_fernet: str = field(default_factory=_fernet)
+    database_password: str = field(default_factory=_key)
+    broker_password: str = field(default_factory=_key)
 
     def pair(self, identity: str) -> tuple[str, str]:
         """Access key and secret key of `admin`, `publisher` or `consumer`."""
@@ -75,8 +77,12 @@ def load(home: Path) -> Credentials:
             f"If nobody has: chmod 600 {file}. Else remove the folder and start anew",
         )
     try:
-        return Credentials(**json.loads(file.read_text(encoding="utf-8")))
+        known = json.loads(file.read_text(encoding="utf-8"))
+        loaded = Credentials(**known)
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"{file} is mangled", "Restore it from a backup, or start anew: make clean"
         ) from error
+    if asdict(loaded) != known:  # written before there were so many
+        write_private(file, json.dumps(asdict(loaded), indent=2) + "\n")
+    return loaded

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
@@ -32,17 +33,30 @@ COMPONENTS = {
 }
 POOL = "compute"
 SLOTS = 2
+GPU_POOL = "gpu"
 _MIGRATION_S = 300
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def prepare(folder: Path, url: str, credentials: Credentials) -> None:
-    """Write Airflow's settings and login; `AIRFLOW_HOME=<folder> airflow ...` works with them."""
+def prepare(
+    folder: Path,
+    url: str,
+    credentials: Credentials,
+    further: Mapping[str, Mapping[str, object]] | None = None,
+) -> None:
+    """Write Airflow's settings and login; `AIRFLOW_HOME=<folder> airflow ...` works with them.
+
+    Parameters
+    ----------
+    further : section -> settings that replace those of one machine.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(
         folder / "passwords.json", json.dumps({USER: credentials.airflow_password}) + "\n"
     )
     sections = _sections(folder, url, credentials)
+    for section, options in (further or {}).items():
+        sections[section] = {**sections.get(section, {}), **options}
     lines = []
     for section, options in sections.items():
         lines.append(f"[{section}]")
@@ -180,12 +194,28 @@ def healthy(api: AirflowApi, since: datetime | None = None) -> bool:
     return since is None or min(beats) >= since
 
 
-def ensure_pool(api: AirflowApi) -> None:
-    """Make the pool of heavy steps; its size is left alone where somebody changed it."""
-    names = [pool["name"] for pool in api.get("pools", limit=100)["pools"]]
-    if POOL not in names:
+def ensure_pools(api: AirflowApi) -> None:
+    """Make the pools of heavy steps and of GPUs.
+
+    The size of the first is left alone where somebody changed it; that of the second is the number
+    of devices, always.
+    """
+    known = {pool["name"]: pool["slots"] for pool in api.get("pools", limit=100)["pools"]}
+    if POOL not in known:
         description = "Heavy steps: one slot for about 2 GiB of memory"
         api.post("pools", {"name": POOL, "slots": SLOTS, "description": description})
+    devices = int(gpus())
+    if GPU_POOL not in known:
+        description = "Training on a GPU: one slot a device"
+        api.post("pools", {"name": GPU_POOL, "slots": devices, "description": description})
+    elif known[GPU_POOL] != devices:
+        api.patch(f"pools/{GPU_POOL}?update_mask=slots", {"slots": devices})
+
+
+def gpus() -> str:
+    """How many GPUs tasks may ask for: `ECOM_GPUS`, else those that this machine shows."""
+    shown = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return os.environ.get("ECOM_GPUS") or str(shown)
 
 
 def last_lines(log: Path, count: int = 5) -> str:

@@ -72,19 +72,28 @@ def members(service: Service) -> list[int]:
     leader = started(service.pid)
     if leader not in {None, service.started}:
         return []  # the number belongs to somebody else now, and so does the session
-    found = [pid for pid in _pids() if _session(pid) == service.pid]
+    found = {pid: fields for pid in _pids() if (fields := _stat(pid))}
+    session = {pid for pid, fields in found.items() if int(fields[3]) == service.pid}
     if leader is None:
-        found = [pid for pid in found if _works_in(pid, service.folder)]
+        return [pid for pid in session if _works_in(pid, service.folder)]
+    return sorted(session | _descendants(service.pid, found))
+
+
+def _descendants(leader: int, stats: Mapping[int, list[str]]) -> set[int]:
+    """Those that left its session too: each of PostgreSQL's processes has one of its own."""
+    below: dict[int, list[int]] = {}
+    for pid, fields in stats.items():
+        below.setdefault(int(fields[1]), []).append(pid)
+    found, waiting = set(), [leader]
+    while waiting:
+        children = below.get(waiting.pop(), [])
+        found.update(children)
+        waiting += children
     return found
 
 
 def _pids() -> Iterator[int]:
     return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
-
-
-def _session(pid: int) -> int | None:
-    fields = _stat(pid)
-    return int(fields[3]) if fields else None
 
 
 def _works_in(pid: int, folder: str) -> bool:
@@ -168,31 +177,51 @@ def end(services: Sequence[Service], grace: float = 10.0) -> list[str]:
     """End the services and all they forked; return the names of those that were still there.
 
     Each leader is asked first and has `grace` seconds to put its house in order; then whatever
-    is left of its session is asked, and at last killed.
+    is left of it is asked, and at last killed.
     """
-    alive = [service for service in services if members(service)]
-    for service in alive:
+    # Who left its session is found through its leader only, so all are noted while that lives.
+    alive = [_Ending(service, noted) for service in services if (noted := _noted(service))]
+    for each in alive:
         # Where the leader has died, nobody else tells those it left behind.
-        for pid in [service.pid] if running(service) else members(service):
-            _signal(pid, signal.SIGTERM, service)
+        leader = each.service.pid
+        for pid in [leader] if running(each.service) else each.left():
+            each.signal(pid, signal.SIGTERM)
     for patience, then in ((grace, signal.SIGTERM), (3.0, signal.SIGKILL), (5.0, None)):
-        if wait_until(lambda: not any(map(members, alive)), patience):
+        if wait_until(lambda: not any(each.left() for each in alive), patience):
             break
-        for service in alive:
-            for pid in members(service):
-                _signal(pid, then, service)
-    return [service.name for service in alive]
+        for each in alive:
+            for pid in each.left():
+                each.signal(pid, then)
+    return [each.service.name for each in alive]
 
 
-def _signal(pid: int, what: signal.Signals | None, service: Service) -> None:
-    """Signal a process of the service: its handle is opened first, so it cannot be mistaken."""
-    with suppress(ProcessLookupError):
-        handle = os.pidfd_open(pid)
-        try:
-            if what and pid in members(service):
-                signal.pidfd_send_signal(handle, what)
-        finally:
-            os.close(handle)
+def _noted(service: Service) -> dict[int, str]:
+    """The service's processes and when each started."""
+    found = {pid: started(pid) for pid in members(service)}
+    return {pid: when for pid, when in found.items() if when}
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """A service that is being ended, and its processes when that began."""
+
+    service: Service
+    noted: Mapping[int, str]
+
+    def left(self) -> set[int]:
+        """Processes of it that still run, those started since included."""
+        there = {pid for pid, when in self.noted.items() if started(pid) == when}
+        return there | set(members(self.service))
+
+    def signal(self, pid: int, what: signal.Signals | None) -> None:
+        """Signal one of them: its handle is opened first, so it cannot be mistaken."""
+        with suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            try:
+                if what and pid in self.left():
+                    signal.pidfd_send_signal(handle, what)
+            finally:
+                os.close(handle)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

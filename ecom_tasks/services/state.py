@@ -36,11 +36,13 @@ class State:
     Attributes
     ----------
     root : where the flows of the running services read and write; empty: never said
+    cluster : whether the folder holds a cluster's services, not those of one machine
     """
 
     ports: dict[str, int]
     services: list[Service]
     root: str = ""
+    cluster: bool = False
 
     def named(self, *names: str) -> list[Service]:
         return [service for service in self.services if service.name in names]
@@ -52,7 +54,9 @@ def read_state(folder: Path) -> State:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         services = [Service(**fields) for fields in content["services"]]
-        return State(content["ports"], services, content.get("root", ""))
+        return State(
+            content["ports"], services, content.get("root", ""), content.get("cluster", False)
+        )
     except FileNotFoundError:
         return State({}, [])
     except (ValueError, KeyError, TypeError) as error:

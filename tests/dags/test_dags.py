@@ -41,6 +41,24 @@ for file in sys.argv[1:]:
     added[file] = sorted({name.partition(".")[0] for name in set(sys.modules) - known})
 print(json.dumps(added))
 """
+# Each file in a process of its own that has Airflow loaded, as Airflow reads them.
+TIMING = """
+import json, os, runpy, sys, time
+from airflow.sdk import Asset, DAG
+DAG("any", schedule=[Asset(name="any", uri="ecom://any")])
+took = {}
+for file in sys.argv[1:]:
+    read, write = os.pipe()
+    if not os.fork():
+        began = time.process_time()
+        runpy.run_path(file)
+        os.write(write, str(time.process_time() - began).encode())
+        os._exit(0)
+    os.wait()
+    took[file] = float(os.read(read, 100))
+print(json.dumps(took))
+"""
+PARSED_WITHIN_S = 0.5
 SERIALISING = """
 import json, runpy, sys
 from airflow.serialization.serialized_objects import DagSerialization
@@ -53,7 +71,7 @@ print(json.dumps(dags, sort_keys=True))
 def fresh_interpreter(code: str, **variables: str) -> dict[str, Any]:
     """Run `code` on all DAG files in an interpreter of its own: domain -> what it tells of it."""
     paths = os.pathsep.join([str(PROJECT), str(PROJECT / "plugins")])
-    files = {str(PROJECT / "dags" / f"{domain}.py"): domain for domain in DOMAINS}
+    files = {str(PROJECT / "dags" / f"{name}.py"): name for name in (*DOMAINS, "promotion")}
     done = subprocess.run(
         [sys.executable, "-c", code, *files],
         env={**os.environ, "PYTHONPATH": paths, **variables},
@@ -116,6 +134,12 @@ def test_parsing_loads_no_heavy_library(domain: str) -> None:
     assert loaded & LIBRARIES == set()
 
 
+@pytest.mark.parametrize("domain", [*DOMAINS, "promotion"])
+def test_parsing_is_quick(domain: str) -> None:
+    """Seconds of processor time, which a busy machine does not change much."""
+    assert 0 < fresh_interpreter(TIMING)[domain] < PARSED_WITHIN_S
+
+
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_each_parse_gives_the_same_dag(domain: str) -> None:
     # A DAG that differs at each parse gets a new version every time Airflow looks at it.
@@ -142,6 +166,35 @@ def test_heavy_is_the_pool_that_the_services_make() -> None:
     from ecom_tasks.services.orchestrator import POOL
 
     assert HEAVY == POOL
+
+
+TRAINING = {
+    "recommendation": {"train_sequence", "generate_candidates", "train_two_tower", "train_ranker"},
+    "inventory": {"backtest", "train_forecaster"},
+    "pricing": {"estimate_elasticities", "evaluate_elasticities"},
+}
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_training_waits_for_a_gpu_where_there_are_any(domain: str) -> None:
+    with_gpus = fresh_interpreter(SERIALISING, ECOM_GPUS="2", ECOM_GPU_QUEUE="cuda")[domain]
+    places = {
+        task["__var"]["task_id"]: (
+            task["__var"].get("pool", "default_pool"),
+            task["__var"].get("queue", "default"),
+        )
+        for task in with_gpus["dag"]["tasks"]
+    }
+    trained = {name for name, place in places.items() if place == ("gpu", "cuda")}
+    assert trained == TRAINING.get(domain, set())
+    assert {place for name, place in places.items() if name not in trained} <= {
+        (HEAVY, "default"), ("default_pool", "default"),
+    }  # fmt: skip
+
+
+def test_no_dag_runs_twice_at_once() -> None:
+    for file in PROJECT.glob("dags/*.py"):
+        assert runpy.run_path(str(file))["dag"].max_active_runs == 1, file.name
 
 
 def outlets(domain: str) -> dict[str, set[str]]:

@@ -10,9 +10,11 @@ import gzip
 import http.client
 import json
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -261,6 +263,19 @@ def test_a_failure_and_a_late_run_are_told_to_whom_the_settings_name() -> None:
     assert "order_number" in failed
 
 
+@pytest.mark.usefixtures("good")
+def test_only_references_travel_between_tasks(airflow: services.Services) -> None:
+    """No payload above 1 KiB, of whatever task has run so far."""
+    place = f"file:{airflow.home / 'airflow' / 'airflow.db'}?mode=ro"
+    with closing(sqlite3.connect(place, uri=True)) as database:
+        rows = database.execute(
+            "select dag_id, task_id, key, length(cast(value as blob)) from xcom"
+        ).fetchall()
+    steps = {(dag, task) for dag, task, key, _ in rows if key == "return_value"}
+    assert {("ingestion", "publish_snapshot"), ("features", "publish_features")} <= steps
+    assert {row for row in rows if row[3] > 1024} == set()
+
+
 def test_tasks_link_to_the_console(airflow: services.Services, good: Progress) -> None:
     api, judged = airflow.api(), task(good, "ingestion", "validate_tables")
     path = f"dags/ingestion/dagRuns/{judged.run_id}/taskInstances/{judged.name}"
@@ -351,9 +366,10 @@ def test_page_is_in_the_menu(airflow: services.Services) -> None:
     assert airflow.api().get("plugins/importErrors")["import_errors"] == []
 
 
-def test_pool_of_heavy_steps_is_there(airflow: services.Services) -> None:
-    pool = airflow.api().get("pools/compute")
-    assert pool["slots"] == 2
+def test_pools_are_there(airflow: services.Services) -> None:
+    assert airflow.api().get("pools/compute")["slots"] == 2
+    shown = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    assert airflow.api().get("pools/gpu")["slots"] == shown
 
 
 def test_everything_listens_on_loopback_only(airflow: services.Services) -> None:
