@@ -222,7 +222,7 @@ def _vectors(products: pl.DataFrame, embeddings: pl.DataFrame | None) -> Array:
     return vectors
 
 
-def _alike(launched: pl.DataFrame, product: Product, near: Array) -> tuple[str, Array]:
+def _alike(launched: pl.DataFrame, product: Product, near: Array) -> tuple[str, NDArray[np.uint32]]:
     """Return by what products are similar, and which rows of `launched` are.
 
     Parameters
