@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ecom_tasks.errors import ConfigError
+from ecom_tasks.errors import ConfigError, RetryableError
 
 log = logging.getLogger(__name__)
 POOL = "gpu"
@@ -56,7 +56,13 @@ def devices() -> int:
 
 @contextmanager
 def placed(pool: str) -> Iterator[Place]:
-    """Settle where a step of this pool computes, and hold the device until it has ended."""
+    """Settle where a step of this pool computes, and hold the device until it has ended.
+
+    Raises
+    ------
+    RetryableError
+        No device is free, and `ECOM_DEVICE=gpu` allows nothing else.
+    """
     if pool != POOL or os.environ.get("ECOM_DEVICE") == "cpu":
         yield Place({})
         return
@@ -73,7 +79,10 @@ def placed(pool: str) -> Iterator[Place]:
                 return
             else:
                 told.append(f"{device} is taken")
-        log.warning("Computes on the CPU: %s", "; ".join(told) or "this machine shows no GPU")
+        why = "; ".join(told) or "this machine shows no GPU"
+        if os.environ.get("ECOM_DEVICE") == "gpu":
+            raise RetryableError(f"No GPU is free: {why}", "Wait, or allow ECOM_DEVICE=auto")
+        log.warning("Computes on the CPU: %s", why)
         yield Place(_ON_CPU)
 
 

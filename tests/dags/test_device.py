@@ -13,7 +13,7 @@ import pytest
 from ecom_device import devices, placed
 from ecom_step import launch
 
-from ecom_tasks.errors import ConfigError
+from ecom_tasks.errors import ConfigError, RetryableError
 
 BIG, SMALL = "GPU-big", "GPU-small"
 CPU = {"ECOM_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -44,6 +44,16 @@ def test_each_step_gets_a_device_of_its_own_and_the_third_the_cpu(
     assert f"Computes on the CPU: {BIG} is taken; {SMALL} is taken" in caplog.text
     with placed("gpu") as again:
         assert again.variables == {"CUDA_VISIBLE_DEVICES": BIG}
+
+
+@pytest.mark.usefixtures("_two_gpus")
+def test_who_insists_on_a_gpu_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECOM_DEVICE", "gpu")
+    with placed("gpu"), placed("gpu"):
+        with pytest.raises(RetryableError, match="is taken"), placed("gpu"):
+            pass
+    with placed("gpu") as place:
+        assert place.variables == {"CUDA_VISIBLE_DEVICES": BIG}
 
 
 @pytest.mark.usefixtures("_two_gpus")
