@@ -49,9 +49,13 @@ def test_each_step_gets_a_device_of_its_own_and_the_third_the_cpu(
 @pytest.mark.usefixtures("_two_gpus")
 def test_who_insists_on_a_gpu_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECOM_DEVICE", "gpu")
-    with placed("gpu"), placed("gpu"):
-        with pytest.raises(RetryableError, match="is taken"), placed("gpu"):
-            pass
+    with (
+        placed("gpu"),
+        placed("gpu"),
+        pytest.raises(RetryableError, match="is taken"),
+        placed("gpu"),
+    ):
+        pass
     with placed("gpu") as place:
         assert place.variables == {"CUDA_VISIBLE_DEVICES": BIG}
 
