@@ -23,7 +23,7 @@ from typing import Any
 
 FLOWS = ("ingestion", "features", "recommendation", "pricing", "inventory")
 BUCKET_LINES = 1_250_000
-_MADE = re.compile(r"made \S+ \S+: .*?(\d+\.\d) s$", re.MULTILINE)
+_MADE = re.compile(r"made \S+ \S+: .*? files, (\d+\.\d+) s")
 
 
 def run_flow(flow: str, folder: Path, lines: int, key: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 TRIES = 3
 _LOOK_SECONDS = 5.0
+_ANSWER_SECONDS = 30.0
+"""A scheduler that takes longer over a question is lost; on a crowded machine, some take long."""
 
 
 def patience() -> float:
@@ -55,7 +57,7 @@ def map_buckets(function: Callable[[T], R], items: Sequence[T], what: str) -> li
             failed = _own_error(future)
             if failed:
                 break
-            results[future.key], seen = future.result(timeout=patience())
+            results[future.key], seen = future.result(timeout=_ANSWER_SECONDS)
             device.repeat(seen)
     if failed:  # outside of the block, where it would be taken for an error of Dask
         raise failed
@@ -115,4 +117,4 @@ def _as_they_end(client: Any, futures: Sequence[Any]) -> Iterator[Any]:
 
 
 def _workers_of(client: Any) -> int:
-    return len(client.sync(client.scheduler.ncores, callback_timeout=patience()))
+    return len(client.sync(client.scheduler.ncores, callback_timeout=_ANSWER_SECONDS))

@@ -86,7 +86,7 @@ def test_factors_are_learnt_on_a_gpu_where_there_is_one(monkeypatch: pytest.Monk
         def to_cpu(self) -> object:
             return self.model
 
-    monkeypatch.setattr(als.gpu, "HAS_CUDA", True)
+    monkeypatch.setattr(als.device, "choose", lambda *_: "cuda")
     monkeypatch.setattr(als.als, "AlternatingLeastSquares", OnGpu)
     found = als.factorise(known, CONFIG)
     assert asked == [True]
