@@ -26,11 +26,17 @@ _OVER = {"success", "failed"}
 
 @dataclass(frozen=True)
 class DagRun:
-    """One run of one DAG."""
+    """One run of one DAG.
+
+    Attributes
+    ----------
+    began : as Airflow says it; None until it has started.
+    """
 
     dag: str
     run_id: str
-    state: str
+    state: str = ""
+    began: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,16 @@ class Progress:
         """DAGs that are at work, or will be since what sets them off is."""
         return [dag for dag in DAGS if not self._blocked(dag) and not self._over(dag)]
 
+    def settled(self, dag: str) -> DagRun | None:
+        """Return the run of this DAG if it has ended well: no more comes of it."""
+        run = self.runs.get(dag)
+        return run if run and run.state == "success" else None
+
+    def of(self, run: DagRun) -> list[Task]:
+        """Return the tasks of a run that has ended well."""
+        settled = self.settled(run.dag) is run
+        return [task for task in self.tasks if settled and task.dag == run.dag]
+
     def failed(self) -> list[str]:
         return [dag for dag, run in self.runs.items() if run.state == "failed"]
 
@@ -93,37 +109,51 @@ class Progress:
         return (known is not None and known.state == "failed") or self._blocked(trigger)
 
 
-def look(api: AirflowApi, run_id: str) -> Progress:
-    """Ask for the ingestion run `run_id`, for all that it set off, and for their tasks."""
+def look(api: AirflowApi, run_id: str, last: Progress | None = None) -> Progress:
+    """Ask for the ingestion run `run_id`, for all that it set off, and for their tasks.
+
+    Parameters
+    ----------
+    last : what was known before. Of a run that had ended well nothing is asked again: Airflow's
+        answers take processor time that the steps could use.
+    """
+    last = last or Progress({}, [])
     runs: dict[str, DagRun] = {}
     waiting = [("ingestion", run_id)]
     while waiting:
         dag, name = waiting.pop()
-        answer = api.get(_run_path(DagRun(dag, name, "")))
-        runs[dag] = DagRun(dag, name, answer["state"])
+        runs[dag] = last.settled(dag) or _run(api, dag, name)
         if dag in SETS_OFF:
-            found = _set_off(api, runs[dag], answer["start_date"])
-            waiting += [each for each in found if each[0] in SETS_OFF[dag]]
+            waiting += _set_off(api, runs[dag], last)
     # Only questions by GET: Airflow writes a line in its audit log for every other one, and its
     # SQLite has one writer at a time.
-    tasks = [
-        _task(fields)
-        for run in runs.values()
-        for fields in api.get(f"{_run_path(run)}/taskInstances", limit=100)["task_instances"]
-    ]
+    tasks = [task for run in runs.values() for task in last.of(run) or _tasks(api, run)]
     return Progress(runs, tasks)
 
 
-def _set_off(api: AirflowApi, run: DagRun, began: str | None) -> list[tuple[str, str]]:
+def _run(api: AirflowApi, dag: str, run_id: str) -> DagRun:
+    answer = api.get(_run_path(DagRun(dag, run_id)))
+    return DagRun(dag, run_id, answer["state"], answer["start_date"])
+
+
+def _tasks(api: AirflowApi, run: DagRun) -> list[Task]:
+    answer = api.get(f"{_run_path(run)}/taskInstances", limit=100)
+    return [_task(fields) for fields in answer["task_instances"]]
+
+
+def _set_off(api: AirflowApi, run: DagRun, last: Progress) -> list[tuple[str, str]]:
+    wanted = SETS_OFF[run.dag]
+    if last.settled(run.dag) and last.runs.keys() >= set(wanted):
+        return [(dag, last.runs[dag].run_id) for dag in wanted]
     try:
         events = api.get(
             "assets/events", source_dag_id=run.dag, source_run_id=run.run_id, limit=100
         )["asset_events"]  # fmt: skip
     except RetryableError:
         # Airflow 3.3 fails on this question while one of the runs still waits for its start.
-        return [found for dag in SETS_OFF[run.dag] for found in _newest(api, dag, began)]
+        return [found for dag in wanted for found in _newest(api, dag, run.began)]
     created = [made for event in events for made in event["created_dagruns"]]
-    return [(made["dag_id"], made["run_id"]) for made in created]
+    return [(made["dag_id"], made["run_id"]) for made in created if made["dag_id"] in wanted]
 
 
 def _newest(api: AirflowApi, dag: str, since: str | None) -> list[tuple[str, str]]:
@@ -182,7 +212,7 @@ def give_up(api: AirflowApi) -> list[str]:
     for dag in STARTED:
         found = api.get(f"dags/{dag}/dagRuns", state=["queued", "running"], limit=100)
         for run in found["dag_runs"]:
-            path = _run_path(DagRun(dag, run["dag_run_id"], run["state"]))
+            path = _run_path(DagRun(dag, run["dag_run_id"]))
             api.patch(f"{path}?update_mask=state", {"state": "failed"})
             ended.append(dag)
     return ended

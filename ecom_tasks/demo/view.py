@@ -64,7 +64,7 @@ class View:
         """Ask once; a question that fails is forgiven unless it goes on for a minute."""
         reason = "Airflow stopped answering"
         try:
-            progress = look(self._api, self._run_id)
+            progress = look(self._api, self._run_id, last)
             if missing := progress.awaited():
                 reason = f"{', '.join(missing)} was not set off"
             else:

@@ -305,7 +305,7 @@ def ended(home: str | Path | None = None) -> list[processes.Service]:
 def memory_bytes(home: str | Path | None = None) -> int:
     """Bytes that all services and the steps they run hold together at this moment."""
     services = state.read_state(home_folder(home)).services
-    return processes.memory([pid for service in services for pid in processes.members(service)])
+    return processes.memory(processes.members(*services))
 
 
 def environment(home: str | Path | None = None, identity: str = "publisher") -> dict[str, str]:

@@ -67,22 +67,26 @@ def running(service: Service) -> bool:
     return started(service.pid) == service.started
 
 
-def members(service: Service) -> list[int]:
-    """All living processes of the service, its own included; also after its leader has died."""
+def members(*services: Service) -> list[int]:
+    """All living processes of the services, their own included; also after a leader has died."""
+    alive = {pid: fields for pid in _pids() if (fields := _stat(pid))}
+    return sorted(set().union(*(_members(service, alive) for service in services)))
+
+
+def _members(service: Service, alive: Mapping[int, list[str]]) -> set[int]:
     leader = started(service.pid)
     if leader not in {None, service.started}:
-        return []  # the number belongs to somebody else now, and so does the session
-    found = {pid: fields for pid in _pids() if (fields := _stat(pid))}
-    session = {pid for pid, fields in found.items() if int(fields[3]) == service.pid}
+        return set()  # the number belongs to somebody else now, and so does the session
+    session = {pid for pid, fields in alive.items() if int(fields[3]) == service.pid}
     if leader is None:
-        return [pid for pid in session if _works_in(pid, service.folder)]
-    return sorted(session | _descendants(service.pid, found))
+        return {pid for pid in session if _works_in(pid, service.folder)}
+    return session | _descendants(service.pid, alive)
 
 
-def _descendants(leader: int, stats: Mapping[int, list[str]]) -> set[int]:
+def _descendants(leader: int, alive: Mapping[int, list[str]]) -> set[int]:
     """Those that left its session too: each of PostgreSQL's processes has one of its own."""
     below: dict[int, list[int]] = {}
-    for pid, fields in stats.items():
+    for pid, fields in alive.items():
         below.setdefault(int(fields[1]), []).append(pid)
     found, waiting = set(), [leader]
     while waiting:
