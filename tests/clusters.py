@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_LOOPBACK = ("--host", "127.0.0.1", "--no-dashboard")
+_LOOPBACK = ("--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0")
 _PATIENCE_SECONDS = 60
 
 

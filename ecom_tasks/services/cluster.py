@@ -34,6 +34,8 @@ NEEDED = "apt-get install postgresql redis-server"
 _USER = "postgres"
 _ROLE = "airflow"
 _CONCURRENCY = 2
+# Without a dashboard its server still runs, for probes, and would do so on every interface.
+_QUIET = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
 _RETRY_S = 30
 _WORKER_MEMORY = "2GiB"
 
@@ -140,11 +142,11 @@ def command(name: str, folder: Path, ports: dict[str, int]) -> list[str]:
             return [str(programs()["redis-server"]), str(folder / "redis.conf")]
         case "dask-scheduler":
             return [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(ports["dask"]),
-                    "--no-dashboard", "--no-jupyter"]  # fmt: skip
+                    *_QUIET, "--no-jupyter"]  # fmt: skip
         case _ if name in DASK_WORKERS:
             return [*dask, "worker", address(ports), "--name", name, "--host", "127.0.0.1",
                     "--nworkers", "1", "--nthreads", "1", "--memory-limit", _WORKER_MEMORY,
-                    "--no-dashboard", "--local-directory", str(folder)]  # fmt: skip
+                    *_QUIET, "--local-directory", str(folder)]  # fmt: skip
         case _ if name in CELERY:
             # The log server would listen on every interface; the logs lie on this disk anyway.
             return [sys.executable, "-m", "airflow", "celery", "worker", "--skip-serve-logs",
