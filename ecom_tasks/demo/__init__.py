@@ -156,9 +156,12 @@ def wait_for_dags(running: services.Services) -> None:
         api.patch(f"dags/{dag}?update_mask=is_paused", {"is_paused": False})
 
 
-def _alive(running: services.Services) -> None:
-    for service in services.ended(running.home):
+def _alive(running: services.Services) -> list[str]:
+    """Return workers that have ended; raise when a service has ended that has no like."""
+    gone = services.ended(running.home)
+    for service in services.needed(gone):
         raise RetryableError(f"{service.name} has ended", f"Read {service.log}, then try again")
+    return [service.name for service in gone]
 
 
 def _bring(

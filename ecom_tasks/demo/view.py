@@ -31,15 +31,17 @@ class View:
         self._run_id = run_id
         self._memory = memory
         self._told: dict[tuple[str, str], tuple[str | None, int]] = {}
+        self._missed: set[str] = set()
         self._began = time.monotonic()
         self._calm_since = self._began
 
-    def follow(self, alive: Callable[[], None]) -> Progress:
+    def follow(self, alive: Callable[[], list[str]]) -> Progress:
         """Return when every run is over.
 
         Parameters
         ----------
-        alive : raises when a service has ended, so that nobody waits for ever.
+        alive : returns workers that have ended while others of their kind go on; raises when a
+            service has ended, so that nobody waits for ever.
 
         Raises
         ------
@@ -53,12 +55,17 @@ class View:
                     get_renderable=lambda: self._at_work(progress))  # fmt: skip
         with live:
             while not progress.runs or progress.unfinished():
-                alive()
+                self._miss(alive())
                 progress = self._look(progress)
                 for task in progress.tasks:
                     self._tell(task)
                 time.sleep(_POLL_S)
         return progress
+
+    def _miss(self, workers: list[str]) -> None:
+        for name in sorted({*workers} - self._missed):
+            self._console.print(f"[yellow]{name} has ended: another one does its work[/]")
+        self._missed |= {*workers}
 
     def _look(self, last: Progress) -> Progress:
         """Ask once; a question that fails is forgiven unless it goes on for a minute."""

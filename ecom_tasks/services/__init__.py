@@ -302,6 +302,13 @@ def ended(home: str | Path | None = None) -> list[processes.Service]:
     return [service for service in services if not processes.running(service)]
 
 
+def needed(gone: list[processes.Service]) -> list[processes.Service]:
+    """Return those of the ended services whose work nobody else does."""
+    names = {service.name for service in gone}
+    spared = {name for kind in clusters.ALIKE if not names.issuperset(kind) for name in kind}
+    return [service for service in gone if service.name not in spared]
+
+
 def memory_bytes(home: str | Path | None = None) -> int:
     """Bytes that all services and the steps they run hold together at this moment."""
     services = state.read_state(home_folder(home)).services

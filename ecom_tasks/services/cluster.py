@@ -27,6 +27,8 @@ BACKING = (DATABASE, BROKER)
 DASK_WORKERS = ("dask-worker-1", "dask-worker-2")
 DASK = (SCHEDULER, *DASK_WORKERS)
 CELERY = ("celery-worker-1", "celery-worker-2")
+ALIKE = (DASK_WORKERS, CELERY)
+"""What one of a kind leaves undone, another does."""
 PORTS = {"postgres": 15432, "redis": 16379, "dask": 18786}
 """First choice of each port; not those of a server that the machine may have already."""
 OWNER = {"postgres": DATABASE, "redis": BROKER, "dask": SCHEDULER}

@@ -116,3 +116,14 @@ def test_processes_that_left_the_session_belong_to_the_service(tmp_path: Path) -
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_one_worker_of_a_kind_may_be_missing_and_nothing_else() -> None:
+    def needed(*names: str) -> list[str]:
+        gone = [processes.Service(name, 1, "", [], "", "", "") for name in names]
+        return [service.name for service in services.needed(gone)]
+
+    one, other = cluster.CELERY
+    assert needed(one, cluster.DASK_WORKERS[1]) == []
+    assert needed(one, other) == [one, other]
+    assert needed(one, "scheduler", cluster.SCHEDULER) == ["scheduler", cluster.SCHEDULER]
