@@ -21,3 +21,16 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(given: str | None, 
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert f"GOMP_SPINCOUNT = '{turns}'" in done.stderr
+
+
+def test_blas_is_told_before_it_is_loaded() -> None:
+    code = """
+import os, sys
+import ecom_tasks
+print("numpy" in sys.modules, os.environ["OPENBLAS_THREAD_TIMEOUT"])
+"""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "4"]
