@@ -97,8 +97,8 @@ def permutation(solved: pl.DataFrame, by: list[str], draws: int, seed: int) -> p
     Returns
     -------
     DataFrame
-        `by`, p_value: share of rotations, the real one counted, whose slope lies at least as far
-        from zero.
+        `by` (none: shop), p_value: share of rotations, the real one counted, whose slope lies at
+        least as far from zero.
     """
     solved = solved.sort(*SERIES, WEEK)
     weight, shock = solved["weight"].to_numpy(), solved["lever"].to_numpy()
@@ -123,11 +123,9 @@ def permutation(solved: pl.DataFrame, by: list[str], draws: int, seed: int) -> p
         weeks = np.maximum((turn * length).astype(np.int64), 1)[series]
         # Beyond the end of its series a row goes on at the beginning.
         beaten += np.abs(slopes(shock[row + weeks - whole * (weeks >= left)])) >= real
-    found = solved.select(by or [pl.lit("shop").alias("shop")]).with_columns(
-        pl.Series("group", group)
-    )
     return (
-        found
+        solved
+        .select(pl.Series("group", group), *(by or [pl.lit("shop").alias("shop")]))
         .unique("group")
         .sort("group")
         .with_columns(pl.Series("p_value", beaten / (draws + 1)))

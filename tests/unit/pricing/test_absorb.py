@@ -144,3 +144,9 @@ def test_rotated_prices_explain_nothing() -> None:
     p_value = dict(found.select("product_id", "p_value").rows())
     assert [p_value[f"p{number}"] for number in range(8)] == [0.05] * 8
     assert placebo.permutation(solved, ["product_id"], 19, 1).equals(found)
+
+
+def test_rotated_prices_of_the_whole_shop_explain_nothing() -> None:
+    solved = elasticity.solve(chain([-2.0] * 8), [])
+    found = placebo.permutation(solved, [], 19, 1)
+    assert found.rows(named=True) == [{"shop": "shop", "p_value": 1 / (19 + 1)}]
