@@ -18,6 +18,7 @@ from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
 from ecom_tasks.pricing import cross, evaluate, optimise, rules, tasks
 from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.pricing.steps import reading
 from ecom_tasks.run import Ref, Run, run_locally
 from tests import builders
 from tests.unit.pricing import simulated
@@ -324,7 +325,7 @@ def test_a_shop_in_two_parts_goes_the_same_way(
     monkeypatch.setenv("ECOM_DASK", "threads")
     apart = replace(run, overrides={"pricing": {"part_rows": 500}})
     panel = tasks.build_panel(apart, tasks.pin_features(apart))
-    dealt, _, _ = tasks._dealt(panel, PricingConfig.of(apart))
+    dealt, _, _ = reading.dealt(panel, PricingConfig.of(apart))
     assert [len(products) for products in dealt] == [8, 8]
     together = tasks.find_bought_together(apart, tasks.pin_features(apart))
     learnt = tasks.estimate_elasticities(apart, panel, together)
@@ -344,8 +345,8 @@ def test_a_shop_in_two_parts_goes_the_same_way(
 def test_a_held_out_week_does_not_foretell_itself(published: tuple[Run, Ref]) -> None:
     run, _ = published
     built = tasks.build_panel(run, tasks.pin_features(run))
-    [products], first_week, _ = tasks._dealt(built, PricingConfig())
-    panel = tasks._read_panel(built, first_week, products)
+    [products], first_week, _ = reading.dealt(built, PricingConfig())
+    panel = reading.weeks(built, first_week, products)
     last = pl.col("week_starts_on") == AS_OF - timedelta(days=6)
     busier = panel.with_columns(
         pl

@@ -1,0 +1,84 @@
+"""The weekly panel and its catalogue."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.run import Ref, Run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.artefacts.manifest import FileEntry
+
+PANEL, CATALOGUE = "panel", "catalogue.parquet"
+
+
+def build_panel(run: Run, features: Ref) -> Ref:
+    """Weekly units, shelf price and promotion of each product, and what a unit costs."""
+    from ecom_tasks import compute
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import panel
+
+    config = PricingConfig.of(run)
+    demand, products, supply = (
+        dataset.input_named(features, name)
+        for name in ("features/demand", "lake/products", "lake/supply")
+    )
+    last = panel.last_complete_week(run.as_of)
+    first_window = panel.cutoffs(last, config.test_windows, config.test_weeks)[0]
+
+    def build(draft: Draft) -> None:
+        level: str = config.panel_level
+        if level == "auto":
+            level = panel.level_of(dataset.scan(demand))
+        draft.metrics["level of the panel"] = level
+        work = partial(_panel_bucket, demand, draft.destination, level, first_window)
+        unusable: dict[str, int] = {}
+        rows = 0
+        for entry, counts in compute.map_buckets(work, dataset.paths(demand), "pricing panel"):
+            draft.add([entry])
+            rows += entry.rows or 0
+            for reason, count in counts.items():
+                unusable[reason] = unusable.get(reason, 0) + count
+        if not rows:
+            raise panel.nothing_usable(unusable)
+        draft.metrics["rows of demand without a usable price"] = unusable
+        draft.write_frame(CATALOGUE, _catalogue(products, supply))
+
+    return dataset.produce(
+        run, "work/pricing/panel", build, inputs=[demand, products, supply], config=config
+    )
+
+
+def _panel_bucket(
+    demand: Ref, destination: str, level: str, weights_before: date, path: str
+) -> tuple[FileEntry, dict[str, int]]:
+    """Build and store one bucket of the panel; runs on a Dask worker."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import panel
+
+    rows = dataset.scan(demand, path)
+    weekly = panel.weekly(rows, level, weights_before)
+    entry = dataset.write_part(destination, f"{PANEL}/{path.rsplit('/', 1)[-1]}", weekly)
+    return entry, panel.broken(rows)
+
+
+def _catalogue(products: Ref, supply: Ref) -> pl.DataFrame:
+    """Return product_id, category (path) and unit_cost, of the catalogue, else of supply."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+
+    catalogue = dataset.scan(products).select("product_id", "category", "unit_cost")
+    if dataset.has_rows(supply):
+        mean = pl.col("unit_cost").mean().alias("supply_cost")
+        costs = dataset.scan(supply).group_by("product_id").agg(mean)
+        catalogue = catalogue.join(costs, on="product_id", how="left").select(
+            "product_id", "category", pl.coalesce("unit_cost", "supply_cost").alias("unit_cost")
+        )
+    return catalogue.with_columns(pl.col("unit_cost").cast(pl.Float64)).sort("product_id").collect()
