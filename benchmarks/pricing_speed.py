@@ -109,7 +109,7 @@ def econml(path: Path) -> Figures:
     from econml.dml import LinearDML
     from xgboost import XGBRegressor
 
-    from ecom_tasks.pricing import absorb, controls, panel_file
+    from ecom_tasks.pricing import absorb, controls, layout, panel_file
     from ecom_tasks.pricing.config import PricingConfig
     from ecom_tasks.pricing.panel import WEEK, fill_quiet_weeks
 
@@ -118,7 +118,7 @@ def econml(path: Path) -> Figures:
     after = pl.Series([weeks[WEEK].max()])[0] + timedelta(weeks=1)
     rows = controls.prepare(fill_quiet_weeks(weeks, 0), after, config).filter(pl.col("units") > 0)
     rows = absorb.choose(rows)
-    even, levels = np.ones(rows.height), absorb.levels(rows)
+    even, levels = np.ones(rows.height), layout.levels(rows)
     units = absorb.demean(rows["units"].log().to_numpy(), even, levels)
     price = absorb.demean(rows["log_price"].to_numpy(), even, levels)
     names = rows["product_id"].unique().sort().to_list()

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from ecom_tasks.pricing import absorb, elasticity
+from ecom_tasks.pricing import absorb, elasticity, layout
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.panel import WEEK
 
@@ -30,17 +30,6 @@ _NULL_PRIOR = 10.0
 _LEAST_SQUARES = 1e-9
 _PASSES = 2
 _WEEKS_A_CANDIDATE = 10
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """One category's rows as products x locations x weeks; weight 0 where there is no row."""
-
-    products: list[str]
-    price: Array
-    shock: Array
-    weight: Array
-    further: Array
 
 
 def measure(
@@ -68,16 +57,18 @@ def measure(
         product_id (whose units), other_id (whose price), category, raw_estimate, raw_error: what
         `shrink` learns from, over all parts of the shop together.
     """
-    solved, near = first or elasticity.solve_near(rows, ["product_id"], prepared)
-    shelves = _shelves(solved, config, together)
-    raw = _measured(shelves, solved, config)
+    prepared = prepared or elasticity.prepare(rows)
+    _, near = first or elasticity.solve_near(rows, ["product_id"], prepared)
+    store = _store(rows, prepared)
+    shelves = _shelves(rows, store, config, together)
+    raw = _measured(shelves, store, near.rest, config)
     for _ in range(_PASSES - 1):
         if raw.is_empty():
             break
         found = shrink(raw, config)
         given = with_effect(rows, found)
-        solved, near = elasticity.solve_near(given, ["product_id"], prepared, near)
-        raw = _added_back(_measured(shelves, solved, config), found)
+        _, near = elasticity.solve_near(given, ["product_id"], prepared, near)
+        raw = _added_back(_measured(shelves, store, near.rest, config), found)
     return raw
 
 
@@ -90,7 +81,7 @@ def with_effect(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     product, place, week = _places(rows)
     names = rows["product_id"].unique().sort()
     number = dict(zip(names.to_list(), range(len(names)), strict=True))
-    price, category = rows["log_price"].to_numpy(), absorb.codes(rows, ["category"])
+    price, category = rows["log_price"].to_numpy(), layout.codes(rows, ["category"])
     effect = np.zeros(rows.height)
     first, second = (np.array([number.get(name, -1) for name in pairs[column]]) for column in PAIR)
     strength, inside = pairs["estimate"].to_numpy(), (first >= 0) & (second >= 0)
@@ -113,12 +104,44 @@ def with_effect(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.Series(elasticity.CROSS, effect))
 
 
-def _places(rows: pl.DataFrame) -> tuple[absorb.Codes, absorb.Codes, absorb.Codes]:
+def _places(rows: pl.DataFrame) -> tuple[layout.Codes, layout.Codes, layout.Codes]:
     """Return the numbers of each row's product, location and week."""
     product, place, week = (
-        absorb.codes(rows, [name]) for name in ("product_id", "location_id", WEEK)
+        layout.codes(rows, [name]) for name in ("product_id", "location_id", WEEK)
     )
     return product, place, week
+
+
+@dataclass(frozen=True)
+class _Store:
+    """What regressions read of all series, laid out with a row of zeros last.
+
+    Attributes
+    ----------
+    first : a row of each series
+    price : others feel a promoted price as a price: promotions stay in, other than in `shock`. The
+        level of the store's week stays in, too: without it the prices of a category add up to zero,
+        and no regression could tell one effect from the lack of all others
+    own : the product's own shock, then its promotions
+    """
+
+    first: NDArray[np.int64]
+    weight: Array
+    price: Array
+    own: list[Array]
+
+
+def _store(rows: pl.DataFrame, prepared: elasticity.Prepared) -> _Store:
+    further = prepared.further
+    lattice, weight = further.lattice, further.weight
+    levels = lattice.levels(rows, (layout.PRODUCT_WEEK,))
+    price = absorb.demean(lattice.lay(rows["log_price"].to_numpy()), weight, levels)
+    own = [_ended(each) for each in (prepared.shock, *further.off)]
+    return _Store(lattice.first, _ended(weight), _ended(price), own)
+
+
+def _ended(laid: Array) -> Array:
+    return np.vstack([laid, np.zeros((1, laid.shape[1]))])
 
 
 @dataclass(frozen=True)
@@ -127,51 +150,61 @@ class _Shelf:
 
     Attributes
     ----------
-    rows : numbers of its rows; cells : their product, location and week in the grid
+    at : number of the series of each product and location, the last (-1) where there is none
     chosen : see `candidates`
+    inverse : of the squares of each product's regression, once they are known
     """
 
     category: str
-    rows: NDArray[np.int64]
-    cells: tuple[absorb.Codes, absorb.Codes, absorb.Codes]
-    grid: _Grid
+    products: list[str]
+    at: NDArray[np.int64]
     chosen: list[NDArray[np.int64]]
+    inverse: dict[int, Array]
 
 
 def _shelves(
-    solved: pl.DataFrame, config: PricingConfig, together: pl.DataFrame | None
+    rows: pl.DataFrame, store: _Store, config: PricingConfig, together: pl.DataFrame | None
 ) -> list[_Shelf]:
-    """Spread each category out, as far as no estimate of a neighbour's price changes it."""
+    """Find each category's series, and the candidates of its products."""
     shelves = []
-    numbered = solved.with_row_index("row").sort("product_id", maintain_order=True)
-    for name, rows in numbered.group_by("category", maintain_order=True):
-        cells = _places(rows)
-        grid = _grid(rows, cells)
+    series = rows.select("category", "product_id", "location_id", "price_level")[store.first]
+    known = (store.weight[:-1] > 0).sum(axis=1)
+    series = series.with_columns(pl.Series("weeks", known)).with_row_index("series")
+    for name, some in series.sort("series").group_by("category", maintain_order=True):
+        products = some["product_id"].unique().sort().to_list()
+        product, place = (layout.codes(some, [each]) for each in ("product_id", "location_id"))
         # A regression of few weeks carries few candidates.
-        weeks = int((grid.weight > 0).sum(axis=(1, 2)).max())
+        weeks = int(np.bincount(product, some["weeks"].to_numpy()).max())
         most = min(config.cross_candidates, weeks // _WEEKS_A_CANDIDATE)
-        if len(grid.products) < 2 or most < 1:
+        if len(products) < 2 or most < 1:
             continue
-        price = rows.group_by("product_id").agg(pl.col("price_level").mean()).sort("product_id")
-        chosen = candidates(grid.products, price["price_level"].to_numpy(), most, together)
-        at = rows["row"].cast(pl.Int64).to_numpy()
-        shelves.append(_Shelf(str(name[0]), at, cells, grid, chosen))
-    return shelves
+        at = np.full((len(products), int(place.max()) + 1), -1)
+        at[product, place] = some["series"].to_numpy()
+        price = some.group_by("product_id").agg(pl.col("price_level").mean()).sort("product_id")
+        chosen = candidates(products, price["price_level"].to_numpy(), most, together)
+        shelves.append(_Shelf(str(name[0]), products, at, chosen, {}))
+    return sorted(shelves, key=lambda each: each.category)
 
 
-def _measured(shelves: list[_Shelf], solved: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+def _measured(
+    shelves: list[_Shelf], store: _Store, rest: Array, config: PricingConfig
+) -> pl.DataFrame:
     """Regress what is left of each product's demand on its candidates' prices."""
-    rest, parts = solved["rest"].to_numpy(), []
+    found = []
     for shelf in shelves:
-        spread = np.zeros(shelf.grid.weight.shape)
-        spread[shelf.cells] = rest[shelf.rows]
-        parts += [
-            _product(shelf.grid, spread[place], place, others, config).with_columns(
-                pl.lit(shelf.category).alias("category")
+        for place, others in enumerate(shelf.chosen):
+            estimate, error = _product(shelf, store, rest, place, config)
+            found.append(
+                pl.DataFrame({
+                    "product_id": shelf.products[place],
+                    "other_id": [shelf.products[other] for other in others],
+                    "category": shelf.category,
+                    "raw_estimate": estimate,
+                    "raw_error": error,
+                })
             )
-            for place, others in enumerate(shelf.chosen)
-        ]
-    return pl.concat([part.select(_raw().columns) for part in parts if part.height] or [_raw()])
+    told = pl.concat([each.select(_raw().columns) for each in found] or [_raw()])
+    return told.filter(pl.col("raw_estimate").is_not_nan())
 
 
 def candidates(
@@ -214,83 +247,61 @@ def candidates(
     return [np.flatnonzero(row) for row in chosen]
 
 
-def _grid(rows: pl.DataFrame, cells: tuple[absorb.Codes, absorb.Codes, absorb.Codes]) -> _Grid:
-    product, place, week = cells
-    shape = (product.max() + 1, place.max() + 1, week.max() + 1)
+def _product(
+    shelf: _Shelf, store: _Store, rest: Array, place: int, config: PricingConfig
+) -> tuple[Array, Array]:
+    """Regress one product's rest on its candidates' shocks, beside its own price and promotions.
 
-    def spread(values: Array) -> Array:
-        full = np.zeros(shape)
-        full[product, place, week] = values
-        return full
-
-    weight = rows["weight"].to_numpy()
-    levels, own = absorb.levels(rows), absorb.levels(rows, (absorb.PRODUCT_WEEK,))
-    further = [
-        spread(absorb.demean(rows[name].cast(pl.Float64).fill_null(0.0).to_numpy(), weight, levels))
-        for name in elasticity.further_columns(rows)
-    ]
-    return _Grid(
-        products=rows["product_id"].unique().sort().to_list(),
-        # Others feel a promoted price as a price: promotions stay in, other than in `shock`. The
-        # level of the store's week stays in, too: without it the prices of a category add up to
-        # zero, and no regression could tell one effect from the lack of all others.
-        price=spread(absorb.demean(rows["log_price"].to_numpy(), weight, own)),
-        shock=spread(rows["shock"].to_numpy()),
-        weight=spread(weight),
-        further=np.stack(further, axis=-1) if further else np.zeros((*shape, 0)),
+    Returns
+    -------
+    Estimates and errors, NaN where nothing can be told.
+    """
+    others = shelf.chosen[place]
+    here = np.flatnonzero(shelf.at[place] >= 0)
+    mine = shelf.at[place, here]
+    felt = store.price[shelf.at[np.ix_(others, here)]]
+    design = np.concatenate([felt, np.stack([column[mine] for column in store.own])])
+    cells = design.shape[1:]
+    design = design.reshape(len(design), -1)
+    weight = store.weight[mine].ravel()
+    weighed = design * weight
+    wanted = len(others)
+    if place not in shelf.inverse:
+        squares = weighed @ design.T
+        shelf.inverse[place] = np.linalg.pinv(squares, rcond=1e-8, hermitian=True)
+    inverse = shelf.inverse[place]
+    left = rest[mine].ravel()
+    solution = inverse @ (weighed @ left)
+    left = left - solution @ design
+    # What each cell moves the estimates by; its sums over clusters give their variance.
+    moved = (inverse[:wanted] @ weighed) * left
+    moved = moved.reshape(wanted, *cells)
+    clusters = len(here) if len(here) >= elasticity.MANY_PLACES else cells[1]
+    wider = stats.t.ppf(0.975, max(clusters - 1, 1)) / stats.norm.ppf(0.975)
+    variance = _variance(moved, config.lags) * wider**2
+    information = np.einsum("kc,kc->k", weighed[:wanted], design[:wanted])
+    usable = (information > _LEAST_SQUARES) & (variance > 0)
+    return (
+        np.where(usable, solution[:wanted], np.nan),
+        np.sqrt(np.where(usable, variance, np.nan)),
     )
 
 
-def _product(
-    grid: _Grid, rest: Array, place: int, others: NDArray[np.int64], config: PricingConfig
-) -> pl.DataFrame:
-    """Regress one product's rest on its candidates' shocks, beside its own price and promotions.
-
-    Parameters
-    ----------
-    rest : shape (locations, weeks)
-    """
-    weight = grid.weight[place].ravel()
-    own = [grid.shock[place][..., None], grid.further[place]]
-    design = np.concatenate([np.moveaxis(grid.price[others], 0, -1), *own], axis=-1)
-    cells = design.shape[:2]
-    design = design.reshape(len(weight), -1)
-    rest = rest.ravel()
-    squares = (design * weight[:, None]).T @ design
-    inverse = np.linalg.pinv(squares, rcond=1e-8, hermitian=True)
-    solution = inverse @ (design.T @ (weight * rest))
-    left = rest - design @ solution
-    wanted = len(others)
-    # What each cell moves the estimates by; its sums over clusters give their variance.
-    moved = (design @ inverse[:, :wanted]) * (weight * left)[:, None]
-    moved = moved.reshape(*cells, wanted)
-    clusters = len(moved) if len(moved) >= elasticity.MANY_PLACES else moved.shape[1]
-    wider = stats.t.ppf(0.975, max(clusters - 1, 1)) / stats.norm.ppf(0.975)
-    variance = _variance(moved, config.lags) * wider**2
-    information = np.diagonal(squares)[:wanted]
-    usable = (information > _LEAST_SQUARES) & (variance > 0)
-    return pl.DataFrame({
-        "product_id": grid.products[place],
-        "other_id": [grid.products[other] for other in others],
-        "raw_estimate": np.where(usable, solution[:wanted], np.nan),
-        "raw_error": np.sqrt(np.where(usable, variance, np.nan)),
-    }).filter(pl.col("raw_estimate").is_not_nan())
-
-
 def _variance(moved: Array, lags: int) -> Array:
-    """Sum influences over clusters, shape (locations, weeks, estimates) to (estimates,).
+    """Sum influences over clusters, shape (estimates, locations, weeks) to (estimates,).
 
     As in `elasticity.by_product`: by location and week where locations are many, else by week with
     lasting shocks.
     """
-    weeks = moved.sum(axis=0)
-    lasting = white = (weeks**2).sum(axis=0)
+    weeks, count = moved.sum(axis=1), moved.shape[1]
+    lasting = white = (weeks**2).sum(axis=1)
     for lag in range(1, lags + 1):
-        lasting = lasting + 2 * (1 - lag / (lags + 1)) * (weeks[lag:] * weeks[:-lag]).sum(axis=0)
-    if len(moved) < elasticity.MANY_PLACES:
+        both = (weeks[:, lag:] * weeks[:, :-lag]).sum(axis=1)
+        lasting = lasting + 2 * (1 - lag / (lags + 1)) * both
+    if count < elasticity.MANY_PLACES:
         return np.asarray(np.maximum(lasting, white))
-    places = (moved.sum(axis=1) ** 2).sum(axis=0) * len(moved) / (len(moved) - 1)
-    cells = (moved**2).sum(axis=(0, 1))
+    places = (moved.sum(axis=2) ** 2).sum(axis=1) * count / (count - 1)
+    cells = np.einsum("ksw,ksw->k", moved, moved)
     return np.asarray(np.maximum(places + np.maximum(lasting, white) - cells, places))
 
 
@@ -325,7 +336,7 @@ def shrink(raw: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
     raw = raw.sort(PAIR)
     x, s = raw["raw_estimate"].to_numpy(), raw["raw_error"].to_numpy()
     first = raw.select(pl.min_horizontal(*PAIR).alias("a"), pl.max_horizontal(*PAIR).alias("b"))
-    pair = absorb.codes(first, ["a", "b"])
+    pair = layout.codes(first, ["a", "b"])
     up = _inside(x, s)
     down = _inside(-x, s)
     null = stats.norm.pdf(x, 0, s)

@@ -27,7 +27,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from ecom_tasks.pricing import absorb
+from ecom_tasks.pricing import absorb, layout
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.panel import MECHANICS, PROMOTION, SERIES, WEEK
 
@@ -50,35 +50,42 @@ _TAIL = 0.975
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all solutions of the same rows begin with.
+    """What all solutions of the same rows begin with; all but `rows` laid out, see `Lattice`.
 
     Attributes
     ----------
-    levels : see `absorb.levels`; further : what else each product answers to
-    shock : price_left off both; with_price : what of `further` went with it, a row a product
+    further : what else each product answers to, on its lattice with weights and levels
+    price : price_left
+    shock : price_left off levels and `further`; with_price : what of `further` went with it, a row
+        a product
     moved_by : the instrument off both; None where there is none
     """
 
-    levels: list[absorb.Codes]
     further: Further
+    price: Array
     shock: Array
     with_price: Array
     moved_by: Array | None
 
 
-def prepare(rows: pl.DataFrame) -> Prepared:
-    """Take levels and promotions off the price, see `solve`."""
-    weight, levels = rows["weight"].to_numpy(), absorb.levels(rows)
-    further = Further(rows, weight, levels)
+def prepare(rows: pl.DataFrame, further: Further | None = None) -> Prepared:
+    """Take levels and promotions off the price, see `solve`.
 
-    def off(name: str) -> tuple[Array, Array]:
-        values = absorb.demean(rows[name].to_numpy(), weight, levels)
-        explained = further.solve(values)
-        return values - further.spread(further.off, explained), explained
+    Parameters
+    ----------
+    further : of these rows, where that is known: prices and demand may have changed since
+    """
+    made = further or Further(rows)
 
-    shock, with_price = off("price_left")
-    moved_by = off("instrument_left")[0] if "instrument_left" in rows.columns else None
-    return Prepared(levels, further, shock, with_price, moved_by)
+    def off(name: str) -> tuple[Array, Array, Array]:
+        laid = made.lattice.lay(rows[name].to_numpy())
+        values = made.off_levels(laid)
+        explained = made.solve(values)
+        return laid, values - made.spread(made.off, explained), explained
+
+    price, shock, with_price = off("price_left")
+    moved_by = off("instrument_left")[1] if "instrument_left" in rows.columns else None
+    return Prepared(made, price, shock, with_price, moved_by)
 
 
 @dataclass(frozen=True)
@@ -88,12 +95,13 @@ class Near:
     Attributes
     ----------
     slope, effects : of each product, shape (products,) and (products, columns)
-    level : see `absorb.Ratios`, shape (rows,)
+    level : see `absorb.Ratios`; rest : see `solve_near`; both laid out
     """
 
     slope: Array
     effects: Array
     level: Array
+    rest: Array
 
 
 def solve(rows: pl.DataFrame, by: list[str], prepared: Prepared | None = None) -> pl.DataFrame:
@@ -115,7 +123,7 @@ def solve_near(
 
     Returns
     -------
-    rows with `shock` (price_left off its levels, see `absorb.levels`), `lever` (what the condition
+    rows with `shock` (price_left off its levels, see `layout.levels`), `lever` (what the condition
     is taken with: the shock, or the part of it that an instrument moves, then with `moved_by`, the
     instrument off its levels), `slope` (the elasticity of its group), `rest` (relative demand that
     neither controls, levels nor price explain, mean 0 in each series) and `told` (what levels,
@@ -123,28 +131,36 @@ def solve_near(
     where the solution is, for the next.
     """
     made = prepared or prepare(rows)
-    further, shock = made.further, made.shock
-    weight, price = rows["weight"].to_numpy(), rows["price_left"].to_numpy()
+    further, shock, price = made.further, made.shock, made.price
+    lattice, weight = further.lattice, further.weight
     demand = rows["demand_ratio"].to_numpy()
     if CROSS in rows.columns:
         demand = demand * np.exp(-rows[CROSS].to_numpy())
-    ratios = absorb.Ratios(weight, made.levels, None if near is None else near.level)
-    group = absorb.codes(rows, by)
+    demand = lattice.lay(demand)
+    ratios = absorb.Ratios(weight, further.levels, None if near is None else near.level)
+    group = layout.codes(rows, by)[lattice.first]
     lever = shock if made.moved_by is None else _explained(shock, made.moved_by, weight, group)
+    pull = weight * lever
+    pull_price = pull * price
+    still = pull_price.sum(axis=1)
     group_of_product = np.zeros(further.count, dtype=np.int64)
     group_of_product[further.product] = group
     slope, effects = _begin(group_of_product, further, near)
 
     def explained() -> Array:
-        return np.asarray(np.exp(slope[group] * price + further.spread(further.raw, effects)))
+        answer = further.spread(further.raw, effects)
+        answer += slope[group][:, None] * price
+        return np.exp(answer, out=answer)
 
     def left(sweeps: int) -> Array:
-        return ratios.of(demand / explained(), sweeps) - 1
+        rest = ratios.of(demand / explained(), sweeps)
+        rest -= 1
+        return rest
 
     rest = left(_FIRST_SWEEPS if near is None else _LATER_SWEEPS)
     for _ in range(_STEPS):
-        up = np.bincount(group, weight * lever * rest, len(slope))
-        curvature = np.bincount(group, weight * lever * price * (1 + rest), len(slope))
+        up = np.bincount(group, _by_series(pull, rest), len(slope))
+        curvature = np.bincount(group, still + _by_series(pull_price, rest), len(slope))
         # Damped: a full step from far away can overshoot.
         step = np.where(curvature > 0, up / np.where(curvature > 0, curvature, 1.0), 0.0)
         before, slope = slope, np.clip(slope + np.clip(step, -1.0, 1.0), LOWEST, HIGHEST)
@@ -156,19 +172,29 @@ def solve_near(
         rest = left(_LATER_SWEEPS)
         if max(np.abs(moved).max(initial=0.0), np.abs(further_step).max(initial=0.0)) < _CLOSE:
             break
-    told = explained() * ratios.level
+    told = lattice.take(explained() * ratios.level)
     if CROSS in rows.columns:
         told = told * np.exp(rows[CROSS].to_numpy())
-    solved = {"shock": shock, "lever": lever, "slope": slope[group], "rest": rest, "told": told}
+    laid = {"shock": shock, "lever": lever, "rest": rest}
     if made.moved_by is not None:
-        solved["moved_by"] = made.moved_by
+        laid["moved_by"] = made.moved_by
+    solved = {name: lattice.take(values) for name, values in laid.items()}
+    slopes = lattice.take(np.repeat(slope[group][:, None], lattice.shape[1], axis=1))
     return (
-        rows.with_columns(pl.Series(name, values) for name, values in solved.items()),
-        Near(slope[group_of_product], effects, ratios.level),
+        rows.with_columns(
+            pl.Series(name, values)
+            for name, values in {**solved, "slope": slopes, "told": told}.items()
+        ),
+        Near(slope[group_of_product], effects, ratios.level, rest),
     )
 
 
-def _begin(group: absorb.Codes, further: Further, near: Near | None) -> tuple[Array, Array]:
+def _by_series(one: Array, other: Array) -> Array:
+    """Sum products of cells over weeks, shape (series,)."""
+    return np.asarray(np.einsum("sw,sw->s", one, other))
+
+
+def _begin(group: layout.Codes, further: Further, near: Near | None) -> tuple[Array, Array]:
     """Return the groups' elasticities and the products' effects to begin with."""
     if near is None:
         count = int(group.max()) + 1 if len(group) else 0
@@ -176,28 +202,43 @@ def _begin(group: absorb.Codes, further: Further, near: Near | None) -> tuple[Ar
     return np.bincount(group, near.slope) / np.bincount(group), near.effects
 
 
-def _explained(price: Array, instrument: Array, weight: Array, group: absorb.Codes) -> Array:
+def _explained(price: Array, instrument: Array, weight: Array, group: layout.Codes) -> Array:
     """Return the part of the price that goes with the instrument, by each group's own slope."""
-    squares = np.bincount(group, weight * instrument**2)
-    slope = np.bincount(group, weight * instrument * price) / np.maximum(squares, 1e-12)
-    return np.asarray(instrument * slope[group])
+    squares = np.bincount(group, _by_series(weight * instrument, instrument))
+    both = np.bincount(group, _by_series(weight * instrument, price))
+    return np.asarray(instrument * (both / np.maximum(squares, 1e-12))[group][:, None])
 
 
 class Further:
-    """What else each product answers to, log-linearly: its promotions, last week's price.
+    """What else each product answers to, log-linearly: its promotions.
 
     Trees see all products at once and find what promotions do on average. Where a product has
     several locations, it has weeks enough for effects of its own.
+
+    Attributes
+    ----------
+    names : of the columns; raw, off : each laid out, as it is and off its levels
+    product : of each series; count : of products
     """
 
-    def __init__(self, rows: pl.DataFrame, weight: Array, levels: list[absorb.Codes]) -> None:
-        names = further_columns(rows)
-        self.product = absorb.codes(rows, ["product_id"])
-        self._weight, self._add = weight, absorb.summing(self.product)
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.lattice = layout.Lattice(rows)
+        self.weight = self.lattice.lay(rows["weight"].to_numpy())
+        self.levels = self.lattice.levels(rows)
+        self.product = layout.codes(rows, ["product_id"])[self.lattice.first]
         self.count = int(self.product.max()) + 1 if len(self.product) else 0
-        self.raw = [rows[name].cast(pl.Float64).fill_null(0.0).to_numpy() for name in names]
-        self.off = [absorb.demean(column, weight, levels) for column in self.raw]
+        self.names = further_columns(rows)
+        self.raw = [
+            self.lattice.lay(rows[name].cast(pl.Float64).fill_null(0.0).to_numpy())
+            for name in self.names
+        ]
+        self.off = [self.off_levels(column) for column in self.raw]
+        self._pull = [self.weight * column for column in self.off]
         self._inverse = self._inverted()
+
+    def off_levels(self, laid: Array) -> Array:
+        """Take the levels off."""
+        return absorb.demean(laid, self.weight, self.levels)
 
     def _inverted(self) -> Array:
         """Invert each product's matrix of squares; what does not move has no effect."""
@@ -205,27 +246,27 @@ class Further:
         squares = np.zeros((self.count, width, width))
         for one in range(width):
             for other in range(one + 1):
-                total = self._sum(self.off[one] * self.off[other])
+                total = self._sum(self._pull[one], self.off[other])
                 squares[:, one, other] = squares[:, other, one] = total
         if not width:
             return squares
         return np.asarray(np.linalg.pinv(squares, rcond=1e-6, hermitian=True), dtype=np.float64)
 
-    def _sum(self, values: Array) -> Array:
-        return self._add(self._weight * values)
+    def _sum(self, one: Array, other: Array) -> Array:
+        return np.bincount(self.product, _by_series(one, other), self.count)
 
     def solve(self, target: Array) -> Array:
         """Return what of a target goes with these columns, shape (products, columns)."""
         if not self.off:
             return np.zeros((self.count, 0))
-        up = np.column_stack([self._sum(column * target) for column in self.off])
+        up = np.column_stack([self._sum(column, target) for column in self._pull])
         return np.asarray(np.einsum("pij,pj->pi", self._inverse, up))
 
     def spread(self, columns: list[Array], coefficients: Array) -> Array:
-        """Add columns up, each times its product's coefficient, shape (rows,)."""
-        total = np.zeros(len(self.product))
+        """Add columns up, each times its product's coefficient."""
+        total = np.zeros(self.lattice.shape)
         for column, each in zip(columns, coefficients.T, strict=True):
-            total += column * each[self.product]
+            total += column * each[self.product][:, None]
         return total
 
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.metrics.pricing import poisson_deviance
-from ecom_tasks.pricing import absorb, nuisance, plain
+from ecom_tasks.pricing import absorb, layout, nuisance, plain
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.model import Fitted, Told, learn, pool
 from ecom_tasks.pricing.panel import SERIES, WEEK, cutoffs
@@ -97,7 +97,7 @@ def foretell(panel: pl.DataFrame, start: date, config: PricingConfig) -> Foretol
     chosen = absorb.chosen(known)
     instrumented = config.instrument != "none"
     # Models of what levels leave cannot foretell a week whose level is unknown.
-    if instrumented or len(absorb.levels(taught)) > 1:
+    if instrumented or absorb.any_chosen(taught):
         models = nuisance.train(known, config)
     if instrumented:
         chosen = chosen.with_columns(pl.lit(value=False).alias("absorbed"))
@@ -195,7 +195,9 @@ def _shared_out(rows: pl.DataFrame) -> pl.DataFrame:
     apart = rows.filter("between_stores")
     if apart.is_empty():
         return rows
-    levels = [absorb.codes(apart, [each, WEEK]) for each in SERIES]
+    levels: list[layout.Level] = [
+        layout.Groups(layout.codes(apart, [each, WEEK])) for each in SERIES
+    ]
     units, even = apart["units"].cast(pl.Float64).to_numpy(), np.ones(apart.height)
     apart = apart.with_columns(
         pl.Series("price_left", absorb.demean(apart["price_left"].to_numpy(), even, levels)),

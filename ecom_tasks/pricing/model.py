@@ -154,14 +154,14 @@ def learn(
         config,
     )
     taught = instruments.add(rows.filter(pl.col(WEEK) < before), config)
-    learnt, models = nuisance.partial_out(taught, config)
+    learnt, models, further = nuisance.partial_out(taught, config)
     if config.instrument != "none":
         judged = instruments.judge(judged, instruments.first_stage(learnt, config))
         strong = judged.filter(pl.col("variation") == variation.ENOUGH)
         if strong.height < config.min_products:
             return Learnt(Told(_named(judged), _named(catalogue), None))
         learnt = learnt.join(strong, on="product_id", how="semi", maintain_order="left")
-    prepared, pairs = elasticity.prepare(learnt), None
+    prepared, pairs = elasticity.prepare(learnt, further), None
     alone, near = elasticity.solve_near(learnt, ["product_id"], prepared)
     if whole:
         pairs = cross.measure(learnt, config, together, prepared, (alone, near))

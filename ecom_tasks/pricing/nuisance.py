@@ -63,7 +63,9 @@ def folds(rows: pl.DataFrame, config: PricingConfig) -> NDArray[np.int64]:
     return joined["fold"].to_numpy()
 
 
-def partial_out(rows: pl.DataFrame, config: PricingConfig) -> tuple[pl.DataFrame, Nuisance]:
+def partial_out(
+    rows: pl.DataFrame, config: PricingConfig
+) -> tuple[pl.DataFrame, Nuisance, elasticity.Further | None]:
     """Take out of demand and price what the controls explain; each row by models it did not train.
 
     Where levels come off (see `absorb`), they do so first, with each product's log-linear answers,
@@ -78,39 +80,41 @@ def partial_out(rows: pl.DataFrame, config: PricingConfig) -> tuple[pl.DataFrame
     -------
     rows with `foretold` (demand by the controls), `demand_ratio` (demand over that), `price_left`
     (log price minus what they foretell, mean 0 in each series) and the levels of `absorb.choose`;
-    the models, which foretell only if no levels came off: see `train`.
+    the models, which foretell only if no levels came off: see `train`; and what is known of these
+    rows' promotions and levels, None where no levels came off.
     """
     if INSTRUMENT in rows.columns:
         # Levels of weeks would take most of what an instrument moves.
-        return _taken_out(rows, rows["demand"].to_numpy(), matrix(rows, _LEVELLED), config)
+        return *_taken_out(rows, rows["demand"].to_numpy(), matrix(rows, _LEVELLED), config), None
     rows = absorb.choose(rows)
-    levels = absorb.levels(rows)
-    if len(levels) == 1:
-        return _taken_out(rows, rows["demand"].to_numpy(), matrix(rows), config)
-    weight = rows["weight"].to_numpy()
-    linear = elasticity.solve(
-        rows.with_columns(
-            pl.col("demand").alias("demand_ratio"), pl.col("log_price").alias("price_left")
-        ),
-        ["product_id"],
+    if not absorb.any_chosen(rows):
+        return *_taken_out(rows, rows["demand"].to_numpy(), matrix(rows), config), None
+    further = elasticity.Further(rows)
+    raw = rows.with_columns(
+        pl.col("demand").alias("demand_ratio"), pl.col("log_price").alias("price_left")
     )
+    linear = elasticity.solve(raw, ["product_id"], elasticity.prepare(raw, further))
+    # Of what never moves, nothing is left.
+    columns = zip(further.names, further.off, strict=True)
+    moved = {name: further.lattice.take(each) for name, each in columns}
     off = linear.with_columns(
-        pl.Series(
-            name,
-            absorb.demean(rows[name].cast(pl.Float64).fill_null(0.0).to_numpy(), weight, levels),
-        )
+        pl.Series(name, moved[name]) if name in moved else pl.lit(0.0).alias(name)
         for name in moving(rows)
     ).with_columns(pl.col("shock").alias("log_price"))
     # What the price does stays in: both sides lose what the controls explain of them.
     demand = (1 + off["rest"] + off["slope"] * off["shock"]).clip(lower_bound=0.0).to_numpy()
     left, models = _taken_out(off, demand, matrix(off, _LEVELLED), config)
-    return rows.with_columns(
-        (
-            rows["demand"] * left["demand_ratio"] / pl.Series(np.where(demand > 0, demand, 1.0))
-        ).alias("demand_ratio"),
-        (rows["log_price"] - (off["log_price"] - left["price_left"])).alias("price_left"),
-        left["foretold"],
-    ), models
+    return (
+        rows.with_columns(
+            (
+                rows["demand"] * left["demand_ratio"] / pl.Series(np.where(demand > 0, demand, 1.0))
+            ).alias("demand_ratio"),
+            (rows["log_price"] - (off["log_price"] - left["price_left"])).alias("price_left"),
+            left["foretold"],
+        ),
+        models,
+        further,
+    )
 
 
 def train(rows: pl.DataFrame, config: PricingConfig) -> Nuisance:

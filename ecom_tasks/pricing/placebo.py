@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from ecom_tasks.pricing import absorb, elasticity
+from ecom_tasks.pricing import elasticity, layout
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.panel import SERIES, WEEK
 
@@ -100,9 +100,10 @@ def permutation(solved: pl.DataFrame, by: list[str], draws: int, seed: int) -> p
         `by` (none: shop), p_value: share of rotations, the real one counted, whose slope lies at
         least as far from zero.
     """
-    solved = solved.sort(*SERIES, WEEK)
+    named = dict.fromkeys([*by, *SERIES, WEEK, "weight", "lever", "rest", "slope"])
+    solved = solved.select(list(named)).sort(*SERIES, WEEK)
     weight, shock = solved["weight"].to_numpy(), solved["lever"].to_numpy()
-    group, series = absorb.codes(solved, by), absorb.codes(solved, SERIES)
+    group, series = layout.codes(solved, by), layout.codes(solved, SERIES)
     # What demand leaves when no price answers: of the first order, slope * shock put back.
     rest = solved["rest"].to_numpy() + solved["slope"].to_numpy() * shock
     length = np.bincount(series)
@@ -110,9 +111,12 @@ def permutation(solved: pl.DataFrame, by: list[str], draws: int, seed: int) -> p
     row, whole = np.arange(len(series)), length[series]
     left = whole - (row - first[series])
     product = np.zeros(len(length), dtype=np.int64)
-    product[series] = absorb.codes(solved, ["product_id"])
+    product[series] = layout.codes(solved, ["product_id"])
     rng = np.random.default_rng(seed)
-    add, pull = absorb.summing(group), weight * rest
+    pull, of_series = weight * rest, group[first]
+
+    def add(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(of_series, np.add.reduceat(values, first))
 
     def slopes(turned: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(add(pull * turned) / np.maximum(add(weight * turned**2), 1e-12))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ecom_tasks.errors import DataContractError
-from ecom_tasks.pricing import absorb
+from ecom_tasks.pricing import absorb, layout
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.panel import MECHANICS, PROMOTION, SERIES, WEEK
 
@@ -193,9 +193,9 @@ def _around(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
 def _fit(rows: pl.DataFrame, columns: list[str]) -> tuple[Array, Array]:
     """Regress demand within its levels on columns, log-linearly; errors clustered by product."""
     weight = rows["weight"].to_numpy()
-    levels = absorb.levels(rows, (absorb.PRODUCT_WEEK,))
+    levels = layout.levels(rows, (layout.PRODUCT_WEEK,))
     raw = rows.select(pl.col(name).cast(pl.Float64).fill_null(0.0) for name in columns).to_numpy()
-    off = absorb.demean(raw, weight, levels)
+    off = np.column_stack([absorb.demean(column, weight, levels) for column in raw.T])
     ratios = absorb.Ratios(weight, levels)
     inverse = np.linalg.pinv((off * weight[:, None]).T @ off, rcond=1e-9, hermitian=True)
     estimate = np.zeros(len(columns))
@@ -205,7 +205,7 @@ def _fit(rows: pl.DataFrame, columns: list[str]) -> tuple[Array, Array]:
         estimate = estimate + np.clip(inverse @ (off.T @ (weight * rest)), -1.0, 1.0)
         rest = ratios.of(demand * np.exp(-raw @ estimate), 2) - 1
     scores = off * (weight * rest)[:, None]
-    product = absorb.codes(rows, ["product_id"])
+    product = layout.codes(rows, ["product_id"])
     summed = np.zeros((product.max() + 1, len(columns)))
     np.add.at(summed, product, scores)
     clusters = len(summed)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecom_tasks.pricing import absorb, elasticity, placebo
+from ecom_tasks.pricing import absorb, elasticity, layout, placebo
 from ecom_tasks.pricing.config import PricingConfig
 from tests.unit.pricing import simulated
 from tests.unit.pricing.simulated import START
@@ -49,11 +49,15 @@ def chain(slopes: list[float], *, stores: int = 10, weeks: int = 20, seed: int =
     return absorb.choose(rows)
 
 
+def groups(*levels: layout.Codes) -> list[layout.Level]:
+    return [layout.Groups(level) for level in levels]
+
+
 def test_means_of_all_levels_are_zero_afterwards() -> None:
     rng = np.random.default_rng(1)
     levels = [rng.integers(7, size=500), rng.integers(11, size=500)]
     weight = rng.uniform(0.5, 2.0, 500)
-    left = absorb.demean(rng.normal(3.0, 2.0, 500), weight, levels)
+    left = absorb.demean(rng.normal(3.0, 2.0, 500), weight, groups(*levels))
     for level in levels:
         assert np.bincount(level, weight * left) == pytest.approx(0.0, abs=1e-5)
 
@@ -65,7 +69,7 @@ def test_what_levels_explain_is_gone_and_the_rest_is_not() -> None:
     other -= other.mean(axis=0)
     other -= other.mean(axis=1, keepdims=True)
     values = 5.0 * first + second**2 + other.ravel()
-    left = absorb.demean(values, np.ones(48), [first, second])
+    left = absorb.demean(values, np.ones(48), groups(first, second))
     assert left == pytest.approx(other.ravel(), abs=1e-6)
 
 
@@ -74,7 +78,7 @@ def test_ratios_have_mean_one_in_every_level() -> None:
     levels = [np.repeat(np.arange(5), 12), np.tile(np.arange(12), 5)]
     weight = np.repeat(rng.uniform(0.5, 2.0, 5), 12)
     demand = rng.poisson(4.0, 60).astype(float)
-    ratio = absorb.Ratios(weight, levels).of(demand, 200)
+    ratio = absorb.Ratios(weight, groups(*levels)).of(demand, 200)
     for level in levels:
         mean = np.bincount(level, weight * ratio) / np.bincount(level, weight)
         assert mean == pytest.approx(1.0, abs=1e-6)
@@ -83,18 +87,18 @@ def test_ratios_have_mean_one_in_every_level() -> None:
 
 def test_a_level_that_sold_nothing_stays_at_zero() -> None:
     level = np.array([0, 0, 1, 1])
-    ratio = absorb.Ratios(np.ones(4), [level]).of(np.array([0.0, 0.0, 1.0, 3.0]))
+    ratio = absorb.Ratios(np.ones(4), groups(level)).of(np.array([0.0, 0.0, 1.0, 3.0]))
     assert ratio.tolist() == [0.0, 0.0, 0.5, 1.5]
 
 
 def test_confounding_that_levels_hold_is_gone() -> None:
     truth = [-3.0, -2.0, -1.0, -0.5, -2.5, -1.5, -4.0, -2.2]
     rows = chain(truth)
-    assert len(absorb.levels(rows)) == 3
+    assert len(layout.levels(rows)) == 3
     found = simulated.by_product(rows, CONFIG)
     assert found["own_estimate"].to_list() == pytest.approx(truth, abs=0.01)
     # Without levels of weeks the same rows tell another story.
-    plain = simulated.by_product(rows.drop(absorb.PRODUCT_WEEK, absorb.STORE_WEEK), CONFIG)
+    plain = simulated.by_product(rows.drop(layout.PRODUCT_WEEK, layout.STORE_WEEK), CONFIG)
     assert (plain["own_estimate"].to_numpy() - np.array(truth)).mean() > 0.5
 
 
@@ -103,18 +107,18 @@ def test_few_products_share_the_level_of_the_whole_store() -> None:
         pl.when(pl.col("product_id") < "p4").then(pl.lit("a")).otherwise(pl.lit("b"))
         .alias("category")
     )  # fmt: skip
-    rows = absorb.choose(two_categories.drop(absorb.BOTH))
-    assert rows[absorb.STORE_WEEK].n_unique() == 10 * 20
+    rows = absorb.choose(two_categories.drop(layout.BOTH))
+    assert rows.n_unique([layout.STORE_WEEK, "week_starts_on"]) == 10 * 20
 
 
 def test_stores_whose_prices_move_together_keep_their_weeks() -> None:
-    apart = chain([-2.0] * 8).drop(absorb.BOTH)
+    apart = chain([-2.0] * 8).drop(layout.BOTH)
     together = pl.col("log_price").mean().over("product_id", "week_starts_on")
     rows = absorb.choose(apart.with_columns(pl.col("log_price") * 0.2 + together * 0.8))
     # Of the price's variance, (.2 ** 2) * within lies between stores, under a quarter of all.
-    assert len(absorb.levels(rows)) == 1
-    one_store = rows.filter(pl.col("location_id") == "s00").drop(absorb.BOTH)
-    assert len(absorb.levels(absorb.choose(one_store))) == 1
+    assert len(layout.levels(rows)) == 1
+    one_store = rows.filter(pl.col("location_id") == "s00").drop(layout.BOTH)
+    assert len(layout.levels(absorb.choose(one_store))) == 1
 
 
 def test_a_promotion_of_its_own_is_told_from_the_price() -> None:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from ecom_tasks.metrics.pricing import poisson_deviance
-from ecom_tasks.pricing import absorb, evaluate
+from ecom_tasks.pricing import absorb, evaluate, layout
 from tests.unit.pricing.test_absorb import chain
 
 SLOPE = -2.0
@@ -47,7 +47,8 @@ def test_products_whose_stores_move_together_are_judged_as_they_were() -> None:
 
 
 def test_of_a_level_that_sold_nothing_next_to_nothing_is_expected() -> None:
-    levels = [np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])]
+    codes = [np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])]
+    levels: list[layout.Level] = [layout.Groups(each) for each in codes]
     sold = np.array([0.0, 0.0, 8.0, 8.0])
     left = absorb.shared_out(np.array([1.0, 3.0, 2.0, 2.0]), sold, levels)
     assert (left > 0).all()
