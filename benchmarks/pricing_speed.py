@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def generate(folder: Path, products: int, stores: int) -> Path:
         rows = panel.simulate(shop).select(*_COLUMNS.values(), *_PROMOTIONS).with_columns(named)
         writer = writer or pq.ParquetWriter(path, rows.to_arrow().schema)
         writer.write_table(rows.to_arrow(), row_group_size=200_000)
+        print(f"generated {start + scale.products} of {products} products", file=sys.stderr)
         truths.append(panel.own_truth(shop).with_columns(named).select("product", "elasticity"))
     if writer:
         writer.close()
@@ -80,10 +82,12 @@ def error(found: dict[str, float], path: Path) -> float:
 
 
 def ours(path: Path) -> Figures:
-    """Read, check and learn all."""
+    """Read, check and learn all; say on stderr which part is done."""
     from ecom_tasks.pricing import backtest, panel_file
     from ecom_tasks.pricing.config import PricingConfig
 
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("ecom_tasks.logs").setLevel(logging.DEBUG)
     began = time.monotonic()
     found, _ = backtest.run(panel_file.read(path, columns()), PricingConfig())
     seconds = time.monotonic() - began

@@ -75,9 +75,11 @@ def report(error: EcomError) -> None:
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items under a progress bar; without a terminal just yield them."""
+    """Yield the items under a progress bar; without a terminal, a debug line for each."""
     if machine_readable() or not sys.stderr.isatty():
-        yield from items
+        for number, item in enumerate(items, start=1):
+            yield item
+            log.debug("%s: %s of %s", what, number, total or "?")
         return
     from rich.console import Console
     from rich.progress import track as rich_track

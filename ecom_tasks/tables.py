@@ -159,6 +159,7 @@ PRICES = Table(
         Column("valid_from", "date", "first day of the price, inclusive"),
         Column("regular_price", "float", "shelf price per unit", positive=True),
         _optional("competitor_price", "float", "lowest competing price", positive=True),
+        _optional("unit_cost", "float", "purchase cost per unit from that day on", positive=True),
     ),
     buckets=("product_id",),
     happened_at="valid_from",

@@ -30,7 +30,7 @@ _HALF_YEAR_DAYS = 182
 _NUMBERS = (
     "estimate", "error", "lower", "upper", "weight_borrowed", "own_estimate", "own_error",
     "placebo", "placebo_lower", "placebo_upper", "p_value", "price_left_share",
-    "price_deviation", "coverage",
+    "price_deviation", "coverage", "first_stage_f",
 )  # fmt: skip
 
 
@@ -157,6 +157,7 @@ def _product(row: dict[str, Any]) -> dict[str, Any]:
         **{name: _rounded(row.get(name)) for name in _NUMBERS},
         "weeks": row["weeks"],
         "moved_weeks": row["moved_weeks"],
+        "instrument": row.get("instrument"),
         "placebo": _placebo(
             row.get("placebo"), row.get("placebo_lower"), row.get("placebo_upper"),
             row.get("estimate"), row.get("placebo_passed"),

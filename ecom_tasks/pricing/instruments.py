@@ -19,10 +19,12 @@ from ecom_tasks.errors import DataContractError
 from ecom_tasks.pricing import elasticity
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.panel import SERIES, WEEK
+from ecom_tasks.pricing.variation import ENOUGH
 
 INSTRUMENT, COST = "instrument", "unit_cost"
 LEAST_F = 10.0
 WEAK = f"the instrument is weak: its first-stage F is below {LEAST_F:.0f}"
+MISSING = "nothing is known that moves its price alone: no week has an instrument"
 
 
 def add(rows: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
@@ -43,7 +45,8 @@ def add(rows: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
         if COST not in rows.columns:
             raise DataContractError(
                 "pricing.instrument is 'cost', and the panel has no unit cost of each week",
-                "Name its column with --cost, or set pricing.instrument to other_locations or none",
+                "Give prices.unit_cost (backtest: name its column with --cost), or set "
+                "pricing.instrument to other_locations or none",
             )
         value = pl.when(pl.col(COST) > 0).then(pl.col(COST).log())
     else:
@@ -93,16 +96,45 @@ def first_stage(rows: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
     return found.select("product_id", (ratio**2).alias("first_stage_f"))
 
 
+def with_one(judged: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Say of products that have no instrument that nothing can be learnt of them.
+
+    Parameters
+    ----------
+    judged : see `variation.products`
+    rows : see `add`
+    """
+    known = pl.col("product_id").is_in(rows["product_id"].unique().to_list())
+    lacks = (pl.col("variation") == ENOUGH) & ~known
+    return judged.with_columns(
+        pl.when(lacks).then(pl.lit(MISSING)).otherwise("variation").alias("variation")
+    )
+
+
 def judge(judged: pl.DataFrame, strength: pl.DataFrame) -> pl.DataFrame:
     """Say of products whose instrument is weak that nothing can be learnt of them.
 
     Parameters
     ----------
-    judged : see `variation.products`
+    judged : see `with_one`
     strength : see `first_stage`
     """
     weak = ~(pl.col("first_stage_f") >= LEAST_F).fill_null(value=False)
-    asked = pl.col("product_id").is_in(strength["product_id"].to_list())
+    asked = pl.col("variation") == ENOUGH
     return judged.join(strength, on="product_id", how="left", maintain_order="left").with_columns(
         pl.when(asked & weak).then(pl.lit(WEAK)).otherwise("variation").alias("variation")
     )
+
+
+def told(products: pl.DataFrame, config: PricingConfig) -> pl.DataFrame:
+    """Add `instrument`, by which each product's own estimate was found, and `first_stage_f`.
+
+    Null where there is neither.
+    """
+    if config.instrument == "none":
+        nothing = {"instrument": pl.String, "first_stage_f": pl.Float64}
+        return products.with_columns(
+            pl.lit(None, dtype=dtype).alias(name) for name, dtype in nothing.items()
+        )
+    used = pl.col("variation") == ENOUGH
+    return products.with_columns(pl.when(used).then(pl.lit(config.instrument)).alias("instrument"))

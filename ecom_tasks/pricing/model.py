@@ -154,6 +154,10 @@ def learn(
         config,
     )
     taught = instruments.add(rows.filter(pl.col(WEEK) < before), config)
+    if config.instrument != "none":
+        judged = instruments.with_one(judged, taught)
+        if taught["product_id"].n_unique() < config.min_products:
+            return Learnt(Told(_named(judged), _named(catalogue), None))
     learnt, models, further = nuisance.partial_out(taught, config)
     if config.instrument != "none":
         judged = instruments.judge(judged, instruments.first_stage(learnt, config))
@@ -261,7 +265,9 @@ def pool(parts: list[Told], config: PricingConfig) -> Fitted:
     )
     places = pl.concat([each.shop.by_location for each in told])["unit"].n_unique()
     return Fitted(
-        products=evidence.of_products(products, categories, config, places),
+        products=evidence.of_products(
+            instruments.told(products, config), categories, config, places
+        ),
         categories=categories,
         cross=pairs,
         shop={
@@ -286,13 +292,15 @@ def _only(found: pl.DataFrame) -> dict[str, Any]:
 
 def _too_still(judged: pl.DataFrame) -> DataContractError:
     reasons = judged["variation"].value_counts(sort=True).rows()
-    if judged["variation"].is_in([instruments.WEAK]).any():
+    if judged["variation"].is_in([instruments.WEAK, instruments.MISSING]).any():
+        known = [name for name in ("first_stage_f",) if name in judged.columns]
+        strongest = judged.sort(known, descending=True, nulls_last=True) if known else judged
         return DataContractError(
             "The instrument moves prices too little to learn from it how demand answers: "
             + "; ".join(f"{count} products: {reason}" for reason, count in reasons),
             "A weak instrument answers at random (Staiger and Stock 1997). Every product keeps its "
             "price. Set pricing.instrument to another or to none, or test prices",
-            judged.sort("first_stage_f", descending=True, nulls_last=True).head(5).to_dicts(),
+            strongest.head(5).to_dicts(),
         )
     shown = judged.sort("moved_weeks", "weeks", "product_id", descending=[True, True, False])
     return DataContractError(

@@ -107,6 +107,39 @@ def weekly(demand: pl.LazyFrame, level: str, weights_before: date) -> pl.DataFra
     )
 
 
+def with_costs(panel: pl.DataFrame, prices: pl.LazyFrame) -> pl.DataFrame:
+    """Add unit_cost: what a unit costs on the week's Monday, null where no cost is known by then.
+
+    Of a product over all locations it is the mean of those whose cost is known.
+
+    Parameters
+    ----------
+    panel : see `weekly`
+    prices : `prices` of the data contract, whole products
+    """
+    told = (
+        prices
+        .filter(pl.col("unit_cost") > 0)
+        .select(*SERIES, "valid_from", pl.col("unit_cost").cast(pl.Float64))
+        .collect()
+        .sort("valid_from")
+    )
+    weeks = panel.select(*SERIES, WEEK)
+    asked = weeks.rename({"location_id": "series"}).join(
+        told.select(SERIES).unique(), on="product_id"
+    )
+    here = (pl.col("series") == ALL_LOCATIONS) | (pl.col("series") == pl.col("location_id"))
+    costs = (
+        asked
+        .filter(here)
+        .sort(WEEK)
+        .join_asof(told, left_on=WEEK, right_on="valid_from", by=SERIES, check_sortedness=False)
+        .group_by("product_id", pl.col("series").alias("location_id"), WEEK)
+        .agg(pl.col("unit_cost").mean().round(_DECIMALS))
+    )
+    return panel.join(costs, on=[*SERIES, WEEK], how="left", maintain_order="left")
+
+
 def _weigh(demand: pl.LazyFrame, weights_before: date) -> pl.LazyFrame:
     """Weigh each location of a product by its units, and call all of them `all`."""
     before = (pl.col(WEEK) < weights_before) & (pl.col("units") > 0)

@@ -66,9 +66,19 @@ def over(function: Callable[[T], R], parts: list[T], what: str) -> list[R]:
 
 
 def config_of_each(config: PricingConfig, count: int) -> PricingConfig:
-    """Let the nuisance models of `count` parts share the rows that one would learn from."""
+    """Let the nuisance models of `count` parts share the rows that one would learn from.
+
+    Of several parts each learns half as many trees, twice as strong: the same reach at half the
+    cost.
+    """
     rows = max(config.nuisance_rows // count, min(config.nuisance_rows, _LEAST_NUISANCE_ROWS))
-    return config.model_copy(update={"nuisance_rows": rows})
+    update: dict[str, float] = {"nuisance_rows": rows}
+    if count > 1:
+        update |= {
+            "trees": max(config.trees // 2, 1),
+            "learning_rate": min(config.learning_rate * 2, 1.0),
+        }
+    return config.model_copy(update=update)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from ecom_tasks.metrics.off_policy import DOUBLY_ROBUST
-from ecom_tasks.pricing import logged
+from ecom_tasks.pricing import instruments, logged
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.evaluate import BASELINES, CONTENDERS, ELASTICITIES, NO_RESPONSE
 from ecom_tasks.pricing.evidence import CANNOT_TELL, STRONG, WEAK
@@ -57,6 +57,7 @@ def render(title: str, found: Findings, config: PricingConfig) -> str:
             _promotions(found),
             _unknown(found),
             _tests(found),
+            *_instrument(found.products, config),
             _groups(found),
             _method(found, config),
         ],
@@ -393,6 +394,30 @@ def _unknown(found: Findings) -> Section:
         f"variation pass. Categories with enough price variation that cannot be told: {names}.",
         table=table,
     )
+
+
+def _instrument(products: pl.DataFrame, config: PricingConfig) -> list[Section]:
+    """Say for which products the instrument was used, and where it was too weak."""
+    if config.instrument == "none":
+        return []
+    asked = products.filter(pl.col("first_stage_f").is_not_null())
+    used = asked.filter(pl.col("instrument").is_not_null())
+    weak = asked.filter(pl.col("instrument").is_null()).sort("first_stage_f", "product_id")
+    missing = products.filter(pl.col("variation") == instruments.MISSING).height
+    return [
+        Section(
+            "What moved prices and not demand",
+            f"pricing.instrument is {config.instrument}: {used.height} products are learnt from "
+            f"the part of their price that goes with it. For {weak.height} it moves the price too "
+            f"little (first-stage F below {instruments.LEAST_F:.0f}): of these we cannot tell, nor "
+            f"of {missing} products without one. The table has the weakest.",
+            None,
+            pl
+            .concat([weak, used.sort("first_stage_f", "product_id")])
+            .select("product_id", "category", "first_stage_f", "instrument", "own_estimate", "why")
+            .head(_CHANGES_SHOWN),
+        )
+    ]
 
 
 def _method(found: Findings, config: PricingConfig) -> Section:

@@ -17,8 +17,9 @@ def rows(world: World) -> Iterator[pl.DataFrame]:
 
     Returns
     -------
-    Frames with product, store, week (its Monday), category, price, regular_price (store currency
-    per unit), units (sold), sold_out (whether more was wanted), price_cut, display, mailer (0, 1).
+    Frames with product, store, week (its Monday), category, price, regular_price, unit_cost (store
+    currency per unit), units (sold), sold_out (whether more was wanted), price_cut, display, mailer
+    (0, 1).
     """
     for week in live(world):
         yield of_week(world, week)
@@ -34,6 +35,7 @@ def of_week(world: World, week: Week) -> pl.DataFrame:
         "category": np.repeat(categories, stores),
         "price": week.price.ravel(),
         "regular_price": week.regular_price.ravel(),
+        "unit_cost": week.unit_cost.ravel(),
         "units": week.sold.ravel(),
         "sold_out": (week.wanted > week.sold).ravel(),
         **{

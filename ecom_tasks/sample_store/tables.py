@@ -177,10 +177,11 @@ def _promotions(world: World, week: Week) -> pl.DataFrame:
 
 
 def _prices(world: World, week: Week, before: Array | None) -> pl.DataFrame:
-    """Return the regular prices that are new this week."""
+    """Return the regular prices that are new this week, each with what a unit costs then."""
     frame = _keys(world).with_columns(
         pl.lit(week.starts_on).alias("valid_from"),
         pl.Series("regular_price", week.regular_price.ravel()),
+        pl.Series("unit_cost", week.unit_cost.ravel()),
     )
     if before is None:
         return frame

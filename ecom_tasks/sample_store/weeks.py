@@ -32,7 +32,7 @@ class Week:
     Attributes
     ----------
     number : from 0; starts_on : its Monday
-    regular_price, price : store currency per unit
+    regular_price, price, unit_cost : store currency per unit
     promoted : products x stores x mechanics (price_cut, display, mailer)
     expected : mean units wanted, given all that happened
     wanted, sold : units; sold is less where stock ran out
@@ -43,6 +43,7 @@ class Week:
     starts_on: date
     regular_price: Array
     price: Array
+    unit_cost: Array
     promoted: NDArray[np.bool_]
     expected: Array
     wanted: Array
@@ -124,6 +125,7 @@ def _next(world: World, state: _State, usual: Array, number: int) -> Week:
         starts_on=START + timedelta(weeks=number),
         regular_price=regular,
         price=price,
+        unit_cost=np.round(world.cost[:, None] * np.exp(state.drift), 4),
         promoted=promoted,
         expected=expected,
         wanted=wanted,

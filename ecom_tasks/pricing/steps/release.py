@@ -126,6 +126,7 @@ def _upload(prices: pl.DataFrame) -> str:
 def _write_release(draft: Draft, found: Any) -> None:
     first = ["product_id", "category", "estimate", "lower", "upper", "weight_borrowed", "grade"]
     more = ["why", "own_estimate", "own_error", "weeks", "moved_weeks", "reliability"]
+    more += ["instrument", "first_stage_f"]
     draft.write_frame("elasticities.parquet", found.products.select(*first, *more))
     draft.write_frame("category_elasticities.parquet", found.categories)
     draft.write_frame("cross_elasticities.parquet", found.cross.filter("found"))

@@ -25,9 +25,9 @@ def build_panel(run: Run, features: Ref) -> Ref:
     from ecom_tasks.pricing import panel
 
     config = PricingConfig.of(run)
-    demand, products, supply = (
+    demand, products, supply, prices = (
         dataset.input_named(features, name)
-        for name in ("features/demand", "lake/products", "lake/supply")
+        for name in ("features/demand", "lake/products", "lake/supply", "lake/prices")
     )
     last = panel.last_complete_week(run.as_of)
     first_window = panel.cutoffs(last, config.test_windows, config.test_weeks)[0]
@@ -37,7 +37,9 @@ def build_panel(run: Run, features: Ref) -> Ref:
         if level == "auto":
             level = panel.level_of(dataset.scan(demand))
         draft.metrics["level of the panel"] = level
-        work = partial(_panel_bucket, demand, draft.destination, level, first_window)
+        costs = prices if _has_costs(prices) else None
+        draft.metrics["unit costs over time"] = costs is not None
+        work = partial(_panel_bucket, (demand, costs), draft.destination, level, first_window)
         unusable: dict[str, int] = {}
         rows = 0
         for entry, counts in compute.map_buckets(work, dataset.paths(demand), "pricing panel"):
@@ -51,21 +53,41 @@ def build_panel(run: Run, features: Ref) -> Ref:
         draft.write_frame(CATALOGUE, _catalogue(products, supply))
 
     return dataset.produce(
-        run, "work/pricing/panel", build, inputs=[demand, products, supply], config=config
+        run, "work/pricing/panel", build, inputs=[demand, products, supply, prices], config=config
     )
 
 
 def _panel_bucket(
-    demand: Ref, destination: str, level: str, weights_before: date, path: str
+    tables: tuple[Ref, Ref | None], destination: str, level: str, weights_before: date, path: str
 ) -> tuple[FileEntry, dict[str, int]]:
     """Build and store one bucket of the panel; runs on a Dask worker."""
-    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.artefacts import bucketing, dataset
+    from ecom_tasks.features.lines import empty
     from ecom_tasks.pricing import panel
+    from ecom_tasks.tables import PRICES
 
+    demand, costs = tables
     rows = dataset.scan(demand, path)
     weekly = panel.weekly(rows, level, weights_before)
+    if costs:
+        told = bucketing.scan_bucket(costs, path, len(dataset.paths(demand)))
+        weekly = panel.with_costs(weekly, empty(PRICES) if told is None else told)
     entry = dataset.write_part(destination, f"{PANEL}/{path.rsplit('/', 1)[-1]}", weekly)
     return entry, panel.broken(rows)
+
+
+def _has_costs(prices: Ref) -> bool:
+    """Say whether the shop tells what its goods cost over time."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing.instruments import COST
+
+    if not dataset.has_rows(prices):
+        return False
+    rows = dataset.scan(prices)
+    known = COST in rows.collect_schema().names()
+    return known and bool(rows.select(pl.col(COST).is_not_null().any()).collect().item())
 
 
 def _catalogue(products: Ref, supply: Ref) -> pl.DataFrame:

@@ -78,7 +78,7 @@ def promotions() -> Rows:
 def prices() -> Rows:
     return [
         {"product_id": f"p{n}", "location_id": location, "regular_price": 5.0,
-         "competitor_price": 4.0, "valid_from": AS_OF - timedelta(days=age)}
+         "competitor_price": 4.0, "unit_cost": 3.0, "valid_from": AS_OF - timedelta(days=age)}
         for n in range(10)
         for location in STORES
         for age in (1, 40)

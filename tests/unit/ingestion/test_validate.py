@@ -104,8 +104,9 @@ def out_of_range() -> dict[str, Rows]:
             lakes.promotions()[3] | {"announced_on": tomorrow.date(), "location_id": "x"},
         ],
         "prices": [
-            *spoil(lakes.prices(), regular_price=-1.0, competitor_price=-1.0, product_id="unknown"),
-            lakes.prices()[1] | {"competitor_price": 500.0, "location_id": "x"},
+            *spoil(lakes.prices(), regular_price=-1.0, competitor_price=-1.0, unit_cost=-1.0,
+                   product_id="unknown"),
+            lakes.prices()[1] | {"competitor_price": 500.0, "unit_cost": 50.0, "location_id": "x"},
             lakes.prices()[1] | {"valid_from": tomorrow.date()},
         ],
         "stock": [

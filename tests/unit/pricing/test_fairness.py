@@ -81,7 +81,7 @@ def judged() -> tuple[pl.DataFrame, world.World]:
     )
     weeks = panel_file.check(panel.simulate(shop), columns).weeks.collect()
     config = PricingConfig(trees=10)
-    rows, _ = nuisance.partial_out(
+    rows, _, _ = nuisance.partial_out(
         controls.prepare(weeks, date(2100, 1, 1) - timedelta(days=1), config), config
     )
     return promotions.scorecard(rows, weeks, config), shop

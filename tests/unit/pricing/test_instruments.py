@@ -63,7 +63,7 @@ def panel() -> pl.DataFrame:
 
 def test_the_plain_answer_is_wrong_and_sure_of_itself(panel: pl.DataFrame) -> None:
     plain = fit(panel, "none").products
-    assert "first_stage_f" not in plain.columns
+    assert plain["first_stage_f"].null_count() == plain["instrument"].null_count() == PRODUCTS
     assert (plain["lower"] > TRUTH).all()
     assert plain["estimate"].mean() > TRUTH + 0.5  # type: ignore[operator]
 
@@ -76,6 +76,7 @@ def test_the_instrument_covers_the_truth(panel: pl.DataFrame, instrument: str) -
     assert covered.sum() >= PRODUCTS - 2
     assert found["estimate"].to_list() == pytest.approx([TRUTH] * PRODUCTS, abs=0.25)
     assert (found["first_stage_f"] > instruments.LEAST_F).all()
+    assert found["instrument"].to_list() == [instrument] * PRODUCTS
     shop_wide = fitted.shop["elasticity"]
     assert shop_wide["lower"] <= TRUTH <= shop_wide["upper"]
     # An interval that covers everything would pass above.
@@ -97,7 +98,22 @@ def test_a_product_with_a_weak_instrument_has_no_answer_and_others_do(panel: pl.
     assert p4["own_estimate"] is None
     assert p4["first_stage_f"] < instruments.LEAST_F
     assert (p4["grade"], p4["why"]) == ("cannot tell", instruments.WEAK)
+    assert found["own_estimate"].null_count() == found["instrument"].null_count() == 1
+
+
+def test_a_product_without_costs_has_no_answer_and_others_do(panel: pl.DataFrame) -> None:
+    cost = pl.when(pl.col("product_id") != "p4").then("unit_cost").alias("unit_cost")
+    found = fit(panel.with_columns(cost), "cost").products
+    [p4] = found.filter(pl.col("product_id") == "p4").to_dicts()
+    assert (p4["grade"], p4["why"]) == ("cannot tell", instruments.MISSING)
+    assert p4["instrument"] is p4["own_estimate"] is p4["first_stage_f"] is None
     assert found["own_estimate"].null_count() == 1
+
+
+def test_a_part_of_the_shop_without_costs_is_refused_in_words(panel: pl.DataFrame) -> None:
+    unknown = panel.with_columns(pl.lit(None, dtype=pl.Float64).alias("unit_cost"))
+    with pytest.raises(DataContractError, match="no week has an instrument"):
+        fit(unknown, "cost")
 
 
 @pytest.mark.parametrize(

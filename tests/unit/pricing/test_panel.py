@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ecom_tasks.features.tables import DEMAND
 from ecom_tasks.pricing import controls, nuisance, panel, variation
 from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.tables import PRICES
 from tests import builders
 from tests.unit.pricing import simulated
 
@@ -52,6 +53,28 @@ def prices(values: Sequence[float | None], **other: object) -> pl.DataFrame:
         "mailer": 0.0,
     }).with_columns(**{name: pl.lit(value) for name, value in other.items()})
     return rows.drop_nulls("price")
+
+
+def test_a_week_costs_what_was_told_by_its_monday() -> None:
+    costs = builders.table(PRICES, [
+        {"product_id": "p", "location_id": place, "valid_from": day, "regular_price": 3.0,
+         "unit_cost": cost}
+        for place, day, cost in (
+            ("a", week(0), 2.0), ("a", week(2), 2.5), ("b", week(1), 3.0),
+            ("b", week(2) + timedelta(days=1), 4.0), ("b", week(3), None),
+        )
+    ]).lazy()  # fmt: skip
+    rows = demand([{"location_id": place, "week_starts_on": week(n)}
+                   for place in ("a", "b", "c") for n in range(4)])  # fmt: skip
+    each = panel.with_costs(panel.weekly(rows, "product_location", LATE), costs)
+    told = {place: each.filter(pl.col("location_id") == place)["unit_cost"].to_list()
+            for place in ("a", "b", "c")}  # fmt: skip
+    assert told["a"] == [2.0, 2.0, 2.5, 2.5]
+    assert told["b"] == [None, 3.0, 3.0, 4.0]
+    assert told["c"] == [None] * 4
+    # Of all locations together: the mean of those known.
+    whole = panel.with_costs(panel.weekly(rows, "product", LATE), costs)
+    assert whole["unit_cost"].to_list() == [2.0, (2 + 3) / 2, (2.5 + 3) / 2, (2.5 + 4) / 2]
 
 
 def test_the_price_is_the_median_of_locations_whatever_each_sells() -> None:

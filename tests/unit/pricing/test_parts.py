@@ -116,3 +116,11 @@ def test_the_same_parts_give_the_same_figures(
     told = [backtest._rounded(value) for value in products["estimate"]]
     assert told == [row["estimate"] for row in apart["products"]]
     assert json.dumps(apart["products"])
+
+
+def test_several_parts_learn_half_the_trees_twice_as_strong() -> None:
+    assert parts.config_of_each(CONFIG, 1) == CONFIG
+    each = parts.config_of_each(CONFIG, 2)
+    assert each.trees * each.learning_rate == CONFIG.trees * CONFIG.learning_rate
+    assert each.trees == CONFIG.trees // 2
+    assert each.nuisance_rows == CONFIG.nuisance_rows // 2
