@@ -37,7 +37,7 @@ def measure(
     config: PricingConfig,
     together: pl.DataFrame | None = None,
     prepared: elasticity.Prepared | None = None,
-    first: tuple[pl.DataFrame, elasticity.Near] | None = None,
+    near: elasticity.Near | None = None,
 ) -> pl.DataFrame:
     """Measure the cross elasticities of all candidates, each from its product's weeks alone.
 
@@ -49,7 +49,7 @@ def measure(
     config : `cross_candidates` a product, `cross_false` of those found
     together : product_id, other_id, score: what is bought together, see `bought_together.pairs`
     prepared : see `elasticity.solve`
-    first : what `elasticity.solve_near` says of these rows by product, where that is known
+    near : where `elasticity.solve_near` found these rows' answers by product, if it has
 
     Returns
     -------
@@ -58,7 +58,8 @@ def measure(
         `shrink` learns from, over all parts of the shop together.
     """
     prepared = prepared or elasticity.prepare(rows)
-    _, near = first or elasticity.solve_near(rows, ["product_id"], prepared)
+    if near is None:
+        _, near = elasticity.solve_near(rows, ["product_id"], prepared)
     store = _store(rows, prepared)
     shelves = _shelves(rows, store, config, together)
     raw = _measured(shelves, store, near.rest, config)

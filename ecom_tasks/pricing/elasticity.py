@@ -253,7 +253,8 @@ class Further:
         return np.asarray(np.linalg.pinv(squares, rcond=1e-6, hermitian=True), dtype=np.float64)
 
     def _sum(self, one: Array, other: Array) -> Array:
-        return np.bincount(self.product, _by_series(one, other), self.count)
+        total = np.bincount(self.product, _by_series(one, other), self.count)
+        return np.asarray(total, dtype=np.float64)
 
     def solve(self, target: Array) -> Array:
         """Return what of a target goes with these columns, shape (products, columns)."""

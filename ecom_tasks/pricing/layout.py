@@ -74,7 +74,7 @@ class Groups:
         self._count = int(level.max()) + 1 if len(level) else 0
 
     def sum(self, values: Array) -> Array:
-        return np.bincount(self._level, values, self._count)
+        return np.asarray(np.bincount(self._level, values, self._count), dtype=np.float64)
 
     def spread(self, each: Array) -> Array:
         return np.asarray(each[self._level])

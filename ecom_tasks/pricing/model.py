@@ -168,7 +168,7 @@ def learn(
     prepared, pairs = elasticity.prepare(learnt, further), None
     alone, near = elasticity.solve_near(learnt, ["product_id"], prepared)
     if whole:
-        pairs = cross.measure(learnt, config, together, prepared, (alone, near))
+        pairs = cross.measure(learnt, config, together, prepared, near)
         learnt = cross.with_effect(learnt, cross.shrink(pairs, config))
         alone, near = elasticity.solve_near(learnt, ["product_id"], prepared, near)
     category, shop = (

@@ -116,7 +116,7 @@ def permutation(solved: pl.DataFrame, by: list[str], draws: int, seed: int) -> p
     pull, of_series = weight * rest, group[first]
 
     def add(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(of_series, np.add.reduceat(values, first))
+        return np.asarray(np.bincount(of_series, np.add.reduceat(values, first)), dtype=np.float64)
 
     def slopes(turned: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(add(pull * turned) / np.maximum(add(weight * turned**2), 1e-12))
@@ -129,7 +129,8 @@ def permutation(solved: pl.DataFrame, by: list[str], draws: int, seed: int) -> p
         beaten += np.abs(slopes(shock[row + weeks - whole * (weeks >= left)])) >= real
     return (
         solved
-        .select(pl.Series("group", group), *(by or [pl.lit("shop").alias("shop")]))
+        .with_columns(pl.Series("group", group), pl.lit("shop").alias("shop"))
+        .select("group", *(by or ["shop"]))
         .unique("group")
         .sort("group")
         .with_columns(pl.Series("p_value", beaten / (draws + 1)))
