@@ -162,3 +162,13 @@ def test_the_panel_is_written_as_it_is_in_memory(shop: world.World, tmp_path: Pa
 def test_an_impossible_shop_is_refused(wrong: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         replace(SCALE, **wrong)
+
+
+def test_costs_move_regular_prices() -> None:
+    shop = world.create(world.Scale(products=4, stores=3, weeks=30, customers=50, confounding=0.0))
+    series = ["product", "store"]
+    margin = pl.col("regular_price").log() - pl.col("unit_cost").log()
+    rows = panel.simulate(shop).with_columns((margin - margin.first().over(series)).alias("off"))
+    assert rows["unit_cost"].n_unique() > 4 * 3
+    # But for the cents of two weeks, a regular price is its cost times what the series adds.
+    assert (rows["off"].abs() * rows["regular_price"]).max() < 0.5 / 100 + 0.5 / 100  # type: ignore[operator]
