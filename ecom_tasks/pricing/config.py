@@ -84,7 +84,7 @@ class PricingConfig(DomainConfig):
         ge=100,
         description="rows of the panel (a product's week at a location) that are learnt together; "
         "a larger shop is learnt in parts of whole categories, a core each; 1,000,000 take about "
-        "2 to 4 GiB",
+        "1 to 2 GiB",
     )
     lags: int = Field(
         default=4, ge=0, le=26, description="weeks over which a product's shocks may correlate"
