@@ -50,7 +50,7 @@ _TAIL = 0.975
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all solutions of the same rows begin with; all but `rows` laid out, see `Lattice`.
+    """What all solutions of the same rows begin with, laid out (see `layout.Lattice`).
 
     Attributes
     ----------

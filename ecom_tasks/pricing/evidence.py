@@ -26,7 +26,7 @@ def of_categories(
     Parameters
     ----------
     judged : see `variation.categories`, with the columns of `shrinkage.shrink`
-    pooled, placebo : see `elasticity.pooled` and `elasticity.placebo`, by category
+    pooled, placebo : see `pooling.pooled` and `placebo.ahead`, by category
 
     Returns
     -------

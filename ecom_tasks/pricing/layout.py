@@ -157,9 +157,8 @@ class Lattice:
                 continue
             known = self.lay(rows[name].is_not_null().to_numpy()) > 0
             number = rows[name].fill_null(-1).to_numpy() + 1
-            group = np.zeros(self.shape[0], dtype=np.int64)
             # Of a series without a level, 0 everywhere.
-            group[:] = self.lay(number).max(axis=1)
+            group = self.lay(number).max(axis=1).astype(np.int64)
             found.append(EachWeek(group, known))
         return found
 
