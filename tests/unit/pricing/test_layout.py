@@ -41,8 +41,10 @@ def test_laid_out_rows_lose_the_same_levels() -> None:
     assert lattice.take(found) == pytest.approx(expected, rel=1e-6)
 
 
-def test_elasticities_do_not_depend_on_the_order_of_rows() -> None:
-    rows = with_gaps()
+@pytest.mark.parametrize("full", [True, False])
+def test_elasticities_do_not_depend_on_the_order_of_rows(*, full: bool) -> None:
+    whole = chain([-2.0, -1.0] * 5, stores=9, weeks=16)
+    rows = whole.sample(fraction=1.0, seed=1, shuffle=True) if full else with_gaps()
     key = ["product_id", "location_id", "week_starts_on"]
     mixed = elasticity.solve(rows, ["product_id"]).sort(key)
     sorted_ = elasticity.solve(rows.sort(key), ["product_id"])
