@@ -192,6 +192,7 @@ def test_a_row_alone_is_judged_as_among_others_but_for_its_key(rows: pl.DataFram
 def test_a_table_of_plans_may_look_ahead() -> None:
     ahead = pl.DataFrame(
         {"product_id": ["a"], "location_id": ["s"], "valid_from": [LATEST + timedelta(days=30)],
-         "regular_price": [1.0], "competitor_price": [None]}, schema=schema_of(PRICES),
+         "regular_price": [1.0], "competitor_price": [None], "unit_cost": [None]},
+        schema=schema_of(PRICES),
     )  # fmt: skip
     assert part(ahead, PRICES, replace(RULES, latest=None)).bad.is_empty()
