@@ -50,9 +50,11 @@ def bucket_numbers(identifiers: pl.Series, buckets: int) -> pl.Series:
 
 def partition(frame: pl.DataFrame, entity: str, buckets: int) -> dict[int, pl.DataFrame]:
     """Split the rows by the bucket of column `entity`; buckets without rows are left out."""
-    numbered = frame.with_columns(bucket_numbers(frame[entity], buckets).alias("_bucket"))
-    parts = numbered.partition_by("_bucket", as_dict=True, include_key=False)
-    return {int(number): part for (number,), part in parts.items()}
+    if buckets == 1:
+        return {0: frame} if frame.height else {}
+    numbers = bucket_numbers(frame[entity], buckets)
+    # Filtering once a bucket keeps the rows in their order, and is faster than to group them.
+    return {number: frame.filter(numbers == number) for number in numbers.unique().sort()}
 
 
 def file_of(entity: str, bucket: int) -> str:

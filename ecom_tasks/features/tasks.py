@@ -187,8 +187,9 @@ def _customer_products(tables: Tables, path: str) -> dict[str, pl.LazyFrame]:
 
     lines, products = _scan(tables.order_lines, path), _scan(tables.products, "*.parquet")
     half_life = tables.config.half_life_days
+    known = interactions.orders(lines, products, tables.as_of)
     return _by_cutoff(
-        lambda cutoff: interactions.build(lines, products, cutoff, half_life), tables, path
+        lambda cutoff: interactions.build_at(known, cutoff, half_life), tables, path
     )
 
 

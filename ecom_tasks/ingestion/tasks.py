@@ -234,7 +234,7 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
             return
         from ecom_tasks.ingestion import judge, load, mapping
 
-        with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="ecom-") as scratch, draft.growing() as write:
             loaded = load.load(
                 load.Order(
                     table=table,
@@ -245,7 +245,7 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
                     forgotten=gone,
                     products=_known_products(*products),
                     buckets=config.buckets,
-                    write=draft.write_frame,
+                    write=write,
                     scratch=Path(scratch),
                 )
             )
