@@ -82,12 +82,16 @@ class Draft:
         self.add([_write_frame(self.folder, path, frame)])
 
     @contextmanager
-    def growing(self) -> Iterator[Callable[[str, pl.DataFrame], None]]:
+    def growing(self, plain: Sequence[str] = ()) -> Iterator[Callable[[str, pl.DataFrame], None]]:
         """Publish tables piece by piece: what is yielded adds rows to the Parquet file of a path.
 
         Each piece becomes a row group; a path begun without rows is published empty.
+
+        Parameters
+        ----------
+        plain : columns in whose order the rows stand, or nearly so.
         """
-        growing = Growing(self.folder)
+        growing = Growing(self.folder, plain)
         try:
             yield growing.add
         finally:

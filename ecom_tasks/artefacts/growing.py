@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,14 @@ class Growing:
 
     Attributes
     ----------
+    plain : columns in whose order the rows stand, or nearly so: packed as they are, they take half
+        the time and space that they take when each distinct value is numbered first.
     rows : rows of each file so far.
     columns : names and types of each file's columns.
     """
 
     folder: Path
+    plain: Sequence[str] = ()
     rows: dict[str, int] = field(default_factory=dict)
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     _writers: dict[str, Any] = field(default_factory=dict)
@@ -51,9 +55,10 @@ class Growing:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Texts are mostly identifiers, hashed to buckets: the lowest and highest tell nothing.
         measured = [each.name for each in schema if not _is_text(each.type)]
+        numbered = [each.name for each in schema if each.name not in self.plain]
         return parquet.ParquetWriter(
             target, schema, compression="zstd", compression_level=1, store_schema=False,
-            write_statistics=measured,
+            use_dictionary=numbered, write_statistics=measured,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from ecom_tasks.ingestion.sorting import order_by_key
-from ecom_tasks.tables import Table, Type
+from ecom_tasks.tables import Column, Table, Type
 
 FAILED = "_failed"
 """Text column beside the contract's: which casts failed on which text; null: none."""
@@ -103,19 +103,21 @@ def _rules(rows: pl.DataFrame, table: Table, rules: Rules) -> Iterator[tuple[pl.
         column = pl.col(FAILED).str.extract(r"^(\w+): ", 1)
         yield pl.col(FAILED).is_not_null(), pl.lit("wrong type: ") + column
     for each in table.columns:
-        value = pl.col(each.name)
-        if each.positive:
-            yield value <= 0, pl.lit(f"not above zero: {each.name}")
-        if each.not_negative:
-            yield value < 0, pl.lit(f"below zero: {each.name}")
-    for each in table.columns:
-        if not each.nullable:
-            yield pl.col(each.name).is_null(), pl.lit(f"missing: {each.name}")
+        yield from _out_of_range(each)
+    needed = [each.name for each in table.columns if not each.nullable]
+    yield from ((pl.col(name).is_null(), pl.lit(f"missing: {name}")) for name in needed)
     if rules.latest is not None and table.happened_at is not None:
         yield pl.col(table.happened_at) >= rules.latest + timedelta(days=1), pl.lit(IN_FUTURE)
     if rules.products is not None and "product_id" in table.column_names:
         # A missing product is none that is unknown: the answer is null then.
         yield ~pl.col("product_id").is_in(rules.products.implode()), pl.lit("unknown product")
+
+
+def _out_of_range(column: Column) -> Iterator[tuple[pl.Expr, pl.Expr]]:
+    if column.positive:
+        yield pl.col(column.name) <= 0, pl.lit(f"not above zero: {column.name}")
+    if column.not_negative:
+        yield pl.col(column.name) < 0, pl.lit(f"below zero: {column.name}")
 
 
 def _part_duplicates(

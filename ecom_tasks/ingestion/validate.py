@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported
+logging.getLogger("great_expectations").setLevel(logging.ERROR)  # it warns of `_RowsAtFault`
 
 import duckdb
 import great_expectations as gx
@@ -76,7 +77,6 @@ def validate(
     as_of : time under which the documents file the validation.
     out : folder that gets `report.html`, and the Data Docs below `data_docs/`.
     """
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="ecom-gx-") as scratch:
         database = Path(scratch) / "lake.duckdb"
         with duckdb.connect(str(database)) as connection:

@@ -19,7 +19,9 @@ MOMENT = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 def piece(first: int, rows: int) -> pl.DataFrame:
     numbers = range(first, first + rows)
     return pl.DataFrame({
-        "text": pl.Series([f"more than twelve letters, number {n}" for n in numbers], dtype=pl.String),
+        "text": pl.Series(
+            [f"more than twelve letters, number {n}" for n in numbers], dtype=pl.String
+        ),
         "none": pl.Series([None] * rows, dtype=pl.String),
         "number": pl.Series([n / 2 for n in numbers], dtype=pl.Float64),
         "moment": pl.Series([MOMENT] * rows, dtype=pl.Datetime("us")),
@@ -28,7 +30,7 @@ def piece(first: int, rows: int) -> pl.DataFrame:
 
 
 def grown(folder: Path) -> Growing:
-    growing = Growing(folder)
+    growing = Growing(folder, plain=["text"])
     growing.add("a/one.parquet", piece(0, 3))
     growing.add("empty.parquet", piece(0, 0))
     growing.add("a/one.parquet", piece(3, 0))
@@ -44,6 +46,12 @@ def test_pieces_lie_one_after_the_other(tmp_path: Path) -> None:
     assert duckdb.read_parquet(str(file)).pl().equals(piece(0, 7))
     assert parquet.read_table(file).schema.field("text").type == pa.string()
     groups = parquet.ParquetFile(file).metadata
+    encodings = {
+        groups.row_group(0).column(n).path_in_schema: groups.row_group(0).column(n).encodings
+        for n in range(groups.num_columns)
+    }
+    assert "RLE_DICTIONARY" not in encodings["text"]
+    assert "RLE_DICTIONARY" in encodings["number"]
     assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [3, 4]
     assert pl.read_parquet(tmp_path / "empty.parquet").equals(piece(0, 0))
     assert growing.rows == {"a/one.parquet": 7, "empty.parquet": 0}

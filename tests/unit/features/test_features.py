@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ecom_tasks.features import customers, demand, interactions, prices, products, tables
 from ecom_tasks.features.config import FeaturesConfig
-from ecom_tasks.features.lines import DTYPES, last_complete_week
+from ecom_tasks.features.lines import DTYPES, last_complete_week, numbered
 from ecom_tasks.tables import Table
 from tests import builders
 from tests.builders import day, line, promotion
@@ -366,3 +366,11 @@ def test_orders_gathered_once_serve_every_earlier_cutoff() -> None:
     assert (milk[9]["orders"], milk[9]["units"]) == (3, 1 + 2 + 1 + 1 - 1)
     assert milk[9]["mean_days_between_orders"] == 5 / 1  # two orders of one day are one gap
     assert milk[9]["median_days_between_orders"] == 5
+
+
+@pytest.mark.parametrize("table", [tables.CUSTOMERS, tables.PRODUCTS, tables.DEMAND])
+def test_numbers_are_counted_as_identifiers_are(table: Table) -> None:
+    names = ["order_id"] if table == tables.CUSTOMERS else ["order_id", "customer_id"]
+    counted = numbered(HISTORY.lazy(), *names).collect()
+    assert counted.select(names).null_count().equals(HISTORY.select(names).null_count())
+    assert built(table, counted, day(20)).equals(built(table, HISTORY, day(20)))
