@@ -26,12 +26,13 @@ class Orders:
     ----------
     rows : pair, order, day, units, spend, bought, discounted and `several` (the order has lines of
         several days); one row for each pair, order and day.
-    customers, products : identifiers by their numbers.
+    customers : customer, customer_id.
+    products : product, product_id.
     """
 
     rows: pl.DataFrame
-    customers: pl.Series
-    products: pl.Series
+    customers: pl.DataFrame
+    products: pl.DataFrame
 
 
 def orders(lines: pl.LazyFrame, products: pl.LazyFrame, cutoff: date) -> Orders:
@@ -49,18 +50,22 @@ def orders(lines: pl.LazyFrame, products: pl.LazyFrame, cutoff: date) -> Orders:
         (pl.col("discount") > 0).alias("discounted"),
     ).collect()  # fmt: skip
     customer, customers = _numbered(frame["customer_id"])
-    product, numbered_products = _numbered(frame["product_id"])
+    product, sold = _numbered(frame["product_id"])
     order, _ = _numbered(frame["order_id"])
     rows = (
         frame
         .drop("customer_id", "product_id", "order_id")
-        .with_columns(((customer << _BITS) + product).alias("pair"), order.alias("order"))
+        .with_columns((customer * 2**_BITS + product).alias("pair"), order.alias("order"))
         .with_columns((pl.col("day").min() != pl.col("day").max()).over("order").alias("several"))
         .group_by("pair", "order", "day", maintain_order=True)
         .agg(*_ORDER, pl.col("several").first())
         .sort(_IN_ORDER)
     )
-    return Orders(rows, customers, numbered_products)
+    return Orders(
+        rows,
+        customers.to_frame().with_row_index("customer").cast({"customer": pl.Int64}),
+        sold.to_frame().with_row_index("product").cast({"product": pl.Int64}),
+    )
 
 
 _ORDER = (
@@ -123,11 +128,15 @@ def build_at(known: Orders, cutoff: date, half_life_days: float) -> pl.LazyFrame
         pairs
         .filter(pl.col("orders") > 0)
         .join(_gaps(rows), on="pair", how="left")
+        .with_columns(
+            (pl.col("pair") // 2**_BITS).alias("customer"),
+            (pl.col("pair") % 2**_BITS).alias("product"),
+        )
+        .join(known.customers.lazy(), on="customer")
+        .join(known.products.lazy(), on="product")
         .sort("pair")
         .with_columns(
             pl.lit(cutoff).alias("cutoff"),
-            pl.lit(known.customers).gather(pl.col("pair") // 2**_BITS).alias("customer_id"),
-            pl.lit(known.products).gather(pl.col("pair") % 2**_BITS).alias("product_id"),
             days_before(cutoff, pl.col("first")).alias("days_since_first_order"),
             days_before(cutoff, pl.col("last")).alias("days_since_last_order"),
             mean_interval("first", "last", "order_days").alias("mean_days_between_orders"),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported
-logging.getLogger("great_expectations").setLevel(logging.ERROR)  # it warns of `_RowsAtFault`
 
 import duckdb
 import great_expectations as gx
@@ -48,6 +47,9 @@ class _Dialect(StrEnum):
 # survive; DuckDB is not on it.
 _PERSISTED = "_PERSISTED_CONNECTION_DIALECTS"
 setattr(engine, _PERSISTED, (*getattr(engine, _PERSISTED), _Dialect.DUCKDB))
+
+
+logging.getLogger("great_expectations").setLevel(logging.ERROR)  # it warns of what comes now
 
 
 class _RowsAtFault(QueryMetricProvider):
