@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecom_tasks.artefacts.version import code_of
+from ecom_tasks.domains import DOMAINS
 from ecom_tasks.services import processes
 
 _REST = 30
@@ -85,7 +87,7 @@ def folder_for(kept: Path | None, size: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="ecom-bench-") as scratch:
             yield Path(scratch)
         return
-    folder, code = kept / size, _commit()
+    folder, code = kept / size, _code_now()
     if folder.exists() and (not (folder / _CODE).exists() or (folder / _CODE).read_text() != code):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,10 +106,8 @@ def once(folder: Path, name: str, figures: Callable[[], dict[str, Any]]) -> dict
     return known[name]
 
 
-def _commit() -> str:
-    root = Path(__file__).parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+def _code_now() -> str:
+    return "\n".join(code_of(domain).fingerprint for domain in DOMAINS)
 
 
 def _session(leader: int) -> list[int]:

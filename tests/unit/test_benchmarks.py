@@ -100,6 +100,6 @@ def test_what_was_measured_stays_until_all_is_done(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(KeyboardInterrupt):
         measured(stop="b")
-    monkeypatch.setattr(measure, "_commit", lambda: "other code")
+    monkeypatch.setattr(measure, "_code_now", lambda: "other code")
     measured()
     assert done == ["a", "b", "a", "a", "b"]
