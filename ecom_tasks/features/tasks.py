@@ -204,10 +204,8 @@ def _products(tables: Tables, path: str) -> dict[str, pl.LazyFrame]:
 
 def _demand(tables: Tables, path: str) -> dict[str, pl.LazyFrame]:
     from ecom_tasks.features import demand
-    from ecom_tasks.features.lines import numbered
 
-    lines = numbered(_scan(tables.order_lines, path), "order_id")
-    products = _scan(tables.products, "*.parquet")
+    lines, products = _scan(tables.order_lines, path), _scan(tables.products, "*.parquet")
     promotions = _scan_promotions(tables, path)
     return {path: demand.build(lines, promotions, products, tables.as_of)}
 

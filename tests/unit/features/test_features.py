@@ -368,7 +368,7 @@ def test_orders_gathered_once_serve_every_earlier_cutoff() -> None:
     assert milk[9]["median_days_between_orders"] == 5
 
 
-@pytest.mark.parametrize("table", [tables.CUSTOMERS, tables.PRODUCTS, tables.DEMAND])
+@pytest.mark.parametrize("table", [tables.CUSTOMERS, tables.PRODUCTS])
 def test_numbers_are_counted_as_identifiers_are(table: Table) -> None:
     names = ["order_id"] if table == tables.CUSTOMERS else ["order_id", "customer_id"]
     counted = numbered(HISTORY.lazy(), *names).collect()
