@@ -84,7 +84,7 @@ faults: setup-dev ## 1,000 publishes while everything breaks (under 10 minutes)
 	PYTHONPATH=. $(PY) -m tests.faults.storm
 
 memory-test: setup-dev ## ingestion and features of 50 million lines in 3 GiB a process (some 20 minutes, 15 GB of disk)
-	MEMORY_TEST_ROWS=50000000 MEMORY_TEST_GIB=3 $(PY) -m pytest tests/memory
+	MEMORY_TEST_ROWS=50000000 MEMORY_TEST_GIB=3 $(PY) -m pytest -s tests/memory
 
 gpu-test: setup-dev ## one suite for both devices; says what it skips where there is no GPU
 	$(PY) -m pytest tests/gpu -rs

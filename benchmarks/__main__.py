@@ -3,7 +3,8 @@
     python -m benchmarks [PART ...] [--long]
 
 Each part is a program of its own with `--help`. Its table replaces the one between its markers in
-`benchmarks/RESULTS.md`. `--long` adds the largest sizes, and takes an hour or more. Peers that are
+`benchmarks/RESULTS.md`. `--long` adds the largest sizes, and takes an hour or more; features and
+pipeline go on where they were cut off. Peers that are
 not among this project's dependencies (RecTools, mlforecast, EconML) are measured where
 `ECOM_BENCH_PEERS` names the interpreter of an environment that has them, and left out elsewhere.
 """
@@ -30,7 +31,7 @@ def parts(*, long: bool) -> dict[str, list[str]]:
     millions = ["1", "10", "50"] if long else ["1", "10"]
     rectools = ["--rectools-python", PEERS] if PEERS else []
     return {
-        "features": ["benchmarks.features", "--millions", *millions],
+        "features": ["benchmarks.features", "--millions", *millions, "--folder", str(SCRATCH)],
         "ingestion": ["benchmarks.ingestion", "--millions", "1", "10"],
         "recommendation": [
             "benchmarks.recommendation", "--generated", "100000", "20000", "5000000",
@@ -50,7 +51,7 @@ def parts(*, long: bool) -> dict[str, list[str]]:
         ],
         "pipeline": [
             "benchmarks.pipeline", "--millions", *millions, "--flows", "ingestion", "features",
-            "--plot", str(HERE / "pipeline-growth.svg"),
+            "--plot", str(HERE / "pipeline-growth.svg"), "--folder", str(SCRATCH),
         ],
         "publish": ["benchmarks.publish"],
     }  # fmt: skip

@@ -1,18 +1,19 @@
 """Customer features: Dask over buckets, beside Polars alone, DuckDB and Dask DataFrame.
 
-    python -m benchmarks.features [--millions 1 10 50] [--json OUT]
+    python -m benchmarks.features [--millions 1 10 50] [--json OUT] [--folder FOLDER]
 
 Each contender is a fresh interpreter that reads the same Parquet files, computes the same columns
 of each customer and writes them; what it wrote is compared with what Polars alone wrote. All use
-both cores; `ours, 1 worker` is there to show what the second one brings.
+both cores; `ours, 1 worker` is there to show what the second one brings. With `--folder` what is
+done stays there when the benchmark is cut off, and is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -191,24 +192,36 @@ def differs(name: str, folder: Path) -> str:
 
 def measure_all(lines: int, folder: Path) -> list[dict[str, Any]]:
     """Return seconds, memory and equality of every contender at one size."""
-    from benchmarks.measure import measure
+    from benchmarks.measure import once
     from benchmarks.orders import write_buckets
 
-    write_buckets(folder, lines, max(16, lines // BUCKET_LINES))
+    written = folder / "written"
+    if not written.exists():
+        print(f"writing {lines:,} lines to {folder}", file=sys.stderr, flush=True)
+        for unfinished in folder.glob("bucket=*"):
+            shutil.rmtree(unfinished)
+        write_buckets(folder, lines, max(16, lines // BUCKET_LINES))
+        written.touch()
     rows: list[dict[str, Any]] = []
     for name in CONTENDERS:
-        done = measure(
-            ["-m", "benchmarks.features", "--contend", name, str(folder)],
-            {"ECOM_WORKERS": WORKERS.get(name, "2")},
-        )
-        rows.append({
-            "lines": lines, "contender": name, "seconds": done.seconds,
-            "peak_bytes": done.peak_bytes, "differs": differs(name, folder),
-        })  # fmt: skip
+        rows.append(once(folder, name, partial(_figures, name, lines, folder)))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-        for file in folder.glob("out-ours-*.parquet"):
-            file.unlink()
     return rows
+
+
+def _figures(name: str, lines: int, folder: Path) -> dict[str, Any]:
+    from benchmarks.measure import measure
+
+    for file in folder.glob("out-ours-*.parquet"):
+        file.unlink()
+    done = measure(
+        ["-m", "benchmarks.features", "--contend", name, str(folder)],
+        {"ECOM_WORKERS": WORKERS.get(name, "2")},
+    )
+    return {
+        "lines": lines, "contender": name, "seconds": done.seconds,
+        "peak_bytes": done.peak_bytes, "differs": differs(name, folder),
+    }  # fmt: skip
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -230,16 +243,17 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure, and print the table."""
-    from benchmarks.measure import machine
+    from benchmarks.measure import folder_for, machine
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 10])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="keeps what is done when this is cut off")
     options = parser.parse_args()
     rows = []
     for millions in options.millions:
-        with tempfile.TemporaryDirectory(prefix="ecom-bench-") as scratch:
-            rows += measure_all(int(millions * 1e6), Path(scratch))
+        with folder_for(options.folder, f"features-{millions:g}") as folder:
+            rows += measure_all(int(millions * 1e6), folder)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
     print(f"{machine()}\n\n{table(rows)}")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ecom_tasks.artefacts.version import code_of
+from ecom_tasks.domains import DOMAINS
 from ecom_tasks.services import processes
 
 _REST = 30
+_CODE = "code"
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,39 @@ def measure_one(
     if child.returncode:
         raise RuntimeError(f"{arguments} ended with {child.returncode}")
     return Measured(time.monotonic() - started, used.ru_maxrss * 1024, output)
+
+
+@contextmanager
+def folder_for(kept: Path | None, size: str) -> Iterator[Path]:
+    """Yield a folder for one size; below `kept` it stays where the block is cut off.
+
+    Figures of other code than that of now are thrown away, with what they were measured on.
+    """
+    if kept is None:
+        with tempfile.TemporaryDirectory(prefix="ecom-bench-") as scratch:
+            yield Path(scratch)
+        return
+    folder, code = kept / size, _code_now()
+    if folder.exists() and (not (folder / _CODE).exists() or (folder / _CODE).read_text() != code):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _CODE).write_text(code)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def once(folder: Path, name: str, figures: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of that name: those kept in the folder, else measured and kept there."""
+    file = folder / "figures.json"
+    known: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
+    if name not in known:
+        known[name] = figures()
+        file.write_text(json.dumps(known, indent=1) + "\n")
+    return known[name]
+
+
+def _code_now() -> str:
+    return "\n".join(code_of(domain).fingerprint for domain in DOMAINS)
 
 
 def _session(leader: int) -> list[int]:

@@ -1,11 +1,15 @@
 """The whole path over sizes: wall time, peak memory, and what is spent outside computing.
 
     python -m benchmarks.pipeline [--millions 1 10] [--flows ingestion features ...] [--json OUT]
+                                  [--folder FOLDER]
 
 A generated shop goes through the flows as `python -m ecom_tasks run` does it, one command a flow,
 with the settings of the demonstration. Each task says how long it took to make its artefact; the
 rest of the command is starting up, importing and reading what is there. What Airflow adds on top is
 measured on the demonstration (`python -m benchmarks.orchestration`).
+
+With `--folder` what is done stays there when the benchmark is cut off, and is not measured again; a
+flow that was cut off begins anew.
 """
 
 from __future__ import annotations
@@ -14,15 +18,15 @@ import argparse
 import json
 import os
 import re
-import secrets
+import shutil
 import sys
-import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 FLOWS = ("ingestion", "features", "recommendation", "pricing", "inventory")
 BUCKET_LINES = 1_250_000
+KEY = "00" * 32
 _MADE = re.compile(r"made \S+ \S+: .*? files, (\d+\.\d+) s")
 
 
@@ -68,22 +72,37 @@ def power(sizes: list[float], values: list[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def measure_all(millions: list[float], flows: list[str]) -> list[dict[str, Any]]:
+def measure_all(
+    millions: list[float], flows: list[str], kept: Path | None = None
+) -> list[dict[str, Any]]:
     """Return the figures of every flow at every size."""
+    from benchmarks.measure import folder_for, once
     from benchmarks.orders import write_source
 
     rows: list[dict[str, Any]] = []
     for size in millions:
         lines = int(size * 1e6)
-        with tempfile.TemporaryDirectory(prefix="ecom-bench-") as scratch:
-            write_source(Path(scratch), lines)
-            key = secrets.token_hex(32)
+        with folder_for(kept, f"pipeline-{size:g}") as folder:
+            if not (folder / "generated.toml").exists():  # written last
+                _tell(f"{size:g} million: writing the source to {folder}")
+                write_source(folder, lines)
             for flow in flows:
-                started = time.monotonic()
-                rows.append(run_flow(flow, Path(scratch), lines, key))
-                told = f"{flow}, {size:g} million: {time.monotonic() - started:.0f} s"
-                print(told, file=sys.stderr, flush=True)
+                rows.append(once(folder, flow, partial(_begin_anew, flow, folder, lines)))
+                _tell(f"{flow}, {size:g} million: {rows[-1]['seconds']:.0f} s")
     return rows
+
+
+def _begin_anew(flow: str, folder: Path, lines: int) -> dict[str, Any]:
+    """Run a flow as if it had never been begun."""
+    made = {"ingestion": ["."], "features": ["features"]}
+    for place in made.get(flow, [f"work/{flow}", f"artefacts/{flow}"]):
+        shutil.rmtree(folder / "lake" / place, ignore_errors=True)
+    _tell(f"{flow}, {lines / 1e6:g} million: begun; its log is {folder / flow}.log")
+    return run_flow(flow, folder, lines, KEY)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -143,9 +162,10 @@ def main() -> None:
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 10])
     parser.add_argument("--flows", nargs="+", choices=FLOWS, default=list(FLOWS))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="keeps what is done when this is cut off")
     parser.add_argument("--plot", type=Path, help="SVG of how cost grows")
     options = parser.parse_args()
-    rows = measure_all(options.millions, options.flows)
+    rows = measure_all(options.millions, options.flows, options.folder)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
     if options.plot:

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from ecom_tasks import device
 from ecom_tasks.artefacts import gate, signing
 from ecom_tasks.artefacts import release as channels
+from ecom_tasks.artefacts.growing import Growing
 from ecom_tasks.artefacts.manifest import (
     MANIFEST,
     Check,
@@ -80,6 +81,26 @@ class Draft:
         """Publish a table as Parquet."""
         self.add([_write_frame(self.folder, path, frame)])
 
+    @contextmanager
+    def growing(self, plain: Sequence[str] = ()) -> Iterator[Callable[[str, pl.DataFrame], None]]:
+        """Publish tables piece by piece: what is yielded adds rows to the Parquet file of a path.
+
+        Each piece becomes a row group; a path begun without rows is published empty.
+
+        Parameters
+        ----------
+        plain : columns in whose order the rows stand, or nearly so.
+        """
+        growing = Growing(self.folder, plain)
+        try:
+            yield growing.add
+        finally:
+            growing.close()
+        self.add(
+            _described(self.folder, path, rows, growing.columns[path])
+            for path, rows in growing.rows.items()
+        )
+
     def write_text(self, path: str, text: str) -> None:
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,14 +147,8 @@ class Draft:
         """Upload what lies in the scratch folder; return all entries, sorted by path."""
         found = (path for path in self.folder.rglob("*") if path.is_file())
         local = {path.relative_to(self.folder).as_posix(): path for path in found}
-        for path, file in local.items():
-            described = self._entries.get(path)
-            entry = FileEntry(path=path, bytes=file.stat().st_size, sha256=sha256_of(file))
-            self._entries[path] = (
-                entry.model_copy(update={"rows": described.rows, "columns": described.columns})
-                if described
-                else entry
-            )
+        for path in local.keys() - self._entries.keys():
+            self._entries[path] = _described(self.folder, path)
 
         def upload(path: str) -> None:
             store.upload(f"{folder}/{path}", local[path], self._entries[path].sha256)
@@ -284,12 +299,16 @@ def _write_frame(folder: Path, path: str, frame: pl.DataFrame) -> FileEntry:
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(target, compression="zstd", compression_level=3, statistics=True)
+    columns = {column: str(dtype) for column, dtype in frame.schema.items()}
+    return _described(folder, path, frame.height, columns)
+
+
+def _described(
+    folder: Path, path: str, rows: int | None = None, columns: dict[str, str] | None = None
+) -> FileEntry:
+    file = folder / path
     return FileEntry(
-        path=path,
-        bytes=target.stat().st_size,
-        sha256=sha256_of(target),
-        rows=frame.height,
-        columns={column: str(dtype) for column, dtype in frame.schema.items()},
+        path=path, bytes=file.stat().st_size, sha256=sha256_of(file), rows=rows, columns=columns
     )
 
 

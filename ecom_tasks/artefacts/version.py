@@ -20,8 +20,8 @@ PACKAGE = Path(__file__).resolve().parent.parent
 # What a domain's bytes depend on besides its own folder. Orchestration, clusters, logs, commands
 # and channels do not shape them, so a change there recomputes nothing.
 _LAYERS_BELOW = (
-    "artefacts/bucketing.py", "artefacts/dataset.py", "artefacts/manifest.py",
-    "compute/buckets.py", "device.py", "reports.py", "tables.py",
+    "artefacts/bucketing.py", "artefacts/dataset.py", "artefacts/growing.py",
+    "artefacts/manifest.py", "compute/buckets.py", "device.py", "reports.py", "tables.py",
 )  # fmt: skip
 _MODEL_LAYERS = ("training", "metrics")
 _WITHOUT_MODELS = ("ingestion", "features")

@@ -65,19 +65,36 @@ def goods(lines: pl.LazyFrame, products: pl.LazyFrame, cutoff: date) -> pl.LazyF
     )
 
 
+def numbered(lines: pl.LazyFrame, *identifiers: str) -> pl.LazyFrame:
+    """Read the lines once for several tables, with numbers for identifiers that are only counted.
+
+    Distinct numbers are counted in a third of the time that texts take; null stays null.
+    """
+    read = lines.collect()
+    return read.with_columns(
+        read[name].cast(pl.Enum(read[name].unique().drop_nulls())).to_physical()
+        for name in identifiers
+    ).lazy()
+
+
 def conform(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame:
     """Bring `frame` to the columns, types and row order of `table`.
 
     Measures are rounded to six decimals: sums of floats differ in their last bits with the order
     of addition, and the same rows must give the same bytes.
     """
+    return typed(frame, table).sort(table.key)
+
+
+def typed(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame:
+    """Do what `conform` does, for rows that stand in the order of the key already."""
     columns = [
         pl.col(column.name).cast(DTYPES[column.type]).round(DECIMALS)
         if column.type == "float"
         else pl.col(column.name).cast(DTYPES[column.type])
         for column in table.columns
     ]
-    return frame.select(columns).sort(table.key)
+    return frame.select(columns)
 
 
 def empty(table: Table) -> pl.LazyFrame:

@@ -177,8 +177,10 @@ def _by_cutoff(
 
 def _customers(tables: Tables, path: str) -> dict[str, pl.LazyFrame]:
     from ecom_tasks.features import customers
+    from ecom_tasks.features.lines import numbered
 
-    lines, products = _scan(tables.order_lines, path), _scan(tables.products, "*.parquet")
+    lines = numbered(_scan(tables.order_lines, path), "order_id")
+    products = _scan(tables.products, "*.parquet")
     return _by_cutoff(lambda cutoff: customers.build(lines, products, cutoff), tables, path)
 
 
@@ -187,15 +189,16 @@ def _customer_products(tables: Tables, path: str) -> dict[str, pl.LazyFrame]:
 
     lines, products = _scan(tables.order_lines, path), _scan(tables.products, "*.parquet")
     half_life = tables.config.half_life_days
-    return _by_cutoff(
-        lambda cutoff: interactions.build(lines, products, cutoff, half_life), tables, path
-    )
+    known = interactions.orders(lines, products, tables.as_of)
+    return _by_cutoff(lambda cutoff: interactions.build_at(known, cutoff, half_life), tables, path)
 
 
 def _products(tables: Tables, path: str) -> dict[str, pl.LazyFrame]:
     from ecom_tasks.features import products as table
+    from ecom_tasks.features.lines import numbered
 
-    lines, products = _scan(tables.order_lines, path), _scan(tables.products, "*.parquet")
+    lines = numbered(_scan(tables.order_lines, path), "order_id", "customer_id")
+    products = _scan(tables.products, "*.parquet")
     return _by_cutoff(lambda cutoff: table.build(lines, products, cutoff), tables, path)
 
 

@@ -2,19 +2,22 @@
 
 Works through the rows in batches and then by chunk (the bucket of the key's first column), so that
 rows of the same key meet in one, and memory is bounded by the two chunks that are worked on at
-once. A file holds the chunks one after the other, each sorted by the key.
+once. A file holds the chunks one after the other, each sorted by the key: whoever is done with a
+chunk adds its rows to the files when the chunks before it have been added.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 import duckdb
@@ -26,8 +29,10 @@ from ecom_tasks.ingestion import inputs, mapping, pseudonyms
 from ecom_tasks.ingestion.inputs import Pin
 from ecom_tasks.ingestion.quarantine import (
     DETAIL,
+    FAILED,
     IN_FUTURE,
     REASON,
+    REFUSED,
     Rules,
     count_reasons,
     part,
@@ -91,7 +96,7 @@ class Order:
     forgotten : pseudonyms of those whose rows are left out.
     products : known product ids, where the table refers to products.
     buckets : files of a bucketed table.
-    write : publishes a frame under a path.
+    write : adds rows to the table under a path, which begins with the first.
     scratch : folder for what is written on the way.
     """
 
@@ -131,10 +136,14 @@ def load(order: Order) -> Loaded:
             _nothing_read(connection, table, sql, settings.as_of)
             return Loaded()
     loaded = Loaded()
-    for parted in _side_by_side(partial(_load_chunk, order, rules), range(chunks)):
+    turns = {entity: [Event() for _ in range(chunks + 1)] for entity in table.buckets}
+    for parted in _side_by_side(partial(_load_chunk, order, rules, turns), range(chunks)):
         _enter(parted, loaded)
     if loaded.rows:
-        _write_merged(order)
+        # Empty buckets too: later steps map over the files of a table.
+        nothing = pl.DataFrame(schema=schema_of(table))
+        for entity, bucket in product(table.buckets, range(order.buckets)):
+            order.write(bucketing.file_of(entity, bucket), nothing)
     return loaded
 
 
@@ -181,21 +190,25 @@ def _write_batch(order: Order, chunks: int, numbered: tuple[int, pl.DataFrame]) 
     known = pseudonyms.pseudonymised(batch, CUSTOMER_ID, order.key)
     rows = pseudonyms.without(known, CUSTOMER_ID, order.forgotten)
     for number, part_rows in bucketing.partition(rows, order.table.key[0], chunks).items():
-        _write_scratch(order.scratch / f"chunk-{number:03}-{count:05}.parquet", part_rows)
+        _write_scratch(order.scratch / f"chunk-{number:03}-{count:05}.arrow", part_rows)
     return rows.height
 
 
 def _write_scratch(file: Path, rows: pl.DataFrame) -> None:
-    rows.write_parquet(file, compression="lz4", statistics=False)
+    # As it is in memory: to pack it and unpack it again takes longer than to read more. Without
+    # the columns that say what is wrong, where nothing is.
+    silent = [name for name in (FAILED, REFUSED) if rows[name].null_count() == rows.height]
+    rows.drop(silent).write_ipc(file, compression="uncompressed")
 
 
 def _read_scratch(order: Order, pattern: str) -> pl.DataFrame:
     """Read the files of a pattern in their order, and remove them."""
     files = sorted(order.scratch.glob(pattern))
-    rows = pl.read_parquet(files) if files else pl.DataFrame(schema=schema_of(order.table))
+    rows = [pl.read_ipc(file, memory_map=True, rechunk=False) for file in files]
     for file in files:
-        file.unlink()
-    return rows
+        file.unlink()  # what is mapped of it stays readable
+    nothing = pl.DataFrame(schema=schema_of(order.table))
+    return pl.concat([nothing, *rows], how="diagonal", rechunk=True)
 
 
 def _nothing_read(
@@ -224,14 +237,25 @@ class _Parted:
     quarantine: Path
 
 
-def _load_chunk(order: Order, rules: Rules, number: int) -> _Parted:
+def _load_chunk(
+    order: Order, rules: Rules, turns: Mapping[str, Sequence[Event]], number: int
+) -> _Parted:
     table = order.table
-    rows = _read_scratch(order, f"chunk-{number:03}-*.parquet")
-    parted = part(rows, table, rules)
-    if not table.buckets and parted.good.height:
-        order.write(ROWS_FILE, parted.good)
-    for entity in table.buckets:
-        _write_by(order, entity, number, parted.good)
+    try:
+        rows = _read_scratch(order, f"chunk-{number:03}-*.arrow")
+        parted = part(rows, table, rules)
+        if not table.buckets and parted.good.height:
+            order.write(ROWS_FILE, parted.good)
+        for entity in table.buckets:
+            parts = bucketing.partition(parted.good, entity, order.buckets)
+            if number:
+                turns[entity][number].wait()
+            for bucket, part_rows in parts.items():
+                order.write(bucketing.file_of(entity, bucket), part_rows)
+            turns[entity][number + 1].set()
+    finally:
+        for entity in table.buckets:
+            turns[entity][number + 1].set()  # who waits for a chunk that failed would do so forever
     quarantine = order.scratch / f"quarantine-{number:03}.parquet"
     if parted.bad.height:
         parted.bad.write_parquet(quarantine)
@@ -270,24 +294,3 @@ def _days(table: Table, rows: pl.DataFrame) -> dict[date, int]:
         return {}
     days = rows.select(day=pl.col(table.happened_at).cast(pl.Date)).drop_nulls()
     return dict(days.group_by("day").len().iter_rows())
-
-
-def _write_by(order: Order, entity: str, chunk: int, rows: pl.DataFrame) -> None:
-    if entity == order.table.key[0]:
-        # The chunk is the bucket. Empty ones too: later steps map over the files of a table.
-        order.write(bucketing.file_of(entity, chunk), rows)
-        return
-    for bucket, part_rows in bucketing.partition(rows, entity, order.buckets).items():
-        _write_scratch(order.scratch / f"{entity}-{bucket:03}-{chunk:05}.parquet", part_rows)
-
-
-def _write_merged(order: Order) -> None:
-    """Bind the parts of each bucket that several chunks contributed to."""
-
-    def write(bucket_of: tuple[str, int]) -> None:
-        entity, bucket = bucket_of
-        rows = _read_scratch(order, f"{entity}-{bucket:03}-*.parquet")
-        order.write(bucketing.file_of(entity, bucket), rows)
-
-    merged = [entity for entity in order.table.buckets if entity != order.table.key[0]]
-    deque(_side_by_side(write, [(e, b) for e in merged for b in range(order.buckets)]), maxlen=0)

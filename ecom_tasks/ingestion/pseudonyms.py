@@ -69,17 +69,15 @@ def pseudonymised(frame: pl.DataFrame, column: str, key: bytes) -> pl.DataFrame:
     """Replace the identifiers of a text column by their pseudonyms; null stays null."""
     import polars as pl
 
+    from ecom_tasks.artefacts.bucketing import looked_up
+
     if column not in frame.columns:
         return frame
-    known = frame[column].unique().drop_nulls()
-    replaced = [pseudonym(key, each) for each in known.to_list()]
-    table = pl.DataFrame({column: known, "_pseudonym": pl.Series(replaced, dtype=pl.String)})
-    return (
-        frame
-        .join(table, on=column, how="left", maintain_order="left")
-        .with_columns(pl.col("_pseudonym").alias(column))
-        .drop("_pseudonym")
-    )
+
+    def pseudonyms(known: pl.Series) -> pl.Series:
+        return pl.Series([pseudonym(key, each) for each in known.to_list()], dtype=pl.String)
+
+    return frame.with_columns(looked_up(frame[column], pseudonyms).alias(column))
 
 
 def without(frame: pl.DataFrame, column: str, forgotten: Sequence[str]) -> pl.DataFrame:

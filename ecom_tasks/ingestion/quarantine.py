@@ -13,7 +13,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from ecom_tasks.ingestion.sorting import sorted_by_key
+from ecom_tasks.ingestion.sorting import order_by_key
 from ecom_tasks.tables import Column, Table, Type
 
 FAILED = "_failed"
@@ -75,75 +75,79 @@ def part(rows: pl.DataFrame, table: Table, rules: Rules) -> Parted:
         `good` keeps the contract and is sorted by the key; good and bad together are all rows.
         Of rows with the same key, the first by the order of all columns is good.
     """
-    rows = rows.with_columns(
-        pl.lit(None, pl.String).alias(name)
-        for name in (FAILED, REFUSED)
-        if name not in rows.columns
+    rules_of = list(_rules(rows, table, rules))
+    broken = rows.select(
+        pl.any_horizontal(broken for broken, _ in rules_of).fill_null(value=False)
+    ).to_series()
+    good, duplicates = _part_duplicates(rows, broken, table)
+    bad = rows.filter(broken).select(
+        *table.column_names,
+        pl.coalesce(pl.when(broken).then(reason) for broken, reason in rules_of).alias(REASON),
+        pl.coalesce(pl.lit(None, pl.String), *_told(rows)).alias(DETAIL),
     )
-    judged = _judge(rows, table, rules)
-    whole = judged.filter(pl.col(REASON).is_null()).select(table.column_names)
-    good, duplicates = _part_duplicates(whole, table)
-    bad = judged.filter(pl.col(REASON).is_not_null()).select([*table.column_names, REASON, DETAIL])
     return Parted(good, pl.concat([bad, duplicates]).sort([REASON, *table.column_names]))
 
 
-def _judge(rows: pl.DataFrame, table: Table, rules: Rules) -> pl.DataFrame:
-    unknown = pl.lit(value=False)
-    if rules.products is not None and "product_id" in table.column_names:
-        known = pl.col("product_id").is_in(rules.products.implode())
-        unknown = pl.col("product_id").is_not_null() & ~known
-    reason = pl.coalesce(
-        _said(pl.col(REFUSED).is_not_null(), "refused by the source"),
-        _failed_cast(),
-        *(rule for column in table.columns for rule in _out_of_range(column)),
-        *(_said(pl.col(c.name).is_null(), f"missing: {c.name}") for c in table.columns
-          if not c.nullable),
-        *_ahead(table, rules),
-        _said(unknown, "unknown product"),
-    )  # fmt: skip
-    detail = pl.coalesce(REFUSED, FAILED)
-    return rows.with_columns(reason.alias(REASON), detail.alias(DETAIL))
+def _told(rows: pl.DataFrame) -> list[str]:
+    """Return the columns in which the SELECT said what is wrong with a row."""
+    return [name for name in (REFUSED, FAILED) if name in rows.columns]
 
 
-def _said(broken: pl.Expr, reason: str) -> pl.Expr:
-    return pl.when(broken).then(pl.lit(reason))
-
-
-def _failed_cast() -> pl.Expr:
-    # "quantity: 'abc'; ordered_at: 'x'" is counted under its first column.
-    column = pl.col(FAILED).str.extract(r"^(\w+): ", 1)
-    return pl.when(pl.col(FAILED).is_not_null()).then(pl.lit("wrong type: ") + column)
-
-
-def _out_of_range(column: Column) -> Iterator[pl.Expr]:
-    if column.positive:
-        yield _said(pl.col(column.name) <= 0, f"not above zero: {column.name}")
-    if column.not_negative:
-        yield _said(pl.col(column.name) < 0, f"below zero: {column.name}")
-
-
-def _ahead(table: Table, rules: Rules) -> Iterator[pl.Expr]:
+def _rules(rows: pl.DataFrame, table: Table, rules: Rules) -> Iterator[tuple[pl.Expr, pl.Expr]]:
+    """Yield when each rule is broken (null: it is not), and the reason that is then given."""
+    told = _told(rows)
+    if REFUSED in told:
+        yield pl.col(REFUSED).is_not_null(), pl.lit("refused by the source")
+    if FAILED in told:
+        # "quantity: 'abc'; ordered_at: 'x'" is counted under its first column.
+        column = pl.col(FAILED).str.extract(r"^(\w+): ", 1)
+        yield pl.col(FAILED).is_not_null(), pl.lit("wrong type: ") + column
+    for each in table.columns:
+        yield from _out_of_range(each)
+    needed = [each.name for each in table.columns if not each.nullable]
+    yield from ((pl.col(name).is_null(), pl.lit(f"missing: {name}")) for name in needed)
     if rules.latest is not None and table.happened_at is not None:
-        yield _said(pl.col(table.happened_at) >= rules.latest + timedelta(days=1), IN_FUTURE)
+        yield pl.col(table.happened_at) >= rules.latest + timedelta(days=1), pl.lit(IN_FUTURE)
+    if rules.products is not None and "product_id" in table.column_names:
+        # A missing product is none that is unknown: the answer is null then.
+        yield ~pl.col("product_id").is_in(rules.products.implode()), pl.lit("unknown product")
 
 
-def _part_duplicates(whole: pl.DataFrame, table: Table) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _out_of_range(column: Column) -> Iterator[tuple[pl.Expr, pl.Expr]]:
+    if column.positive:
+        yield pl.col(column.name) <= 0, pl.lit(f"not above zero: {column.name}")
+    if column.not_negative:
+        yield pl.col(column.name) < 0, pl.lit(f"below zero: {column.name}")
+
+
+def _part_duplicates(
+    rows: pl.DataFrame, broken: pl.Series, table: Table
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Sort those rows by the key that break no other rule, and part the first of each key."""
     key = list(table.key)
-    rows = sorted_by_key(whole, key)
-    taken = rows.select(
+    whole = rows.select(key).filter(~broken)
+    order = order_by_key(whole, key)
+    sorted_keys = whole[order]
+    # Looked up, not filtered and then sorted: a copy of all columns less.
+    sorted_rows = rows.select(table.column_names)[(~broken).arg_true().gather(order)]
+    taken = sorted_keys.select(
         pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in key).fill_null(
             value=False
         )
     ).to_series()
-    if taken.any():
-        # Only now by all columns, which takes longer: which of several rows stays may not depend
-        # on the order in which they came.
-        others = [name for name in table.column_names if name not in key]
-        rows = rows.sort([*key, *others])
-    duplicates = rows.filter(taken).with_columns(
+    if not taken.any():
+        return sorted_rows, _as_duplicates(sorted_rows.clear())
+    # Only now by all columns, which takes longer: which of several rows stays may not depend
+    # on the order in which they came.
+    others = [name for name in table.column_names if name not in key]
+    sorted_rows = sorted_rows.sort([*key, *others])
+    return sorted_rows.filter(~taken), _as_duplicates(sorted_rows.filter(taken))
+
+
+def _as_duplicates(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(
         pl.lit(DUPLICATE_KEY).alias(REASON), pl.lit(None, pl.String).alias(DETAIL)
     )
-    return rows.filter(~taken), duplicates
 
 
 def count_reasons(bad: pl.DataFrame) -> dict[str, int]:

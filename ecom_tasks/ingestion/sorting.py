@@ -1,4 +1,4 @@
-"""Sort rows by a key of several columns, quickly."""
+"""Find the order of rows by a key of several columns, quickly."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _LARGEST = 2**63
 _FEW_ROWS = 1000
 
 
-def sorted_by_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """Sort by the columns of `key`, none of which has nulls.
+def order_by_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.Series:
+    """Return the numbers of the rows in the order of the columns of `key`, none of which has nulls.
 
     A few distinct values a column (products, stores, days) fit into one number together, by which
     sorting takes a fifth of the time. Where they do not, the rows are sorted as they are. Rows of
@@ -19,8 +19,8 @@ def sorted_by_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """
     packed = _packed(rows, key)
     if packed is None:
-        return rows.sort(key)
-    return rows[packed.arg_sort()]
+        return rows.select(pl.arg_sort_by(key)).to_series()
+    return packed.arg_sort()
 
 
 def _packed(rows: pl.DataFrame, key: Sequence[str]) -> pl.Series | None:

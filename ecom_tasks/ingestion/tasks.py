@@ -234,7 +234,12 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
             return
         from ecom_tasks.ingestion import judge, load, mapping
 
-        with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
+        # Rows of a chunk are sorted by the key, and an order has one time.
+        ordered = [table.key[0], *([table.happened_at] if table.happened_at else [])]
+        with (
+            tempfile.TemporaryDirectory(prefix="ecom-") as scratch,
+            draft.growing(ordered) as write,
+        ):
             loaded = load.load(
                 load.Order(
                     table=table,
@@ -245,7 +250,7 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
                     forgotten=gone,
                     products=_known_products(*products),
                     buckets=config.buckets,
-                    write=draft.write_frame,
+                    write=write,
                     scratch=Path(scratch),
                 )
             )

@@ -1,6 +1,7 @@
 """No step's memory grows with the rows, only with the bucket: every step, under a limit.
 
-`make memory-test` does it with 50 million order lines and 3 GiB a process.
+`make memory-test` does it with 50 million order lines and 3 GiB a process. In MEMORY_TEST_FOLDER
+what is finished stays, and is found when the test is started again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ TASKS = 12 + 8
 
 
 def test_every_step_keeps_to_its_memory(tmp_path: Path) -> None:
-    steps = memory.chain(tmp_path, ROWS, LIMIT, BUCKETS)
+    kept = os.environ.get("MEMORY_TEST_FOLDER", "")
+    steps = memory.chain(Path(kept) if kept else tmp_path, ROWS, LIMIT, BUCKETS)
     assert len(steps) == TASKS
     loaded = next(step for step in steps if step.name.endswith("load_order_lines"))
-    assert loaded.peak_bytes > 100 * 2**20  # it was looked at while it ran
+    # It was looked at while it ran; or else it was found finished.
+    assert loaded.peak_bytes > 100 * 2**20 or (kept and loaded.seconds < 10)
 
 
 def test_what_passes_the_limit_fails(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from benchmarks import inventory, recommendation
+from benchmarks import inventory, measure, recommendation
 
 TINY = ["--k", "5", "--factors", "4", "--iterations", "1"]
 
@@ -74,3 +75,31 @@ def test_forecasts_of_generated_series_are_judged_alike(tmp_path: Path) -> None:
     made = inventory.ours(path)
     assert made.shape == actual.shape
     assert inventory.judge(path, made)["wape"] < inventory.judge(path, last)["wape"]
+
+
+def test_what_was_measured_stays_until_all_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def figures(name: str) -> dict[str, str]:
+        done.append(name)
+        return {"name": name}
+
+    def measured(stop: str = "") -> None:
+        with measure.folder_for(tmp_path, "1") as folder:
+            for name in ("a", "b"):
+                if name == stop:
+                    raise KeyboardInterrupt
+                assert measure.once(folder, name, partial(figures, name)) == {"name": name}
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(stop="b")
+    measured()
+    assert done == ["a", "b"]
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyboardInterrupt):
+        measured(stop="b")
+    monkeypatch.setattr(measure, "_code_now", lambda: "other code")
+    measured()
+    assert done == ["a", "b", "a", "a", "b"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecom_tasks.artefacts import dataset
@@ -12,6 +12,7 @@ from ecom_tasks.artefacts.bucketing import (
     bucket_number,
     bucket_numbers,
     file_of,
+    looked_up,
     partition,
     scan_bucket,
 )
@@ -87,3 +88,17 @@ def test_a_table_without_rows_has_no_bucket(run: Run) -> None:
 @given(st.text(max_size=5), st.integers(1, 200))
 def test_twice_as_many_buckets_part_each_in_two(identifier: str, buckets: int) -> None:
     assert bucket_number(identifier, 2 * buckets) % buckets == bucket_number(identifier, buckets)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=12))
+@settings(deadline=None)
+def test_each_distinct_value_is_looked_up_once(values: list[str | None]) -> None:
+    asked: list[str] = []
+
+    def doubled(known: pl.Series) -> pl.Series:
+        asked.extend(known)
+        return known + known
+
+    found = looked_up(pl.Series(values, dtype=pl.String), doubled)
+    assert found.to_list() == [value and value * 2 for value in values]
+    assert sorted(asked) == sorted({value for value in values if value})

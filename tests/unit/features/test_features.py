@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ecom_tasks.features import customers, demand, interactions, prices, products, tables
 from ecom_tasks.features.config import FeaturesConfig
-from ecom_tasks.features.lines import DTYPES, last_complete_week
+from ecom_tasks.features.lines import DTYPES, last_complete_week, numbered
 from ecom_tasks.tables import Table
 from tests import builders
 from tests.builders import day, line, promotion
@@ -338,3 +338,39 @@ def test_the_last_second_of_the_cutoff_counts_and_midnight_does_not() -> None:
 def test_a_promotion_is_known_from_the_day_of_its_announcement(announced: date, weeks: int) -> None:
     plan = builders.promotions([promotion("milk", day(14), day(20), announced_on=announced)])
     assert built(tables.PROMOTION_CALENDAR, HISTORY, day(13), plan).height == weeks
+
+
+def test_orders_gathered_once_serve_every_earlier_cutoff() -> None:
+    # One order was added to on the next day, another was returned in part.
+    lines = builders.order_lines([
+        line("ann", "milk", day(0), 1, 2.0, order_id="a"),
+        line("ann", "milk", day(1), 2, 3.0, order_id="a", discount=1.0),
+        line("ann", "tea", day(1), 1, 4.0, order_id="a"),
+        line("ann", "milk", day(5), 1, 2.0, order_id="b"),
+        line("ann", "milk", day(5), 1, 2.0, order_id="c"),
+        line("ann", "milk", day(6), 1, 2.0, order_id="b", returned=True),
+        line("bob", "milk", day(3), 1, 2.0, order_id="d", returned=True),
+        line(None, "milk", day(3), 1, 2.0, order_id="e"),
+    ])
+    gathered = interactions.orders(lines.lazy(), CATALOGUE.lazy(), day(9))
+    for cutoff in map(day, range(-1, 10)):
+        at = interactions.build_at(gathered, cutoff, HALF_LIFE).collect()
+        assert at.equals(built(tables.CUSTOMER_PRODUCTS, lines, cutoff))
+        assert at.equals(at.sort(tables.CUSTOMER_PRODUCTS.key))
+    at = {cutoff: interactions.build_at(gathered, day(cutoff), HALF_LIFE).collect()
+          for cutoff in (0, 1, 9)}  # fmt: skip
+    milk = {cutoff: one(rows, product_id="milk") for cutoff, rows in at.items()}
+    assert (milk[0]["units"], milk[0]["discounted_share"]) == (1, 0.0)
+    assert (milk[1]["units"], milk[1]["discounted_share"]) == (1 + 2, 1.0)
+    assert (milk[1]["orders"], milk[1]["days_since_last_order"]) == (1, 1)  # of the first day
+    assert (milk[9]["orders"], milk[9]["units"]) == (3, 1 + 2 + 1 + 1 - 1)
+    assert milk[9]["mean_days_between_orders"] == 5 / 1  # two orders of one day are one gap
+    assert milk[9]["median_days_between_orders"] == 5
+
+
+@pytest.mark.parametrize("table", [tables.CUSTOMERS, tables.PRODUCTS])
+def test_numbers_are_counted_as_identifiers_are(table: Table) -> None:
+    names = ["order_id"] if table == tables.CUSTOMERS else ["order_id", "customer_id"]
+    counted = numbered(HISTORY.lazy(), *names).collect()
+    assert counted.select(names).null_count().equals(HISTORY.select(names).null_count())
+    assert built(table, counted, day(20)).equals(built(table, HISTORY, day(20)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Never
 
 import polars as pl
 import pytest
@@ -28,6 +29,10 @@ def loaded(folder: Path, name: str, rows: lakes.Rows) -> tuple[Loaded, dict[str,
     )
     source = load_source(str(folder / "shop.toml"))
     written: dict[str, pl.DataFrame] = {}
+
+    def write(path: str, more: pl.DataFrame) -> None:
+        written[path] = pl.concat([written.get(path, more.clear()), more])
+
     scratch = folder / "scratch"
     scratch.mkdir()
     result = load.load(
@@ -39,11 +44,12 @@ def loaded(folder: Path, name: str, rows: lakes.Rows) -> tuple[Loaded, dict[str,
             key=bytes(32),
             products=pl.Series([f"p{n}" for n in range(10)]),
             buckets=BUCKETS,
-            write=written.__setitem__,
+            write=write,
             scratch=scratch,
         )
     )
-    assert sorted(scratch.glob("*.parquet")) == result.quarantine  # nothing else is left behind
+    left = sorted(path for path in scratch.rglob("*") if path.is_file())
+    assert left == result.quarantine  # nothing else is left behind
     return result, written
 
 
@@ -93,18 +99,34 @@ def test_customers_are_written_under_pseudonyms_only_also_on_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_the_way: list[pl.DataFrame] = []
+    write_scratch = load._write_scratch
 
     def write(file: Path, rows: pl.DataFrame) -> None:
         on_the_way.append(rows)
-        rows.write_parquet(file)
+        write_scratch(file, rows)
 
     monkeypatch.setattr(load, "_write_scratch", write)
     rows = lakes.order_lines()
     _, written = loaded(tmp_path, "order_lines", rows)
     expected = {pseudonym(bytes(32), str(row[CUSTOMER_ID])) for row in rows if row[CUSTOMER_ID]}
-    assert len(on_the_way) > BUCKETS
+    assert len(on_the_way) >= BUCKETS
     for frames in (on_the_way, written.values()):
         assert {each for frame in frames for each in frame[CUSTOMER_ID].drop_nulls()} == expected
+
+
+def test_a_chunk_that_fails_ends_the_load_and_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def part(*_: object) -> Never:
+        seen.append(1)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(load, "part", part)
+    with pytest.raises(OSError, match="no space left"):
+        loaded(tmp_path, "order_lines", lakes.order_lines())
+    assert len(seen) >= 1
 
 
 def test_days_are_counted_and_examples_kept_for_each_reason(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecom_tasks.ingestion import sorting
-from ecom_tasks.ingestion.sorting import sorted_by_key
+from ecom_tasks.ingestion.sorting import order_by_key
 
 KEY = ["a", "n", "d"]
 rows = st.fixed_dictionaries({
@@ -26,7 +26,7 @@ SCHEMA = {"a": pl.String, "n": pl.Int64, "d": pl.Date}
 @settings(deadline=None)
 def test_rows_come_in_the_order_of_the_key(given: list[dict[str, Any]]) -> None:
     frame = pl.DataFrame(given, schema=SCHEMA)
-    assert sorted_by_key(frame, KEY).rows() == sorted(frame.rows())
+    assert frame[order_by_key(frame, KEY)].rows() == sorted(frame.rows())
 
 
 @pytest.mark.parametrize(("distinct", "packed"), [(10, True), (3000, False)])
@@ -37,4 +37,4 @@ def test_few_values_are_packed_and_many_are_not(distinct: int, *, packed: bool) 
         "d": [date(2024, 1, 1) + timedelta(days=n * 13 % 300) for n in range(4000)],
     })
     assert (sorting._packed(frame, KEY) is not None) == packed
-    assert sorted_by_key(frame, KEY).equals(frame.sort(KEY))
+    assert frame[order_by_key(frame, KEY)].equals(frame.sort(KEY))

@@ -217,6 +217,32 @@ def test_a_failure_shows_what_was_observed_and_the_rows(tmp_path: Path) -> None:
     assert row["ordered_at"] == "2024-03-31T12:00:00"
 
 
+def test_two_lines_of_one_number_are_found_also_above_64(tmp_path: Path) -> None:
+    lines = lakes.order_lines()
+    for number, row in zip((1, 65, 129, 129, -1, 63), lines, strict=False):
+        row |= {"order_id": "long", "line_number": number}
+    results = validated(tmp_path, {"order_lines": lines, "products": lakes.products()})
+    [failure] = [each for each in results if not each.success]
+    assert (failure.aspect, failure.observed) == ("uniqueness", "1 rows at fault")
+    assert failure.rows == [{"order_id": "long", "line_number": 129}]
+
+
+def test_each_query_of_a_suite_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ecom_tasks.ingestion import validate
+
+    asked: list[str] = []
+    engine = validate.engine.SqlAlchemyExecutionEngine
+    execute = engine.execute_query
+
+    def counted(self: Any, query: Any) -> Any:
+        asked.append(str(query))
+        return execute(self, query)
+
+    monkeypatch.setattr(engine, "execute_query", counted)
+    validated(tmp_path, {name: good() for name, good in lakes.GOOD.items()})
+    assert sum("HAVING count(*) > 1" in query and "line_number" in query for query in asked) == 1
+
+
 def test_a_suite_that_great_expectations_does_not_know_is_named(tmp_path: Path) -> None:
     from ecom_tasks.ingestion import validate
 
