@@ -99,6 +99,11 @@ class RecommendationConfig(DomainConfig):
     follows_fading: float = Field(
         default=0.6, ge=0, le=1, description="weight of a product beside the next newer one"
     )
+    lookalike_candidates: int = Field(default=25, ge=1, description="new products per customer")
+    lookalikes: int = Field(default=300, ge=1, description="nearest customers of each customer")
+    lookalike_customers: int = Field(
+        default=20_000, ge=1, description="among whom they are looked for, drawn at random"
+    )
 
     # Propagation over purchases and common views
     propagation_candidates: int = Field(default=20, ge=1, description="new products per customer")
