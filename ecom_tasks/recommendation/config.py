@@ -166,6 +166,9 @@ class RecommendationConfig(DomainConfig):
     max_depth: int = Field(default=6, ge=1, description="levels of a tree")
     min_child_weight: float = Field(default=30.0, ge=0, description="expected orders in a leaf")
     column_share: float = Field(default=0.4, gt=0, le=1, description="features tried per tree")
+    ranker_seeds: int = Field(
+        default=3, ge=1, description="rankers trained alike with other seeds and averaged"
+    )
     trees_per_round: int = Field(
         default=1, ge=1, description="trees grown side by side and averaged; steadier, slower"
     )
