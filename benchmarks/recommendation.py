@@ -4,6 +4,9 @@
     python -m benchmarks.recommendation --generated 1000000 100000 50000000 [--json OUT]
     python -m benchmarks.recommendation --growth [--json OUT] [--plot OUT.svg]
 
+`--only PART ...` runs some of the contenders; with `--json OUT` their figures join those that OUT
+has of the same data, settings and machine, so that a large size can be measured in several calls.
+
 Contenders, each a fresh interpreter on the same matrix with the same settings:
 
 ours      `als.factorise`, then blocks of scores and the best new products, as arrays
@@ -363,8 +366,8 @@ def prepare(arguments: argparse.Namespace, shape: tuple[int, int, int] | None) -
 
 
 def compare(arguments: argparse.Namespace, path: Path, settings: Settings) -> Settings:
-    """Run every contender on the data at `path`, in turn and round by round."""
-    rounds: dict[str, list[Settings]] = {name: [] for name in PARTS}
+    """Run the contenders asked for on the data at `path`, in turn and round by round."""
+    rounds: dict[str, list[Settings]] = {name: [] for name in PARTS if name in arguments.only}
     for _ in range(arguments.rounds):
         for name, found in rounds.items():
             python = arguments.rectools_python if name == "rectools" else sys.executable
@@ -373,8 +376,31 @@ def compare(arguments: argparse.Namespace, path: Path, settings: Settings) -> Se
             else:
                 found.append(child(name, str(path), settings, python=python))
             print(f"{name}: {json.dumps(found[-1])}", file=sys.stderr, flush=True)
-    _factors(str(path)).unlink(missing_ok=True)
+    # A later call may want to score with them.
+    if "scoring" in rounds:
+        _factors(str(path)).unlink(missing_ok=True)
     return {name: middle(found) for name, found in rounds.items()}
+
+
+def joined(figures: Settings, earlier: Path | None) -> Settings:
+    """Return the figures with the parts that an earlier call wrote and this one did not run.
+
+    Raises
+    ------
+    SystemExit
+        They are of other data, settings or another machine, and cannot stand beside these.
+    """
+    if earlier is None or not earlier.exists():
+        return figures
+    before = json.loads(earlier.read_text())
+    for what in ("machine", "settings", "data"):
+        if before.get(what) != figures[what]:
+            raise SystemExit(
+                f"{earlier} has figures of another {what}: {before.get(what)}, not "
+                f"{figures[what]}. Name another file, or remove it"
+            )
+    parts = before["parts"] | figures["parts"]
+    return figures | {"parts": {name: parts[name] for name in PARTS if name in parts}}
 
 
 def middle(found: list[Settings]) -> Settings:
@@ -405,7 +431,7 @@ def show(data: Settings, parts: Settings) -> None:
         "in bound",
     ):
         table.add_column(heading, justify="left" if heading == "part" else "right")
-    base = _total(parts["implicit"])  # 0 where it failed
+    base = _total(parts.get("implicit", {}))  # 0 where it failed or was not run
     for name, part in parts.items():
         if "failed" in part:
             table.add_row(name, part["failed"])
@@ -419,7 +445,7 @@ def show(data: Settings, parts: Settings) -> None:
         table.add_row(name, *seconds, f"{cores:.1f}", ratio, f"{peak / (1 << 30):.1f}", within)
     console = Console(width=100)
     console.print(table)
-    if "ratio" in parts["scoring"]:
+    if "ratio" in parts.get("scoring", {}):
         text = "scoring {customers:,.0f} customers: {score:.2f} s, sgemm alone {sgemm:.2f} s "
         text += "({sgemm_gflops:.0f} GFLOPS), ratio {ratio:.2f} (target: at most 2), "
         text += "of the cores' time {ratio_cpu:.2f}"
@@ -504,6 +530,8 @@ def parse(words: list[str]) -> argparse.Namespace:
         default=(1_000_000, 100_000, 50_000_000), help="where there is no --data")  # fmt: skip
     add("--growth", action="store_true", help="cost of ours by size instead of contenders")
     add("--millions", nargs="+", type=float, default=MILLIONS, help="sizes of --growth")
+    add("--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART",
+        help=f"of {', '.join(PARTS)}; scoring needs what ours leaves")  # fmt: skip
     add("--rectools-python", help="interpreter of an environment with RecTools")
     add("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "recommendation-benchmark",
         help="where data are kept between runs")  # fmt: skip
@@ -544,7 +572,10 @@ def main(words: list[str]) -> None:
         print(f"seconds and memory grow with the interactions to the power of {figures['power']}")
     else:
         path = prepare(arguments, None if arguments.data else tuple(arguments.generated))
-        figures |= {"data": shape_of(str(path)), "parts": compare(arguments, path, settings)}
+        figures |= {"data": shape_of(str(path)), "parts": {}}
+        joined(figures, arguments.json)  # refused before anything is measured
+        figures["parts"] = compare(arguments, path, settings)
+        figures = joined(figures, arguments.json)
         show(figures["data"], figures["parts"])
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")

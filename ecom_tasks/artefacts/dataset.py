@@ -1,4 +1,4 @@
-"""Make, find and read versions: the only door of a domain's `tasks.py` to storage."""
+"""Make, find and read versions: the only door of a domain's tasks to storage."""
 
 from __future__ import annotations
 

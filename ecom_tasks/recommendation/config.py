@@ -99,6 +99,11 @@ class RecommendationConfig(DomainConfig):
     follows_fading: float = Field(
         default=0.6, ge=0, le=1, description="weight of a product beside the next newer one"
     )
+    lookalike_candidates: int = Field(default=25, ge=1, description="new products per customer")
+    lookalikes: int = Field(default=300, ge=1, description="nearest customers of each customer")
+    lookalike_customers: int = Field(
+        default=20_000, ge=1, description="among whom they are looked for, drawn at random"
+    )
 
     # Propagation over purchases and common views
     propagation_candidates: int = Field(default=20, ge=1, description="new products per customer")
@@ -161,6 +166,9 @@ class RecommendationConfig(DomainConfig):
     max_depth: int = Field(default=6, ge=1, description="levels of a tree")
     min_child_weight: float = Field(default=30.0, ge=0, description="expected orders in a leaf")
     column_share: float = Field(default=0.4, gt=0, le=1, description="features tried per tree")
+    ranker_seeds: int = Field(
+        default=3, ge=1, description="rankers trained alike with other seeds and averaged"
+    )
     trees_per_round: int = Field(
         default=1, ge=1, description="trees grown side by side and averaged; steadier, slower"
     )

@@ -130,12 +130,22 @@ def choose_rounds(
 
 
 def train(learn: Examples, rounds: Rounds, config: RecommendationConfig) -> xgb.Booster:
-    """Train the given numbers of trees; same examples, same bytes."""
-    model = _count_trees(learn, config, rounds.count)
-    if rounds.rank:
-        model = _rank_trees(model, learn, config, rounds.rank)
+    """Train the given numbers of trees, once for each seed, and average; same examples, same bytes.
+
+    What one seed learns beyond chance is what the others learn too.
+    """
+    models = [
+        _train_one(learn, rounds, config.model_copy(update={"seed": config.seed + number}))
+        for number in range(config.ranker_seeds)
+    ]
+    model = boosted_trees.average(models)
     model.feature_names = list(ALL[: learn.features.shape[1]])
     return model
+
+
+def _train_one(learn: Examples, rounds: Rounds, config: RecommendationConfig) -> xgb.Booster:
+    model = _count_trees(learn, config, rounds.count)
+    return _rank_trees(model, learn, config, rounds.rank) if rounds.rank else model
 
 
 def load(file: Path) -> xgb.Booster:

@@ -7,10 +7,12 @@ GPU are as good as those of a CPU, and not the same.
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,55 @@ def train(
         )
     model.set_param({"device": "cpu"})
     return model
+
+
+def average(models: Sequence[xgb.Booster]) -> xgb.Booster:
+    """Return one model whose raw output is the mean of those of the models.
+
+    Round for round it holds the trees of all of them, each leaf divided by their number.
+
+    Parameters
+    ----------
+    models : of as many rounds each, trained on the same rows, settings and labels, with other seeds
+
+    Raises
+    ------
+    ValueError
+        They start from different values, or have different numbers of trees.
+    """
+    if len(models) == 1:
+        return models[0]
+    told = [json.loads(bytes(model.save_raw("json"))) for model in models]
+    starts = {json.dumps(each["learner"]["learner_model_param"], sort_keys=True) for each in told}
+    trees = [each["learner"]["gradient_booster"]["model"]["trees"] for each in told]
+    if len(starts) > 1 or len({len(each) for each in trees}) > 1:
+        raise ValueError("models differ in more than their seed, and have no mean of their trees")
+    one = told[0]
+    held = one["learner"]["gradient_booster"]["model"]
+    ends = held["iteration_indptr"]
+    held["trees"] = [
+        _scaled(tree, 1 / len(models))
+        for start, end in pairwise(ends)
+        for each in trees
+        for tree in each[start:end]
+    ]
+    for number, tree in enumerate(held["trees"]):
+        tree["id"] = number
+    held["tree_info"] = [0] * len(held["trees"])
+    held["iteration_indptr"] = [len(models) * end for end in ends]
+    sizes = held["gbtree_model_param"]
+    sizes["num_trees"] = str(len(held["trees"]))
+    sizes["num_parallel_tree"] = str(len(models) * int(sizes["num_parallel_tree"]))
+    found = xgb.Booster()
+    found.load_model(bytearray(json.dumps(one).encode()))
+    return found
+
+
+def _scaled(tree: dict[str, Any], factor: float) -> dict[str, Any]:
+    # A leaf has no children, and its value stands where others have their threshold.
+    leaves = zip(tree["split_conditions"], tree["left_children"], strict=True)
+    values = [value * factor if child == -1 else value for value, child in leaves]
+    return tree | {"split_conditions": values}
 
 
 def _boost(

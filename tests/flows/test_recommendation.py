@@ -20,11 +20,12 @@ from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
-from ecom_tasks.recommendation import later, selection, tasks
+from ecom_tasks.recommendation import later, selection
 from ecom_tasks.recommendation.candidates import VIEWED
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import NAMES
 from ecom_tasks.recommendation.snapshots import Window
+from ecom_tasks.recommendation.steps import inputs, listing, proposals, ranking, reading, scores
 from ecom_tasks.recommendation.tasks import flow
 from ecom_tasks.run import Ref, Run, run_locally
 from tests import builders
@@ -108,13 +109,13 @@ def test_the_ranker_is_tuned_on_windows_before_the_test_windows(
 ) -> None:
     run, _ = released
     looked_at = []
-    examples = tasks._examples
+    examples = reading.examples
 
     def watched(features: Ref, proposed: Ref, window: Window, config: RecommendationConfig) -> Any:
         looked_at.append(window)
         return examples(features, proposed, window, config)
 
-    monkeypatch.setattr(tasks, "_examples", watched)
+    monkeypatch.setattr(reading, "examples", watched)
     settings = [f"--set=recommendation.{name}={value}" for name, value in QUICK.items()]
     command = ["tune", "recommendation", "--ranker", "--as-of", str(run.as_of), "--root", run.root,
                "--folder", str(tmp_path), "--trials", "2", *settings]  # fmt: skip
@@ -124,13 +125,13 @@ def test_the_ranker_is_tuned_on_windows_before_the_test_windows(
     assert best["best"] >= best["defaults"] > 0
     # QUICK sets two dials, which therefore stay.
     assert set(best["settings"]) == {"max_depth", "column_share", "row_share", "learning_rate"}
-    plan = tasks._plan(dataset.find(run, "features/all"), RecommendationConfig.of(run))
+    plan = reading.plan(dataset.find(run, "features/all"), RecommendationConfig.of(run))
     assert 2 <= len(looked_at) <= 3
     assert looked_at[-1].until <= plan.test[0].cutoff
     assert looked_at == sorted(looked_at, key=lambda window: window.cutoff)
     one = replace(run, overrides={"recommendation": QUICK | {"train_windows": 1}})
     with pytest.raises(DataContractError, match="1 window before the first test window"):
-        tasks.ranker_windows(one)
+        ranking.ranker_windows(one)
 
 
 def test_a_ranker_without_enough_gain_is_refused_and_the_release_stays(
@@ -271,17 +272,17 @@ def test_what_was_viewed_by_the_cutoff_proposes_what_nobody_bought_yet(
         "events": builders.table(tables.EVENTS, events),
     })  # fmt: skip
     run_locally(features_flow, run)
-    features = tasks.pin_features(run)
-    cutoffs = [*tasks._needed(tasks._plan(features, CONFIG), CONFIG), SHOP.as_of]
+    features = inputs.pin_features(run)
+    cutoffs = [*reading.needed(reading.plan(features, CONFIG), CONFIG), SHOP.as_of]
 
     def nothing(draft: Draft) -> None:
         for cutoff in cutoffs:
             draft.write_frame(f"cutoff={cutoff}.parquet", shops.NOTHING)
 
-    nothing.__module__ = tasks.__name__
+    nothing.__module__ = proposals.__name__
     follows = dataset.produce(run, "work/recommendation/sequence", nothing)
-    proposed = tasks.generate_candidates(run, features, follows)
-    today = tasks._candidates(proposed, SHOP.as_of)
+    proposed = proposals.generate_candidates(run, features, follows)
+    today = reading.candidates(proposed, SHOP.as_of)
     found = today.filter(pl.col("product_id").str.ends_with("new"))
     own = SHOP.order_lines.filter(pl.col("product_id") == "b0-p00")["customer_id"].unique()
     assert set(own) <= set(found.filter(product_id="b0-new")["customer_id"])
@@ -289,14 +290,14 @@ def test_what_was_viewed_by_the_cutoff_proposes_what_nobody_bought_yet(
     assert found.select(block_of("customer_id").eq(block_of("product_id")).all()).item()
     assert found["propagation_rank"].null_count() == 0
     # The day before the visits nobody knew of them, and the columns are there all the same.
-    earlier = tasks._candidates(proposed, cutoffs[-2])
+    earlier = reading.candidates(proposed, cutoffs[-2])
     assert earlier.columns == today.columns
     assert not earlier["product_id"].str.ends_with("new").any()
 
 
 def test_a_shop_without_views_has_no_columns_for_them(released: tuple[Run, Ref]) -> None:
     proposed = dataset.find(released[0], "work/recommendation/candidates")
-    assert not set(VIEWED) & set(tasks._candidates(proposed, SHOP.as_of).columns)
+    assert not set(VIEWED) & set(reading.candidates(proposed, SHOP.as_of).columns)
 
 
 def test_one_customer_of_one_product_is_an_error_or_a_list_of_one(
@@ -348,7 +349,7 @@ def test_only_customers_whose_inputs_changed_get_new_lists(
     assert second != first
     assert made == ["b1-c01"]
     # The same day where nothing was made before: every list is made, with the same bytes.
-    monkeypatch.setattr(tasks, "_former", lambda _run: None)
+    monkeypatch.setattr(listing, "former", lambda _run: None)
     entries = {entry.path: entry.sha256 for entry in dataset.manifest(second).files}
     shutil.rmtree(tmp_path / "store/artefacts")
     whole = run_locally(flow, run)
@@ -385,34 +386,34 @@ def test_models_are_kept_for_some_days_and_only_who_bought_is_scored_anew(
         {"models of": str(SHOP.as_of), "customers scored anew": 2},
         {"models of": str(SHOP.as_of), "customers scored anew": 0},
     ]
-    scores = [
-        tasks._rows(
+    scored = [
+        reading.rows(
             dataset.find(replace(tuesday, as_of=day), "work/recommendation/scores"), "scored"
         )
         for day in (SHOP.as_of, monday.as_of, tuesday.as_of)
     ]
-    assert scores[1].equals(scores[2])
-    changed = scores[1].join(scores[0], on=scores[0].columns, how="anti")
+    assert scored[1].equals(scored[2])
+    changed = scored[1].join(scored[0], on=scored[0].columns, how="anti")
     assert set(changed["customer_id"]) == {"b0-c03", "visitor"}
     # Scoring everybody with the same models, each as of his own day, gives the same.
-    learnt = tasks.pin_learning(monday, tasks.pin_features(monday))
+    learnt = inputs.pin_learning(monday, inputs.pin_features(monday))
     of_day = replace(monday, as_of=SHOP.as_of)
-    models = tasks._kept_models(
+    models = scores.kept_models(
         *(dataset.find(of_day, f"work/recommendation/{name}")
           for name in ("candidates", "ranker", "sequence")), learnt,
     )  # fmt: skip
     who = pl.DataFrame({"customer_id": ["b0-c03", "visitor"]})
     now, then = (
-        tasks._snapshot(ref, day) for ref, day in
-        ((tasks.pin_features(monday), monday.as_of), (learnt, SHOP.as_of))
+        reading.snapshot(ref, day) for ref, day in
+        ((inputs.pin_features(monday), monday.as_of), (learnt, SHOP.as_of))
     )  # fmt: skip
     others = then.customers.join(who, on="customer_id", how="anti")
     whole = pl.concat([
         later.score(models, now, who, CONFIG), later.score(models, then, others, CONFIG)
     ]).sort("customer_id", "product_id")  # fmt: skip
     exact = pl.all().exclude("score")
-    assert whole.select(exact).equals(scores[1].select(exact))
-    assert whole["score"].to_list() == pytest.approx(scores[1]["score"].to_list(), abs=1e-5)
+    assert whole.select(exact).equals(scored[1].select(exact))
+    assert whole["score"].to_list() == pytest.approx(scored[1]["score"].to_list(), abs=1e-5)
     assert first != third
 
 

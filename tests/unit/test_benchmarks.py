@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -51,6 +52,29 @@ def test_contenders_do_the_same_work(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert parts["scoring"]["ratio"] > 0
     assert all(0 < parts[name]["peak_bytes"] < 12 << 30 for name in ("encode", "ours", "implicit"))
     assert "not installed" in capsys.readouterr().out
+
+
+def test_contenders_run_one_at_a_time_and_their_figures_join(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    same = ["--generated", "60", "50", "400", "--scratch", str(tmp_path), "--json", str(out)]
+
+    def run(*words: str) -> dict[str, Any]:
+        recommendation.main([*same, *TINY, "--only", *words])
+        parts: dict[str, Any] = json.loads(out.read_text())["parts"]
+        return parts
+
+    first = run("implicit")
+    assert set(first) == {"implicit"}
+    assert set(run("ours")) == {"ours", "implicit"}
+    both = run("scoring")
+    assert list(both) == ["ours", "implicit", "scoring"]
+    assert both["implicit"] == first["implicit"]
+    assert both["scoring"]["ratio"] > 0
+    assert both["ours"]["mean_score"] == pytest.approx(both["implicit"]["mean_score"], rel=1e-5)
+    written = out.read_bytes()
+    with pytest.raises(SystemExit, match="figures of another settings"):
+        recommendation.main([*same, *TINY, "--k", "4", "--only", "implicit"])
+    assert out.read_bytes() == written
 
 
 def test_growth_is_drawn(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ecom_tasks.recommendation.candidates import (
     ease,
     follows,
     graph_filter,
+    lookalikes,
     neighbours,
     popular,
     propagation,
@@ -39,6 +40,7 @@ FURTHER: dict[str, Generator] = {
     graph_filter.NAME: graph_filter.generate,
     propagation.NAME: propagation.generate,
     follows.NAME: follows.generate,
+    lookalikes.NAME: lookalikes.generate,
     sequence.NAME: sequence.generate,
 }
 COLD = "two_tower"

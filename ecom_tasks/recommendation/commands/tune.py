@@ -36,8 +36,9 @@ def run(arguments: argparse.Namespace) -> list[Any]:
     Generators are judged on a part of what is known; what must be found is not looked at. Calling
     again goes on. Prints the best settings as arguments, and writes them to best.json.
     """
-    from ecom_tasks.recommendation import tasks, tuning
+    from ecom_tasks.recommendation import tuning
     from ecom_tasks.recommendation.config import RecommendationConfig
+    from ecom_tasks.recommendation.steps.ranking import ranker_windows
 
     _refuse_mixed(arguments)
     settings = Run("tune", arguments.as_of or date.today(), arguments.root,  # noqa: DTZ011
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> list[Any]:
     config = RecommendationConfig.of(settings)
     budget = tuning.Budget(arguments.minutes, arguments.trials)
     if arguments.ranker:
-        windows = tasks.ranker_windows(settings)
+        windows = ranker_windows(settings)
         found = [tuning.tune_ranker(*windows, config, arguments.folder, budget)]
     else:
         parts = tuning.validation(

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from ecom_tasks.recommendation import candidates
-from ecom_tasks.recommendation.candidates import als, matrix, neighbours, popular, repeat
+from ecom_tasks.recommendation.candidates import (
+    als,
+    lookalikes,
+    matrix,
+    neighbours,
+    popular,
+    repeat,
+)
 from ecom_tasks.recommendation.config import RecommendationConfig
 from tests.builders import block_shop
 from tests.unit.recommendation import shops
@@ -38,12 +45,53 @@ def test_every_generator_has_the_same_form(name: str) -> None:
     assert found.sort(key).equals(again.sort(key))
 
 
-@pytest.mark.parametrize("generate", [neighbours.generate, als.generate])
+@pytest.mark.parametrize("generate", [neighbours.generate, als.generate, lookalikes.generate])
 def test_new_products_come_from_the_customers_own_block(generate: candidates.Generator) -> None:
     found = generate(KNOWN, CONFIG).join(OWN, on=["customer_id", "product_id"], how="anti")
     best = found.sort("score", descending=True).group_by("customer_id").head(1)
     assert best.height > 0.8 * KNOWN["customer_id"].n_unique()
     assert best.filter(block_of("customer_id") != block_of("product_id")).is_empty()
+
+
+LIKE = pl.DataFrame(
+    [
+        # a, b and c share rare goods; d, e and f others; milk is everybody's.
+        *[(who, "rare", 1, 1.0, 0) for who in "abc"],
+        *[(who, "other", 1, 1.0, 0) for who in "def"],
+        *[(who, "milk", 1, 1.0, 0) for who in "abcdef"],
+        ("b", "lately", 1, 1.0, 1),
+        ("c", "long ago", 1, 1.0, 0),
+        ("d", "elsewhere", 1, 1.0, 1),
+    ],
+    schema=["customer_id", "product_id", "orders", "recency_weighted_orders", "orders_28d"],
+    orient="row",
+)
+
+
+def test_lookalikes_share_what_is_rare_and_propose_what_they_bought_lately() -> None:
+    found = lookalikes.generate(LIKE, CONFIG.model_copy(update={"lookalikes": 2}))
+    proposed = {who: frame for (who,), frame in found.group_by("customer_id")}
+    assert proposed["a"]["product_id"].to_list() == ["lately"]
+    # b and c both hold one thing more than they share with a, of the same rarity: half of the two.
+    assert proposed["a"]["score"].to_list() == pytest.approx([1 / 2])
+    # Nobody is his own lookalike: what b alone bought is no evidence for b.
+    assert "b" not in proposed
+    assert set(proposed["e"]["product_id"]) == {"elsewhere"}
+
+
+def test_rarity_is_the_logarithm_of_how_few_buy() -> None:
+    orders = sparse.csr_matrix(np.array([[1, 1], [0, 1], [0, 1], [0, 1]], dtype=np.float32))
+    assert lookalikes.rarity(orders) == pytest.approx([np.log(4 / 2), 0.1])
+
+
+def test_lookalikes_are_looked_for_among_no_more_than_asked_for() -> None:
+    config = CONFIG.model_copy(update={"lookalike_customers": 5})
+    kept = lookalikes.fit(KNOWN, config)
+    assert len(kept.arrays["customers"]) == 5
+    assert list(kept.arrays["customers"]) == sorted(kept.arrays["customers"])
+    other = lookalikes.fit(KNOWN, config.model_copy(update={"seed": 8}))
+    assert list(other.arrays["customers"]) != list(kept.arrays["customers"])
+    assert not lookalikes.propose(kept, KNOWN, config).is_empty()
 
 
 def test_who_buys_everything_says_little_where_purchases_are_weighed() -> None:

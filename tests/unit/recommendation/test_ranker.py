@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import xgboost as xgb
 
 from ecom_tasks.recommendation import ranker
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -72,12 +73,26 @@ def test_both_kinds_of_trees_stand_in_one_model() -> None:
 
 
 def test_trees_grown_side_by_side_are_one_round() -> None:
-    four = CONFIG.model_copy(update={"trees_per_round": 4})
+    four = CONFIG.model_copy(update={"trees_per_round": 4, "ranker_seeds": 1})
     model = ranker.train(planted(1), Rounds(10, 3), four)
     assert model.num_boosted_rounds() == 13
     assert len(model.get_dump()) == 4 * 13
     again = ranker.train(planted(1), Rounds(10, 3), four)
     assert model.save_raw("ubj") == again.save_raw("ubj")
+
+
+def test_a_ranker_is_the_mean_of_those_of_its_seeds() -> None:
+    learn, data = planted(1), xgb.DMatrix(planted(2).features)
+    one = CONFIG.model_copy(update={"ranker_seeds": 1, "row_share": 0.5})
+    both = ranker.train(learn, Rounds(10, 3), one.model_copy(update={"ranker_seeds": 2}))
+    alone = [
+        ranker.train(learn, Rounds(10, 3), one.model_copy(update={"seed": one.seed + number}))
+        for number in (0, 1)
+    ]
+    for each in (both, *alone):
+        each.feature_names = None
+    expected = np.mean([each.predict(data, output_margin=True) for each in alone], axis=0)
+    assert both.predict(data, output_margin=True) == pytest.approx(expected, abs=1e-5)
 
 
 def test_early_stopping_takes_the_best_number_of_trees_and_learns_nothing_from_noise() -> None:

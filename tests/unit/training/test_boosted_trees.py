@@ -117,3 +117,45 @@ def test_the_cpu_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen.device == "cpu"
     assert len(seen.fallbacks) == 2
     assert model.save_raw() == plain.save_raw()
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_the_mean_of_models_is_one_model_that_predicts_the_mean(parallel: int) -> None:
+    counted = SETTINGS | {
+        "objective": "count:poisson", "subsample": 0.5, "num_parallel_tree": parallel,
+    }  # fmt: skip
+    asked = questions()
+    noise = np.random.default_rng(3).normal(size=len(asked.label))
+    some = Rows(asked.features, (asked.features[:, 0] + noise > 0.5).astype(np.float32), asked.told)
+    ordered = Rows(some.features, some.label, {})
+
+    def trained(seed: int) -> xgb.Booster:
+        base = boosted_trees.train("trees", counted | {"seed": seed}, ordered, 4)
+        return boosted_trees.train("trees", RANKING | {"seed": seed}, some, 2, base=base)
+
+    models = [trained(seed) for seed in (1, 2, 3)]
+    merged = boosted_trees.average(models)
+    matrix = xgb.DMatrix(some.features)
+    each = [model.predict(matrix, output_margin=True) for model in models]
+    assert not np.allclose(each[0], each[1], atol=1e-3)
+    assert merged.predict(matrix, output_margin=True) == pytest.approx(
+        np.mean(each, axis=0), abs=1e-5
+    )
+    assert merged.num_boosted_rounds() == 6
+    after = [model.predict(matrix, output_margin=True, iteration_range=(0, 2)) for model in models]
+    assert merged.predict(matrix, output_margin=True, iteration_range=(0, 2)) == pytest.approx(
+        np.mean(after, axis=0), abs=1e-5
+    )
+    assert boosted_trees.average([trained(seed) for seed in (1, 2, 3)]).save_raw(
+        "ubj"
+    ) == merged.save_raw("ubj")
+    assert boosted_trees.average(models[:1]) is models[0]
+
+
+def test_models_of_other_rows_have_no_mean() -> None:
+    models = [boosted_trees.train("trees", SETTINGS, rows(seed), 2) for seed in (1, 2)]
+    with pytest.raises(ValueError, match="differ in more than their seed"):
+        boosted_trees.average(models)
+    longer = boosted_trees.train("trees", SETTINGS, rows(1), 3)
+    with pytest.raises(ValueError, match="differ in more than their seed"):
+        boosted_trees.average([models[0], longer])

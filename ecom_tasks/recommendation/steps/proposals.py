@@ -1,0 +1,95 @@
+"""Candidates at each cutoff: the transformer's, then those of all generators with features."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.recommendation.steps import reading
+from ecom_tasks.run import Ref, Run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ecom_tasks.artefacts.dataset import Draft
+
+KEPT = "generators"
+SEQUENCE = "models/sequence.keras"
+
+
+def train_sequence(run: Run, features: Ref) -> Ref:
+    """Learn what follows what: at the first cutoff, for all that is tested, and today anew.
+
+    The ranker thus learns from, and is judged with, a model older than the one that serves.
+    """
+    from ecom_tasks.artefacts import dataset
+
+    run = reading.on_the_day_of(run, features)
+    config = RecommendationConfig.of(run)
+    plan = reading.plan(features, config)
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import scoring
+        from ecom_tasks.recommendation.candidates import sequence
+
+        def known(cutoff: date) -> pl.DataFrame:
+            return reading.snapshot(features, cutoff).interactions(config.min_customers)
+
+        needed = reading.needed(plan, config)
+        first = sequence.fit(known(needed[0]), config)
+        for cutoff in needed:
+            then = sequence.later(first, known(cutoff), config)
+            draft.write_frame(f"cutoff={cutoff}.parquet", sequence.propose(then, config))
+        fitted = sequence.fit(known(plan.serve), config)
+        draft.write_frame(f"cutoff={plan.serve}.parquet", sequence.propose(fitted, config))
+        for name, table in scoring.sequence_sample(fitted, config).items():
+            draft.write_frame(f"scoring/{name}.parquet", table)
+        scoring.save(fitted.model, draft.folder / "models")
+
+    return dataset.produce(
+        run,
+        "work/recommendation/sequence",
+        build,
+        inputs=reading.learnt_from(features),
+        config=config,
+    )
+
+
+def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
+    """Propose products for each customer at each cutoff, with all that the ranker may know."""
+    from ecom_tasks.artefacts import dataset
+
+    run = reading.on_the_day_of(run, features)
+    config = RecommendationConfig.of(run)
+    plan = reading.plan(features, config)
+    events = dataset.input_named(features, "lake/events")
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.logs import track
+        from ecom_tasks.recommendation import candidates
+        from ecom_tasks.recommendation import features as of_pair
+        from ecom_tasks.recommendation.candidates import kept
+
+        cutoffs = [*reading.needed(plan, config), plan.serve]
+        for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
+            snapshot = reading.snapshot(features, cutoff)
+            known = snapshot.interactions(config.min_customers)
+            fitted = candidates.fit(known, config)
+            proposed = candidates.propose(
+                known,
+                reading.candidates(follows, cutoff),
+                config,
+                reading.views(events, cutoff),
+                fitted,
+            )
+            draft.write_frame(f"cutoff={cutoff}.parquet", of_pair.build(proposed, snapshot))
+        kept.save(draft.folder / KEPT, fitted)
+
+    return dataset.produce(
+        run,
+        "work/recommendation/candidates",
+        build,
+        inputs=[*reading.learnt_from(features), events, follows],
+        config=config,
+    )

@@ -1,0 +1,167 @@
+"""The ranker: trained before each test window, and judged in it."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ecom_tasks.errors import DataContractError
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.recommendation.steps import inputs, reading
+from ecom_tasks.run import Ref, Run
+
+if TYPE_CHECKING:
+    from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.recommendation.ranker import Examples
+    from ecom_tasks.recommendation.snapshots import Window
+
+RANKER = "models/ranker.ubj"
+
+
+def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
+    """Learn to order candidates: for each test window from before it, and once from all weeks.
+
+    Where there is too little to learn from, the generators are blended by rank instead.
+    """
+    from ecom_tasks.artefacts import dataset
+
+    run = reading.on_the_day_of(run, features)
+    config = RecommendationConfig.of(run)
+    plan = reading.plan(features, config)
+    cutoffs = [*(window.cutoff for window in plan.test), plan.serve]
+
+    def all_of(window: Window) -> Examples:
+        return reading.examples(features, proposed, window, config)
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import ranker, snapshots
+
+        # The next cutoff learns from most of the same windows.
+        @lru_cache(config.train_windows)
+        def thinned(window: Window) -> Examples:
+            return ranker.thin(all_of(window), config.unordered_share, config.seed)
+
+        def learnt(windows: list[Window]) -> Examples:
+            return ranker.join([thinned(each) for each in windows])
+
+        early = plan.train_before(plan.test[0].cutoff, config.train_windows)
+        if sum(ranker.ordered(thinned(each)) for each in early) < config.smallest_training:
+            _blend(draft, features, proposed, cutoffs)
+            return
+        draft.metrics["model"] = "ranker"
+        # The number of trees is chosen once, before the first test window; where no window ended
+        # before another one began, the most trees are taken.
+        rounds = ranker.Rounds(config.count_rounds, config.rank_rounds)
+        curves: dict[str, list[float]] = {}
+        before, newest = snapshots.learn_and_validate(early)
+        if before:
+            rounds, curves = ranker.choose_rounds(learnt(before), all_of(newest), config)
+        draft.metrics["trees"] = {"expected orders": rounds.count, "LambdaMART": rounds.rank}
+        draft.write_json("curves.json", curves)
+        for cutoff in cutoffs:
+            model = ranker.train(
+                learnt(plan.train_before(cutoff, config.train_windows)), rounds, config
+            )
+            scored = ranker.score(model, reading.candidates(proposed, cutoff))
+            draft.write_frame(f"scored/cutoff={cutoff}.parquet", scored)
+        (draft.folder / RANKER).parent.mkdir(parents=True)
+        model.save_model(draft.folder / RANKER)
+
+    return dataset.produce(
+        run,
+        "work/recommendation/ranker",
+        build,
+        inputs=[*reading.learnt_from(features), proposed],
+        config=config,
+    )
+
+
+def _blend(draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date]) -> None:
+    from ecom_tasks.recommendation import blend
+
+    draft.metrics["model"] = "blend"
+    draft.assumptions.append(
+        "too little history to train a ranker on: lists blend the candidate generators by rank"
+    )
+    draft.write_json("curves.json", {})
+    for cutoff in cutoffs:
+        repeats = blend.repeat_share(reading.table(features, "customer_products", cutoff))
+        scored = blend.score(reading.candidates(proposed, cutoff), repeats)
+        draft.write_frame(f"scored/cutoff={cutoff}.parquet", scored)
+
+
+def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
+    """Judge the lists of the test windows beside popularity and own purchase frequency.
+
+    Customers who were not known yet are judged apart, by the list that such a customer gets.
+    """
+    from ecom_tasks.artefacts import dataset
+
+    run = reading.on_the_day_of(run, features)
+    config = RecommendationConfig.of(run)
+    plan = reading.plan(features, config)
+
+    def build(draft: Draft) -> None:
+        import polars as pl
+
+        from ecom_tasks.recommendation import evaluate, popular_in
+
+        windows: dict[str, Any] = {}
+        newcomers: dict[str, Any] = {}
+        losses = []
+        for window in plan.test:
+            scored = reading.scored(ranker, window.cutoff)
+            before = reading.snapshot(features, window.cutoff)
+            known = before.interactions(config.min_customers)
+            bought = reading.bought(features, window, config)
+            windows[str(window)] = evaluate.judge(scored, known, bought, config)
+            losses.append(evaluate.evidence(scored, known, bought, str(window)))
+            offers = popular_in.for_newcomers(
+                known, before.customers, config.top_k, config.popular_half_life_days
+            )
+            newcomers[str(window)] = evaluate.judge_newcomers(
+                offers, before.customers["customer_id"], bought, config.top_k
+            )
+        draft.write_json("windows.json", windows)
+        draft.write_json("newcomers.json", newcomers)
+        draft.write_frame("evidence.parquet", pl.concat(losses))
+
+    return dataset.produce(
+        run,
+        "work/recommendation/evaluation",
+        build,
+        inputs=[*reading.learnt_from(features), ranker],
+        config=config,
+    )
+
+
+def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
+    """Return the windows before the first test window: those to learn from, and the last one.
+
+    The candidates are those that a run for this day made.
+
+    Raises
+    ------
+    DataContractError
+        There was no such run, or its history has no two windows before the first test window.
+    """
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import snapshots
+
+    config = RecommendationConfig.of(run)
+    features = inputs.pin_learning(run, dataset.find(run, "features/all"))
+    proposed = dataset.find(reading.on_the_day_of(run, features), "work/recommendation/candidates")
+    plan = reading.plan(features, config)
+    early = plan.train_before(plan.test[0].cutoff, config.train_windows)
+    before, newest = snapshots.learn_and_validate(early) if early else ([], None)
+    if newest is None or not before:
+        raise DataContractError(
+            f"There is {len(early)} window before the first test window, and two are needed: one "
+            "to learn from and one to judge on",
+            "Load a longer history, or raise features.snapshots or recommendation.train_windows",
+        )
+    *learn, validate = [
+        reading.examples(features, proposed, window, config) for window in [*before, newest]
+    ]
+    return learn, validate

@@ -1,0 +1,165 @@
+"""What earlier tasks stored, as frames: feature tables by cutoff, candidates, scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecom_tasks.errors import DataContractError
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.run import Ref, Run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ecom_tasks.recommendation.ranker import Examples
+    from ecom_tasks.recommendation.snapshots import Plan, Snapshot, Window
+
+
+def features_of(run: Run, day: date) -> Ref | None:
+    """Return the features of a day, None where there are none."""
+    from ecom_tasks.artefacts import dataset
+
+    try:
+        return dataset.find(replace(run, as_of=day), "features/all")
+    except DataContractError:
+        return None
+
+
+def on_the_day_of(run: Run, features: Ref) -> Run:
+    """Return the run of the features' day: what follows from them alone is made only once."""
+    from ecom_tasks.artefacts import dataset
+
+    return replace(run, as_of=dataset.manifest(features).as_of)
+
+
+def learnt_from(features: Ref) -> list[Ref]:
+    """Return the tables that models learn from: what else changes leaves them as they are."""
+    from ecom_tasks.artefacts import dataset
+
+    names = ("customers", "products", "customer_products", "promotion_calendar")
+    tables = [dataset.input_named(features, f"features/{name}") for name in names]
+    return [*tables, dataset.input_named(features, "lake/products")]
+
+
+def said(features: Ref) -> list[Ref]:
+    """Return the tables that only the making of lists reads."""
+    from ecom_tasks.artefacts import dataset
+
+    return [dataset.input_named(features, f"lake/{name}")
+            for name in ("stock", "customers", "exclusions")]  # fmt: skip
+
+
+def plan(features: Ref, config: RecommendationConfig) -> Plan:
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import snapshots
+
+    customers = dataset.input_named(features, "features/customers")
+    folders = {Path(path).parts[0] for path in dataset.paths(customers)}
+    cutoffs = [date.fromisoformat(folder.removeprefix("cutoff=")) for folder in folders]
+    return snapshots.plan(cutoffs, config)
+
+
+def needed(plan: Plan, config: RecommendationConfig) -> list[date]:
+    """Cutoffs whose candidates some ranker learns from or is judged on, oldest first."""
+    wanted = {window.cutoff for window in plan.test}
+    for cutoff in [*(window.cutoff for window in plan.test), plan.serve]:
+        wanted |= {window.cutoff for window in plan.train_before(cutoff, config.train_windows)}
+    return sorted(wanted - {plan.serve})
+
+
+def table(features: Ref, name: str, cutoff: date) -> pl.DataFrame:
+    from ecom_tasks.artefacts import dataset
+
+    ref = dataset.input_named(features, f"features/{name}")
+    return dataset.scan(ref, f"cutoff={cutoff}/*.parquet").collect()
+
+
+def snapshot(features: Ref, cutoff: date) -> Snapshot:
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.features import tables
+    from ecom_tasks.recommendation.snapshots import Snapshot
+
+    calendar = dataset.input_named(features, "features/promotion_calendar")
+    if dataset.has_rows(calendar):
+        # Four weeks around the cutoff are all that is asked for.
+        near = pl.col("week_starts_on").is_between(
+            pl.lit(cutoff) - pl.duration(days=35), pl.lit(cutoff) + pl.duration(days=35)
+        )
+        promotions = dataset.scan(calendar).filter(near).collect()
+    else:
+        types = {"string": pl.String, "date": pl.Date, "float": pl.Float64}
+        columns = tables.PROMOTION_CALENDAR.columns
+        promotions = pl.DataFrame(schema={each.name: types[each.type] for each in columns})
+    return Snapshot(
+        cutoff=cutoff,
+        customers=table(features, "customers", cutoff),
+        products=table(features, "products", cutoff),
+        pairs=table(features, "customer_products", cutoff),
+        calendar=promotions,
+    )
+
+
+def bought(
+    features: Ref, window: Window, config: RecommendationConfig | None = None
+) -> pl.DataFrame:
+    """What was bought in a window; with `config` only products with enough customers before it."""
+    from ecom_tasks.recommendation import snapshots
+
+    pairs = [table(features, "customer_products", day) for day in (window.cutoff, window.until)]
+    found = snapshots.bought(*pairs)
+    if config is None:
+        return found
+    products = table(features, "products", window.cutoff)
+    warm = products.filter(products["customers"] >= config.min_customers)
+    return found.join(warm, on="product_id", how="semi")
+
+
+def candidates(proposed: Ref, cutoff: date) -> pl.DataFrame:
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.scan(proposed, f"cutoff={cutoff}.parquet").collect()
+
+
+def examples(
+    features: Ref, proposed: Ref, window: Window, config: RecommendationConfig
+) -> Examples:
+    """All candidates of a window, with what was ordered of them."""
+    from ecom_tasks.recommendation import ranker
+
+    return ranker.examples(candidates(proposed, window.cutoff), bought(features, window, config))
+
+
+def views(events: Ref, cutoff: date) -> pl.DataFrame | None:
+    """What was seen in which visit by the cutoff; None where the shop does not know."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+
+    if not dataset.has_rows(events):
+        return None
+    known = pl.col("occurred_at").dt.date() <= cutoff
+    seen = dataset.scan(events, "by_product/*.parquet").filter(known)
+    return seen.select("session_id", "product_id").collect()
+
+
+def scored(ranker: Ref, cutoff: date) -> pl.DataFrame:
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.scan(ranker, f"scored/cutoff={cutoff}.parquet").collect()
+
+
+def catalogue(features: Ref) -> pl.DataFrame:
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.scan(dataset.input_named(features, "lake/products")).collect()
+
+
+def rows(ref: Ref, name: str) -> pl.DataFrame:
+    from ecom_tasks.artefacts import dataset
+
+    return dataset.scan(ref, f"{name}.parquet").collect()

@@ -1,0 +1,106 @@
+"""Scores of today, from models of today or of some days ago."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.recommendation.steps import reading
+from ecom_tasks.recommendation.steps.proposals import KEPT, SEQUENCE
+from ecom_tasks.recommendation.steps.ranking import RANKER
+from ecom_tasks.run import Ref, Run
+
+if TYPE_CHECKING:
+    from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.recommendation.later import Models
+
+SCORED = "scored"
+
+
+def score_customers(
+    run: Run, features: Ref, learnt: Ref, proposed: Ref, ranker: Ref, follows: Ref
+) -> Ref:
+    """Keep the scores of the day before, but for those who bought since: models may be older.
+
+    The models' own day has the scores that they were trained with.
+
+    Parameters
+    ----------
+    features, learnt : of today, and of the day that the models are of
+    """
+    from ecom_tasks.artefacts import dataset
+
+    config = RecommendationConfig.of(run)
+    trained = reading.on_the_day_of(run, learnt).as_of
+    events = dataset.input_named(features, "lake/events")
+    inputs = [proposed, ranker, follows]
+    former: Ref | None = None
+    earlier = features
+    if run.as_of > trained:
+        before, earlier = _day_before(run, learnt)
+        former = score_customers(before, earlier, learnt, proposed, ranker, follows)
+        tables = ("customers", "products", "customer_products", "promotion_calendar")
+        inputs += [dataset.input_named(features, f"features/{name}") for name in tables]
+        inputs += [events, former]
+
+    def build(draft: Draft) -> None:
+        from ecom_tasks.recommendation import later
+
+        if former is None:
+            scored = reading.scored(ranker, trained)
+            made = later.named(reading.candidates(proposed, trained), lambda _: scored)
+            draft.write_frame(f"{SCORED}.parquet", made)
+            return
+        before, now = (
+            reading.snapshot(each, reading.plan(each, config).serve) for each in (earlier, features)
+        )
+        who = later.changed(before, now)
+        models = kept_models(proposed, ranker, follows, learnt)
+        made = later.score(models, now, who, config, reading.views(events, now.cutoff))
+        same = now.customers.join(who, on="customer_id", how="anti")
+        draft.metrics["customers scored anew"] = who.height
+        draft.write_frame(
+            f"{SCORED}.parquet", later.renew(reading.rows(former, SCORED), made, same)
+        )
+
+    return dataset.produce(run, "work/recommendation/scores", build, inputs=inputs, config=config)
+
+
+def _day_before(run: Run, learnt: Ref) -> tuple[Run, Ref]:
+    """Return the newest day with features before that of the run, back to that of the models."""
+    first = reading.on_the_day_of(run, learnt).as_of
+    day = run.as_of - timedelta(days=1)
+    while day > first:
+        if found := reading.features_of(run, day):
+            return replace(run, as_of=day), found
+        day -= timedelta(days=1)
+    return replace(run, as_of=first), learnt
+
+
+def kept_models(proposed: Ref, ranker: Ref, follows: Ref, learnt: Ref) -> Models:
+    """Read the models of the day that `learnt` is of."""
+    import tempfile
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import blend, later
+    from ecom_tasks.recommendation import ranker as trees
+    from ecom_tasks.recommendation.candidates import kept, sequence
+
+    with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
+        folder = Path(scratch)
+        for ref, files in ((proposed, f"{KEPT}/*"), (follows, SEQUENCE), (ranker, RANKER)):
+            dataset.fetch(ref, folder, files)
+        products = reading.rows(follows, "scoring/sequence_products")["product_id"]
+        pairs = reading.table(learnt, "customer_products", dataset.manifest(learnt).as_of)
+        score: later.Score
+        if dataset.manifest(ranker).metrics["model"] == "ranker":
+            score = partial(trees.score, trees.load(folder / RANKER))
+        else:
+            score = partial(blend.score, repeats=blend.repeat_share(pairs))
+        return later.Models(
+            kept.load(folder / KEPT), sequence.load(folder / SEQUENCE, products, pairs), score
+        )
