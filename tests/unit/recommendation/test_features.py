@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from types import ModuleType
 
 import polars as pl
@@ -110,14 +111,24 @@ def sees_the_future() -> bool:
     return not built(replace(FULL, order_lines=before)).equals(built(FULL))
 
 
-@pytest.mark.parametrize("module", [customers, products, interactions])
-def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("module", "guards"),
+    [
+        (customers, ["goods"]),
+        (products, ["goods"]),
+        # Orders are gathered once for several cutoffs, and bounded again for each.
+        (interactions, ["goods", "_known_by"]),
+    ],
+)
+def test_a_planted_leak_is_caught(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, guards: list[str]
+) -> None:
     assert not sees_the_future()
 
-    def leaking(lines: pl.LazyFrame, goods: pl.LazyFrame, cutoff: date) -> pl.LazyFrame:
+    def late(guard: Callable[..., pl.LazyFrame]) -> Callable[..., pl.LazyFrame]:
         # The cutoff is where all features begin; a week too late is a week of the labels.
-        return lines_of(lines, goods, cutoff + timedelta(days=7))
+        return lambda *given: guard(*given[:-1], given[-1] + timedelta(days=7))
 
-    lines_of = module.goods
-    monkeypatch.setattr(module, "goods", leaking)
+    for name in guards:
+        monkeypatch.setattr(module, name, late(getattr(module, name)))
     assert sees_the_future()
