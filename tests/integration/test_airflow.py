@@ -39,7 +39,7 @@ from ecom_tasks.services import processes, state
 from ecom_tasks.services.api import AirflowApi
 from tests import builders
 
-PATIENCE_S = 180.0
+PATIENCE_S = 420.0
 SETTING = ("ECOM_APPROVAL_HOURS", str(45 / 3600))
 """Long enough for an answer, and short enough to wait for none."""
 ALERTS = {"ECOM_NOTIFY": "webhook:shop_alerts", "ECOM_DEADLINE_HOURS": str(20 / 3600)}

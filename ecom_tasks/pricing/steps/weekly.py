@@ -70,7 +70,10 @@ def _panel_bucket(
     rows = dataset.scan(demand, path)
     weekly = panel.weekly(rows, level, weights_before)
     if costs:
-        told = bucketing.scan_bucket(costs, path, len(dataset.paths(demand)))
+        # Demand has no file for a bucket without rows, the lines that it was made from do.
+        lines = dataset.input_named(demand, "lake/order_lines")
+        buckets = len(dataset.paths(lines, f"{path.partition('/')[0]}/*.parquet"))
+        told = bucketing.scan_bucket(costs, path, buckets)
         weekly = panel.with_costs(weekly, empty(PRICES) if told is None else told)
     entry = dataset.write_part(destination, f"{PANEL}/{path.rsplit('/', 1)[-1]}", weekly)
     return entry, panel.broken(rows)
