@@ -140,6 +140,23 @@ def with_costs(panel: pl.DataFrame, prices: pl.LazyFrame) -> pl.DataFrame:
     return panel.join(costs, on=[*SERIES, WEEK], how="left", maintain_order="left")
 
 
+def newest_costs(prices: pl.LazyFrame, as_of: date) -> pl.LazyFrame:
+    """Return product_id, unit_cost: the mean over locations of the newest known on a day.
+
+    Parameters
+    ----------
+    prices : see `with_costs`
+    """
+    return (
+        prices
+        .filter(pl.col("unit_cost") > 0, pl.col("valid_from") <= as_of)
+        .group_by(SERIES)
+        .agg(pl.col("unit_cost").cast(pl.Float64).sort_by("valid_from").last())
+        .group_by("product_id")
+        .agg(pl.col("unit_cost").sort().mean().round(_DECIMALS))
+    )
+
+
 def _weigh(demand: pl.LazyFrame, weights_before: date) -> pl.LazyFrame:
     """Weigh each location of a product by its units, and call all of them `all`."""
     before = (pl.col(WEEK) < weights_before) & (pl.col("units") > 0)

@@ -55,7 +55,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setenv("ECOM_DASK", "threads")
         root = (tmp_path_factory.mktemp("costs") / "store").as_uri()
         day = Run("test", AS_OF, root)
-        builders.publish_lake(day, shop())
+        # Three of the buckets have no product, and so no demand.
+        builders.publish_lake(day, shop(), buckets=8)
         run_locally(features_flow, replace(day, overrides={"features": {"snapshots": 1}}))
     return day
 
@@ -66,6 +67,18 @@ def learnt(run: Run, settings: dict[str, Any]) -> tuple[pl.DataFrame, PricingCon
     together = tasks.find_bought_together(run, features)
     found: Ref = tasks.estimate_elasticities(run, tasks.build_panel(run, features), together)
     return dataset.scan(found, "products.parquet").collect(), PricingConfig.of(run)
+
+
+def test_what_a_unit_costs_today_is_the_newest_where_nothing_else_tells(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECOM_DASK", "threads")
+    found = dataset.scan(tasks.build_panel(run, tasks.pin_features(run)), "catalogue.parquet")
+    last = shop()["prices"].sort("valid_from").group_by("product_id", "location_id").last()
+    means = last.group_by("product_id").agg(pl.col("unit_cost").mean()).rows()
+    assert dict(found.select("product_id", "unit_cost").collect().rows()) == pytest.approx(
+        dict(means), nan_ok=True, abs=1e-4
+    )
 
 
 def test_costs_of_the_lake_find_the_truth_that_prices_hide(

@@ -50,7 +50,7 @@ def build_panel(run: Run, features: Ref) -> Ref:
         if not rows:
             raise panel.nothing_usable(unusable)
         draft.metrics["rows of demand without a usable price"] = unusable
-        draft.write_frame(CATALOGUE, _catalogue(products, supply))
+        draft.write_frame(CATALOGUE, _catalogue(products, supply, costs, run.as_of))
 
     return dataset.produce(
         run, "work/pricing/panel", build, inputs=[demand, products, supply, prices], config=config
@@ -93,17 +93,26 @@ def _has_costs(prices: Ref) -> bool:
     return known and bool(rows.select(pl.col(COST).is_not_null().any()).collect().item())
 
 
-def _catalogue(products: Ref, supply: Ref) -> pl.DataFrame:
-    """Return product_id, category (path) and unit_cost, of the catalogue, else of supply."""
+def _catalogue(products: Ref, supply: Ref, costs: Ref | None, as_of: date) -> pl.DataFrame:
+    """Return product_id, category (path) and unit_cost, of the catalogue, supply or `costs`."""
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
+    from ecom_tasks.pricing import panel
 
     catalogue = dataset.scan(products).select("product_id", "category", "unit_cost")
     if dataset.has_rows(supply):
-        mean = pl.col("unit_cost").mean().alias("supply_cost")
-        costs = dataset.scan(supply).group_by("product_id").agg(mean)
-        catalogue = catalogue.join(costs, on="product_id", how="left").select(
-            "product_id", "category", pl.coalesce("unit_cost", "supply_cost").alias("unit_cost")
-        )
+        mean = dataset.scan(supply).group_by("product_id").agg(pl.col("unit_cost").mean())
+        catalogue = _filled(catalogue, mean)
+    if costs:
+        catalogue = _filled(catalogue, panel.newest_costs(dataset.scan(costs), as_of))
     return catalogue.with_columns(pl.col("unit_cost").cast(pl.Float64)).sort("product_id").collect()
+
+
+def _filled(catalogue: pl.LazyFrame, costs: pl.LazyFrame) -> pl.LazyFrame:
+    """Give products without a unit_cost the one of another table."""
+    import polars as pl
+
+    return catalogue.join(costs, on="product_id", how="left", suffix="_else").select(
+        "product_id", "category", pl.coalesce("unit_cost", "unit_cost_else").alias("unit_cost")
+    )

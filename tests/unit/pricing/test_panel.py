@@ -75,6 +75,8 @@ def test_a_week_costs_what_was_told_by_its_monday() -> None:
     # Of all locations together: the mean of those known.
     whole = panel.with_costs(panel.weekly(rows, "product", LATE), costs)
     assert whole["unit_cost"].to_list() == [2.0, (2 + 3) / 2, (2.5 + 3) / 2, (2.5 + 4) / 2]
+    newest = {day: panel.newest_costs(costs, day).collect().rows() for day in (week(2), week(3))}
+    assert newest == {week(2): [("p", (2.5 + 3) / 2)], week(3): [("p", (2.5 + 4) / 2)]}
 
 
 def test_the_price_is_the_median_of_locations_whatever_each_sells() -> None:
