@@ -25,7 +25,7 @@ def render(
     ----------
     metrics : as in the release's metrics.json
     lists : the published lists with title, reason, generator
-    curves : NDCG@10 on the validation window by number of trees, for each kind of tree
+    curves : of `ranker.choose_rounds`
     """
     windows = metrics["windows"]
     first = next(iter(windows.values()))["all"]
@@ -58,7 +58,9 @@ def render(
     sections.append(
         Section(
             "How many trees",
-            "NDCG@10 on a window before all test windows, by number of trees; the best is used.",
+            "On a window before all test windows: the negative log-likelihood of a candidate's orders "
+            "by number of trees, where the lowest is used, and NDCG@10 by number of LambdaMART's "
+            "trees on top of them, where the highest is used.",
             figure=_curves(curves),
         )
     )
@@ -93,16 +95,14 @@ def _bars(windows: dict[str, Any]) -> Figure:
 
 
 def _curves(curves: dict[str, list[float]]) -> Figure:
-    figure = Figure(figsize=(6, 2.6), layout="constrained")
-    axes = figure.subplots()
-    begin = 0
-    # LambdaMART continues where the count trees were best.
-    for name, values in sorted(curves.items(), reverse=True):
-        axes.plot(range(begin + 1, begin + len(values) + 1), values, label=name)
-        begin = int(max(range(len(values)), key=values.__getitem__)) + 1 if values else begin
-    axes.set_xlabel("trees")
-    axes.set_ylabel("NDCG@10")
-    axes.legend()
+    figure = Figure(figsize=(8, 2.6), layout="constrained")
+    told = {"expected orders": ("negative log-likelihood", 1), "LambdaMART": ("NDCG@10", 0)}
+    for axes, (name, (measure, first)) in zip(figure.subplots(1, 2), told.items(), strict=True):
+        values = curves.get(name, [])
+        axes.plot(range(first, first + len(values)), values)
+        axes.set_title(name)
+        axes.set_xlabel("trees")
+        axes.set_ylabel(measure)
     return figure
 
 

@@ -286,7 +286,7 @@ def tune_ranker(
     def judge(tried: RecommendationConfig) -> float:
         thinned = [ranker.thin(each, tried.unordered_share, tried.seed) for each in learn]
         _, curves = ranker.choose_rounds(ranker.join(thinned), validate, tried)
-        return max(itertools.chain.from_iterable(curves.values()))
+        return max(curves["LambdaMART"])
 
     return _search(search, judge, config, budget)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 import xgboost as xgb
 
+from ecom_tasks.metrics import ranking
 from ecom_tasks.recommendation import ranker
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import ALL, NAMES
@@ -95,15 +97,54 @@ def test_a_ranker_is_the_mean_of_those_of_its_seeds() -> None:
     assert both.predict(data, output_margin=True) == pytest.approx(expected, abs=1e-5)
 
 
-def test_early_stopping_takes_the_best_number_of_trees_and_learns_nothing_from_noise() -> None:
-    rounds, curves = ranker.choose_rounds(planted(1), planted(2), CONFIG)
-    counted = curves["expected orders"]
-    assert rounds.count == int(np.argmax(counted)) + 1
-    assert counted[rounds.count - 1] == max(counted)
-    if rounds.rank:
-        assert max(curves["LambdaMART"]) > max(counted)
+def test_trees_of_expected_orders_end_where_the_later_orders_are_likeliest() -> None:
+    config = CONFIG.model_copy(update={"patience": CONFIG.count_rounds, "rank_rounds": 0})
+    learn, later = planted(1), planted(2)
+    rounds, curves = ranker.choose_rounds(learn, later, config)
+    margins = [
+        ranker.score(
+            ranker.train(learn, Rounds(count, 0), config.model_copy(update={"ranker_seeds": 1})),
+            frame(later.features),
+        )["score"].to_numpy()
+        for count in (1, rounds.count, config.count_rounds)
+    ]
+    orders = np.minimum(later.orders, config.label_cap)
+    # -log of Poisson: rate - orders * log(rate) + log(orders!)
+    factorial = np.array([math.lgamma(value + 1) for value in orders])
+    expected = [np.mean(np.exp(log) - orders * log + factorial) for log in margins]
+    found = curves["expected orders"]
+    told = [found[count - 1] for count in (1, rounds.count, config.count_rounds)]
+    assert told == pytest.approx(expected, abs=1e-4)
+    assert found[rounds.count - 1] == min(found) < found[0]
+    assert rounds.rank == 0
+
+
+def test_lambdamart_is_added_only_where_it_gains() -> None:
+    learn, later = planted(1), planted(2)
+    rounds, curves = ranker.choose_rounds(learn, later, CONFIG)
+    ranks = curves["LambdaMART"]
+    assert ranks[rounds.rank] == max(ranks)
     without = CONFIG.model_copy(update={"rank_rounds": 0})
-    assert ranker.choose_rounds(planted(1), planted(2), without)[0] == Rounds(rounds.count, 0)
+    alone, told = ranker.choose_rounds(learn, later, without)
+    assert (alone, told["LambdaMART"]) == (Rounds(rounds.count, 0), ranks[:1])
+
+
+def test_without_lambdamart_ndcg_is_that_of_the_metrics() -> None:
+    learn, later = planted(1), planted(2, customers=40)
+    # Who ordered nothing has no right order, and does not count.
+    silent = replace(later, orders=np.where(later.group % 4 == 0, 0, later.orders))
+    without = CONFIG.model_copy(update={"rank_rounds": 0, "ranker_seeds": 1})
+    rounds, curves = ranker.choose_rounds(learn, silent, without)
+    scored = ranker.score(ranker.train(learn, rounds, without), frame(later.features))
+    who = pl.Series("customer_id", [f"{number:03d}" for number in later.group])
+    rows = scored.with_columns(who).with_columns(right=pl.Series(silent.orders > 0))
+    hits = ranking.hits(
+        ranking.rank_within(rows, 10), rows.filter("right").select("customer_id", "product_id"),
+        who, 10,
+    )  # fmt: skip
+    expected = ranking.ndcg_at_k(hits.at_rank, hits.positives, 10)
+    assert len(expected) == 30
+    assert curves["LambdaMART"] == [pytest.approx(expected.mean(), abs=1e-6)]
 
 
 def test_examples_label_every_candidate_of_active_customers() -> None:

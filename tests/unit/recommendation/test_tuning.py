@@ -413,4 +413,4 @@ def test_the_figure_of_the_ranker_is_that_of_its_best_number_of_trees(tmp_path: 
     found = tuning.tune_ranker([window(1)], window(3), config, tmp_path, Budget(10, 1))
     learn = ranker.thin(window(1), 0.5, config.seed)
     rounds, curves = ranker.choose_rounds(learn, window(3), config)
-    assert found.defaults == curves["expected orders"][rounds.count - 1]
+    assert found.defaults == curves["LambdaMART"][rounds.rank]
