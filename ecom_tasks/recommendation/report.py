@@ -58,9 +58,9 @@ def render(
     sections.append(
         Section(
             "How many trees",
-            "On a window before all test windows: the negative log-likelihood of a candidate's orders "
-            "by number of trees, where the lowest is used, and NDCG@10 by number of LambdaMART's "
-            "trees on top of them, where the highest is used.",
+            "On a window before all test windows: the negative log-likelihood of a candidate's "
+            "orders by number of trees, where the lowest is used, and NDCG@10 by number of "
+            "LambdaMART's trees on top of them, where the highest is used.",
             figure=_curves(curves),
         )
     )
