@@ -32,6 +32,9 @@ class RecommendationConfig(DomainConfig):
     )
 
     # Candidate generation
+    block_customers: int = Field(
+        default=20_000, ge=1, description="customers whose candidates are held in memory at once"
+    )
     min_customers: int = Field(
         default=3, ge=1, description="customers that a product needs to be ranked; below: cold"
     )
@@ -153,6 +156,9 @@ class RecommendationConfig(DomainConfig):
     # Ranker: expected orders first, then LambdaMART on top of it.
     smallest_training: int = Field(
         default=100, ge=1, description="ordered candidates that a ranker needs; fewer: a blend"
+    )
+    ranker_customers: int = Field(
+        default=20_000, ge=1, description="drawn to learn from in each window, at most"
     )
     label_cap: int = Field(default=4, ge=1, description="orders in a window counted at most")
     count_rounds: int = Field(default=140, ge=1, description="trees of expected orders, at most")

@@ -46,14 +46,22 @@ class Snapshot:
         DataContractError
             No product has as many.
         """
-        found = self.pairs.join(self.warm(min_customers), on="product_id", how="semi")
-        if found.is_empty():
-            raise DataContractError(
-                f"Of {self.products.height} products sold by {self.cutoff} none has "
-                f"{min_customers} customers, and nothing can be learnt across customers",
-                "Load a longer history, or lower recommendation.min_customers",
-            )
-        return found
+        return interactions(self.pairs, self.products, self.cutoff, min_customers)
+
+
+def interactions(
+    pairs: pl.DataFrame, products: pl.DataFrame, cutoff: date, min_customers: int
+) -> pl.DataFrame:
+    """Return the pairs of products with enough customers; see `Snapshot.interactions`."""
+    warm = products.filter(pl.col("customers") >= min_customers)
+    found = pairs.join(warm, on="product_id", how="semi")
+    if found.is_empty():
+        raise DataContractError(
+            f"Of {products.height} products sold by {cutoff} none has {min_customers} customers, "
+            "and nothing can be learnt across customers",
+            "Load a longer history, or lower recommendation.min_customers",
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 import xgboost as xgb
+from polars.testing import assert_frame_equal
 
 from ecom_tasks import cli, tables
 from ecom_tasks.artefacts import dataset
@@ -24,7 +25,7 @@ from ecom_tasks.recommendation import later, selection
 from ecom_tasks.recommendation.candidates import VIEWED
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import NAMES
-from ecom_tasks.recommendation.snapshots import Window
+from ecom_tasks.recommendation.snapshots import PAIR, Window
 from ecom_tasks.recommendation.steps import inputs, listing, proposals, ranking, reading, scores
 from ecom_tasks.recommendation.tasks import flow
 from ecom_tasks.run import Ref, Run, run_locally
@@ -282,7 +283,7 @@ def test_what_was_viewed_by_the_cutoff_proposes_what_nobody_bought_yet(
     nothing.__module__ = proposals.__name__
     follows = dataset.produce(run, "work/recommendation/sequence", nothing)
     proposed = proposals.generate_candidates(run, features, follows)
-    today = reading.candidates(proposed, SHOP.as_of)
+    today = pl.concat(reading.candidates(proposed, SHOP.as_of))
     found = today.filter(pl.col("product_id").str.ends_with("new"))
     own = SHOP.order_lines.filter(pl.col("product_id") == "b0-p00")["customer_id"].unique()
     assert set(own) <= set(found.filter(product_id="b0-new")["customer_id"])
@@ -290,14 +291,52 @@ def test_what_was_viewed_by_the_cutoff_proposes_what_nobody_bought_yet(
     assert found.select(block_of("customer_id").eq(block_of("product_id")).all()).item()
     assert found["propagation_rank"].null_count() == 0
     # The day before the visits nobody knew of them, and the columns are there all the same.
-    earlier = reading.candidates(proposed, cutoffs[-2])
+    earlier = pl.concat(reading.candidates(proposed, cutoffs[-2]))
     assert earlier.columns == today.columns
     assert not earlier["product_id"].str.ends_with("new").any()
 
 
 def test_a_shop_without_views_has_no_columns_for_them(released: tuple[Run, Ref]) -> None:
     proposed = dataset.find(released[0], "work/recommendation/candidates")
-    assert not set(VIEWED) & set(reading.candidates(proposed, SHOP.as_of).columns)
+    assert not set(VIEWED) & set(next(reading.candidates(proposed, SHOP.as_of)).columns)
+
+
+def test_blocks_of_customers_are_proposed_to_as_all_at_once(
+    released: tuple[Run, Ref],
+) -> None:
+    run, _ = released
+    whole = dataset.find(run, "work/recommendation/candidates")
+    scored = reading.scored(dataset.find(run, "work/recommendation/ranker"), SHOP.as_of)
+    small = QUICK | {"block_customers": 1}
+    again = replace(run, overrides={"recommendation": small})
+    features = inputs.pin_features(again)
+    follows = dataset.find(run, "work/recommendation/sequence")
+    parts = proposals.generate_candidates(again, features, follows)
+    blocks = list(reading.candidates(parts, SHOP.as_of))
+    assert len(blocks) > 1 == len(list(reading.candidates(whole, SHOP.as_of)))
+    assert_frame_equal(
+        pl.concat(blocks).sort(PAIR), next(reading.candidates(whole, SHOP.as_of)), rel_tol=1e-5
+    )
+    # The trees are others, since each sees a part of the rows, drawn by their order.
+    ranker = ranking.train_ranker(again, features, parts)
+    found = reading.scored(ranker, SHOP.as_of).drop("score").sort(PAIR)
+    assert found.equals(scored.drop("score").sort(PAIR))
+
+
+def test_the_ranker_learns_from_as_many_customers_as_are_drawn(
+    released: tuple[Run, Ref],
+) -> None:
+    features = inputs.pin_features(released[0])
+    proposed = dataset.find(released[0], "work/recommendation/candidates")
+    window = reading.plan(features, CONFIG).test[0]
+
+    def learnt(most: int) -> int:
+        config = CONFIG.model_copy(update={"ranker_customers": most})
+        blocks = reading.examples(features, proposed, window, config)
+        return sum(len(set(block.group.tolist())) for block in blocks)
+
+    bought = reading.bought(features, window, CONFIG)["customer_id"].n_unique()
+    assert (learnt(5), learnt(bought)) == (5, bought)
 
 
 def test_one_customer_of_one_product_is_an_error_or_a_list_of_one(

@@ -99,7 +99,7 @@ def propose(
     ----------
     interactions : rows of the feature table customer_products at one cutoff, of products that
         have enough customers
-    follows : of `sequence.propose`, for those who are proposed to
+    follows : of `sequence.propose`, at least for those who are proposed to
     views : session_id, product_id, up to the same cutoff; None: the shop does not know any. They
         are carried on over the graph of all interactions
     fitted : of `fit`, perhaps on an earlier day; None: fitted on the interactions
@@ -119,7 +119,7 @@ def propose(
     found = {repeat.NAME: repeat.generate(known, config)}
     for each in LEARNING:
         found[each.NAME] = each.propose(models[each.NAME], known, config)
-    found[sequence.NAME] = follows
+    found[sequence.NAME] = follows.join(asked, on="customer_id", how="semi")
     if views is not None:
         viewed = propagation.generate(interactions, config, views)
         found[propagation.NAME] = viewed.join(asked, on="customer_id", how="semi")

@@ -34,7 +34,7 @@ def train_sequence(run: Run, features: Ref) -> Ref:
         from ecom_tasks.recommendation.candidates import sequence
 
         def known(cutoff: date) -> pl.DataFrame:
-            return reading.snapshot(features, cutoff).interactions(config.min_customers)
+            return reading.interactions(features, cutoff, config)
 
         needed = reading.needed(plan, config)
         first = sequence.fit(known(needed[0]), config)
@@ -57,7 +57,10 @@ def train_sequence(run: Run, features: Ref) -> Ref:
 
 
 def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
-    """Propose products for each customer at each cutoff, with all that the ranker may know."""
+    """Propose products for each customer at each cutoff, with all that the ranker may know.
+
+    Generators learn from all customers, and then propose to a block of them at a time.
+    """
     from ecom_tasks.artefacts import dataset
 
     run = reading.on_the_day_of(run, features)
@@ -73,17 +76,16 @@ def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
 
         cutoffs = [*reading.needed(plan, config), plan.serve]
         for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
-            snapshot = reading.snapshot(features, cutoff)
-            known = snapshot.interactions(config.min_customers)
+            known = reading.interactions(features, cutoff, config)
             fitted = candidates.fit(known, config)
-            proposed = candidates.propose(
-                known,
-                reading.candidates(follows, cutoff),
-                config,
-                reading.views(events, cutoff),
-                fitted,
-            )
-            draft.write_frame(f"cutoff={cutoff}.parquet", of_pair.build(proposed, snapshot))
+            next_ones = reading.rows(follows, f"cutoff={cutoff}")
+            views = reading.views(events, cutoff)
+            for number, block in enumerate(reading.blocks(features, cutoff, config)):
+                own = reading.snapshot(features, cutoff, block)
+                asked = own.customers.select("customer_id")
+                proposed = candidates.propose(known, next_ones, config, views, fitted, asked)
+                path = f"cutoff={cutoff}/block={number:03}.parquet"
+                draft.write_frame(path, of_pair.build(proposed, own))
         kept.save(draft.folder / KEPT, fitted)
 
     return dataset.produce(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ecom_tasks.errors import DataContractError
@@ -12,6 +13,8 @@ from ecom_tasks.recommendation.steps import inputs, reading
 from ecom_tasks.run import Ref, Run
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ecom_tasks.artefacts.dataset import Draft
     from ecom_tasks.recommendation.ranker import Examples
     from ecom_tasks.recommendation.snapshots import Window
@@ -31,16 +34,18 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     plan = reading.plan(features, config)
     cutoffs = [*(window.cutoff for window in plan.test), plan.serve]
 
-    def all_of(window: Window) -> Examples:
-        return reading.examples(features, proposed, window, config)
-
     def build(draft: Draft) -> None:
         from ecom_tasks.recommendation import ranker, snapshots
+
+        def blocks(window: Window) -> Iterator[Examples]:
+            return reading.examples(features, proposed, window, config)
 
         # The next cutoff learns from most of the same windows.
         @lru_cache(config.train_windows)
         def thinned(window: Window) -> Examples:
-            return ranker.thin(all_of(window), config.unordered_share, config.seed)
+            return ranker.join([
+                ranker.thin(block, config.unordered_share, config.seed) for block in blocks(window)
+            ])
 
         def learnt(windows: list[Window]) -> Examples:
             return ranker.join([thinned(each) for each in windows])
@@ -56,15 +61,15 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
         curves: dict[str, list[float]] = {}
         before, newest = snapshots.learn_and_validate(early)
         if before:
-            rounds, curves = ranker.choose_rounds(learnt(before), all_of(newest), config)
+            validate = ranker.join(list(blocks(newest)))
+            rounds, curves = ranker.choose_rounds(learnt(before), validate, config)
         draft.metrics["trees"] = {"expected orders": rounds.count, "LambdaMART": rounds.rank}
         draft.write_json("curves.json", curves)
         for cutoff in cutoffs:
             model = ranker.train(
                 learnt(plan.train_before(cutoff, config.train_windows)), rounds, config
             )
-            scored = ranker.score(model, reading.candidates(proposed, cutoff))
-            draft.write_frame(f"scored/cutoff={cutoff}.parquet", scored)
+            _write_scores(draft, proposed, cutoff, partial(ranker.score, model))
         (draft.folder / RANKER).parent.mkdir(parents=True)
         model.save_model(draft.folder / RANKER)
 
@@ -87,8 +92,14 @@ def _blend(draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date]) -> N
     draft.write_json("curves.json", {})
     for cutoff in cutoffs:
         repeats = blend.repeat_share(reading.table(features, "customer_products", cutoff))
-        scored = blend.score(reading.candidates(proposed, cutoff), repeats)
-        draft.write_frame(f"scored/cutoff={cutoff}.parquet", scored)
+        _write_scores(draft, proposed, cutoff, partial(blend.score, repeats=repeats))
+
+
+def _write_scores(
+    draft: Draft, proposed: Ref, cutoff: date, score: Callable[[pl.DataFrame], pl.DataFrame]
+) -> None:
+    for number, block in enumerate(reading.candidates(proposed, cutoff)):
+        draft.write_frame(f"scored/cutoff={cutoff}/block={number:03}.parquet", score(block))
 
 
 def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
@@ -147,7 +158,7 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
         There was no such run, or its history has no two windows before the first test window.
     """
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import snapshots
+    from ecom_tasks.recommendation import ranker, snapshots
 
     config = RecommendationConfig.of(run)
     features = inputs.pin_learning(run, dataset.find(run, "features/all"))
@@ -162,6 +173,7 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
             "Load a longer history, or raise features.snapshots or recommendation.train_windows",
         )
     *learn, validate = [
-        reading.examples(features, proposed, window, config) for window in [*before, newest]
+        ranker.join(list(reading.examples(features, proposed, window, config)))
+        for window in [*before, newest]
     ]
     return learn, validate

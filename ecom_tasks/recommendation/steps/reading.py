@@ -1,7 +1,12 @@
-"""What earlier tasks stored, as frames: feature tables by cutoff, candidates, scores."""
+"""What earlier tasks stored, as frames: feature tables by cutoff, candidates, scores.
+
+What is wide, candidates with all that the ranker knows of them, is made and read by blocks of
+customers, so that memory does not grow with them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -16,6 +21,13 @@ if TYPE_CHECKING:
 
     from ecom_tasks.recommendation.ranker import Examples
     from ecom_tasks.recommendation.snapshots import Plan, Snapshot, Window
+
+
+LEARNT = (
+    "customer_id", "product_id", "orders", "recency_weighted_orders", "days_since_last_order",
+    "mean_days_between_orders", "orders_28d",
+)  # fmt: skip
+"""What generators read of the table customer_products."""
 
 
 def features_of(run: Run, day: date) -> Ref | None:
@@ -70,14 +82,49 @@ def needed(plan: Plan, config: RecommendationConfig) -> list[date]:
     return sorted(wanted - {plan.serve})
 
 
-def table(features: Ref, name: str, cutoff: date) -> pl.DataFrame:
+def table(
+    features: Ref, name: str, cutoff: date, buckets: Sequence[str] = ("*.parquet",)
+) -> pl.DataFrame:
+    import polars as pl
+
     from ecom_tasks.artefacts import dataset
 
     ref = dataset.input_named(features, f"features/{name}")
-    return dataset.scan(ref, f"cutoff={cutoff}/*.parquet").collect()
+    parts = [dataset.scan(ref, f"cutoff={cutoff}/{bucket}") for bucket in buckets]
+    return pl.concat(parts).collect()
 
 
-def snapshot(features: Ref, cutoff: date) -> Snapshot:
+def blocks(features: Ref, cutoff: date, config: RecommendationConfig) -> Iterator[list[str]]:
+    """Yield the buckets of customers in groups that have `block_customers` or little more."""
+    from ecom_tasks.artefacts import dataset
+
+    customers = dataset.input_named(features, "features/customers")
+    block, held = list[str](), 0
+    for path in sorted(dataset.paths(customers, f"cutoff={cutoff}/*.parquet")):
+        block.append(Path(path).name)
+        held += dataset.rows_of(customers, path)
+        if held >= config.block_customers:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block
+
+
+def interactions(features: Ref, cutoff: date, config: RecommendationConfig) -> pl.DataFrame:
+    """Pairs of customers and products with enough customers, as generators learn from them."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import snapshots
+
+    ref = dataset.input_named(features, "features/customer_products")
+    pairs = dataset.scan(ref, f"cutoff={cutoff}/*.parquet").select(pl.col(LEARNT)).collect()
+    products = table(features, "products", cutoff)
+    return snapshots.interactions(pairs, products, cutoff, config.min_customers)
+
+
+def snapshot(features: Ref, cutoff: date, buckets: Sequence[str] = ("*.parquet",)) -> Snapshot:
+    """Everything known at a cutoff; with `buckets` only of the customers in these."""
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
@@ -97,9 +144,9 @@ def snapshot(features: Ref, cutoff: date) -> Snapshot:
         promotions = pl.DataFrame(schema={each.name: types[each.type] for each in columns})
     return Snapshot(
         cutoff=cutoff,
-        customers=table(features, "customers", cutoff),
+        customers=table(features, "customers", cutoff, buckets),
         products=table(features, "products", cutoff),
-        pairs=table(features, "customer_products", cutoff),
+        pairs=table(features, "customer_products", cutoff, buckets),
         calendar=promotions,
     )
 
@@ -119,19 +166,30 @@ def bought(
     return found.join(warm, on="product_id", how="semi")
 
 
-def candidates(proposed: Ref, cutoff: date) -> pl.DataFrame:
+def candidates(proposed: Ref, cutoff: date) -> Iterator[pl.DataFrame]:
+    """Yield the candidates of a cutoff, a block of customers at a time."""
     from ecom_tasks.artefacts import dataset
 
-    return dataset.scan(proposed, f"cutoff={cutoff}.parquet").collect()
+    for path in sorted(dataset.paths(proposed, f"cutoff={cutoff}/*.parquet")):
+        yield dataset.scan(proposed, path).collect()
 
 
 def examples(
     features: Ref, proposed: Ref, window: Window, config: RecommendationConfig
-) -> Examples:
-    """All candidates of a window, with what was ordered of them."""
+) -> Iterator[Examples]:
+    """Yield candidates of a window, with what was ordered of them, block by block.
+
+    Of more than `ranker_customers` who bought in the window so many are drawn.
+    """
     from ecom_tasks.recommendation import ranker
 
-    return ranker.examples(candidates(proposed, window.cutoff), bought(features, window, config))
+    labels = bought(features, window, config)
+    customers = labels["customer_id"].unique().sort()
+    if len(customers) > config.ranker_customers:
+        drawn = customers.sample(config.ranker_customers, seed=config.seed)
+        labels = labels.filter(labels["customer_id"].is_in(drawn.implode()))
+    for block in candidates(proposed, window.cutoff):
+        yield ranker.examples(block, labels)
 
 
 def views(events: Ref, cutoff: date) -> pl.DataFrame | None:
@@ -150,7 +208,7 @@ def views(events: Ref, cutoff: date) -> pl.DataFrame | None:
 def scored(ranker: Ref, cutoff: date) -> pl.DataFrame:
     from ecom_tasks.artefacts import dataset
 
-    return dataset.scan(ranker, f"scored/cutoff={cutoff}.parquet").collect()
+    return dataset.scan(ranker, f"scored/cutoff={cutoff}/*.parquet").collect()
 
 
 def catalogue(features: Ref) -> pl.DataFrame:

@@ -55,7 +55,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         draft.assumptions += dataset.manifest(ranker).assumptions
         if dataset.manifest(ranker).metrics["model"] == "ranker":
             draft.write_frame("scoring/candidates.parquet", scoring.ranker_sample(
-                reading.candidates(proposed, trained), reading.scored(ranker, trained)
+                next(reading.candidates(proposed, trained)), reading.scored(ranker, trained)
             ))  # fmt: skip
         draft.write_text("scoring_example.py", scoring.example())
         metrics = {

@@ -48,12 +48,16 @@ def score_customers(
         inputs += [events, former]
 
     def build(draft: Draft) -> None:
+        import polars as pl
+
         from ecom_tasks.recommendation import later
+        from ecom_tasks.recommendation.snapshots import PAIR
 
         if former is None:
             scored = reading.scored(ranker, trained)
-            made = later.named(reading.candidates(proposed, trained), lambda _: scored)
-            draft.write_frame(f"{SCORED}.parquet", made)
+            blocks = reading.candidates(proposed, trained)
+            named = pl.concat(later.named(block, lambda _: scored) for block in blocks)
+            draft.write_frame(f"{SCORED}.parquet", named.sort(PAIR))
             return
         before, now = (
             reading.snapshot(each, reading.plan(each, config).serve) for each in (earlier, features)
