@@ -123,16 +123,16 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
         losses = []
         for window in plan.test:
             scored = reading.scored(ranker, window.cutoff)
-            before = reading.snapshot(features, window.cutoff)
-            known = before.interactions(config.min_customers)
+            known = reading.interactions(features, window.cutoff, config)
+            customers = reading.table(features, "customers", window.cutoff)
             bought = reading.bought(features, window, config)
             windows[str(window)] = evaluate.judge(scored, known, bought, config)
             losses.append(evaluate.evidence(scored, known, bought, str(window)))
             offers = popular_in.for_newcomers(
-                known, before.customers, config.top_k, config.popular_half_life_days
+                known, customers, config.top_k, config.popular_half_life_days
             )
             newcomers[str(window)] = evaluate.judge_newcomers(
-                offers, before.customers["customer_id"], bought, config.top_k
+                offers, customers["customer_id"], bought, config.top_k
             )
         draft.write_json("windows.json", windows)
         draft.write_json("newcomers.json", newcomers)

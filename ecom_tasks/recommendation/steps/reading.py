@@ -112,15 +112,21 @@ def blocks(features: Ref, cutoff: date, config: RecommendationConfig) -> Iterato
 
 def interactions(features: Ref, cutoff: date, config: RecommendationConfig) -> pl.DataFrame:
     """Pairs of customers and products with enough customers, as generators learn from them."""
+    from ecom_tasks.recommendation import snapshots
+
+    products = table(features, "products", cutoff)
+    pairs = _pairs(features, cutoff, LEARNT)
+    return snapshots.interactions(pairs, products, cutoff, config.min_customers)
+
+
+def _pairs(features: Ref, cutoff: date, columns: Sequence[str]) -> pl.DataFrame:
+    """Read these columns of all pairs: the table has some twenty."""
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
-    from ecom_tasks.recommendation import snapshots
 
     ref = dataset.input_named(features, "features/customer_products")
-    pairs = dataset.scan(ref, f"cutoff={cutoff}/*.parquet").select(pl.col(LEARNT)).collect()
-    products = table(features, "products", cutoff)
-    return snapshots.interactions(pairs, products, cutoff, config.min_customers)
+    return dataset.scan(ref, f"cutoff={cutoff}/*.parquet").select(pl.col(columns)).collect()
 
 
 def snapshot(features: Ref, cutoff: date, buckets: Sequence[str] = ("*.parquet",)) -> Snapshot:
@@ -157,8 +163,9 @@ def bought(
     """What was bought in a window; with `config` only products with enough customers before it."""
     from ecom_tasks.recommendation import snapshots
 
-    pairs = [table(features, "customer_products", day) for day in (window.cutoff, window.until)]
-    found = snapshots.bought(*pairs)
+    columns = (*snapshots.PAIR, "orders")
+    before, after = (_pairs(features, day, columns) for day in (window.cutoff, window.until))
+    found = snapshots.bought(before, after)
     if config is None:
         return found
     products = table(features, "products", window.cutoff)
