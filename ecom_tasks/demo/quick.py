@@ -16,7 +16,7 @@ QUICK: dict[str, dict[str, object]] = {
     "recommendation": {
         "sequence_size": 16, "sequence_blocks": 1, "sequence_epochs": 1, "sequence_pieces": 1,
         "epochs": 1, "largest_sample": 30_000,
-        "als_iterations": 5, "ease_products": 2000, "rank_rounds": 10,
+        "als_iterations": 5, "ease_products": 2000, "count_rounds": 90, "rank_rounds": 10,
         "unordered_share": 0.15, "ranker_seeds": 1,
     },
     "inventory": {
