@@ -59,10 +59,12 @@ def _run(flow: str, folder: Path, log: Path, buckets: str) -> int:
         for name, value in dials.items()
     ]
     source = ["--source", str(folder / "generated.toml")] if flow == "ingestion" else []
-    return command([
+    code = command([
         "run", flow, "--as-of", str(AS_OF), "--root", f"file://{folder}/lake", *source,
         f"--set=ingestion.buckets={buckets}", *settings,
     ])  # fmt: skip
+    # Generated sales do not answer to prices, so that the gate refuses what was made of them.
+    return 0 if "ModelRejectedError" in log.read_text() else code
 
 
 def power(sizes: list[float], values: list[float]) -> float:
