@@ -116,7 +116,8 @@ def choose_rounds(
 
     Trees of expected orders are counted by what they learn, the likelihood of the orders: it tells
     every tree's worth, where NDCG@10 of a few thousand lists goes up and down by more than that.
-    LambdaMART on top of them is counted by NDCG@10.
+    LambdaMART on top of them is counted by NDCG@10. Where nothing was ordered of what the later
+    window has, it says nothing, and the most trees are taken.
 
     Returns
     -------
@@ -124,6 +125,8 @@ def choose_rounds(
     of a candidate's orders after each tree (lower is better); `LambdaMART`, NDCG@10 without it and
     after each of its trees
     """
+    if not ordered(validate):
+        return Rounds(config.count_rounds, config.rank_rounds), {}
     losses: list[float] = []
     counter = _count_trees(learn, config, config.count_rounds, _Watch(validate, losses))
     count = int(np.argmin(losses)) + 1

@@ -176,4 +176,9 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
         ranker.join(list(reading.examples(features, proposed, window, config)))
         for window in [*before, newest]
     ]
+    if not ranker.ordered(validate):
+        raise DataContractError(
+            f"Of the candidates none was ordered from {newest}, by which rankers are judged",
+            "Load a longer history, or choose another day",
+        )
     return learn, validate

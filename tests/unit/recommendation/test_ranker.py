@@ -119,6 +119,13 @@ def test_trees_of_expected_orders_end_where_the_later_orders_are_likeliest() -> 
     assert rounds.rank == 0
 
 
+def test_a_window_without_orders_says_nothing_about_the_number_of_trees() -> None:
+    later = planted(2)
+    silent = replace(later, orders=np.zeros_like(later.orders))
+    most = Rounds(CONFIG.count_rounds, CONFIG.rank_rounds)
+    assert ranker.choose_rounds(planted(1), silent, CONFIG) == (most, {})
+
+
 def test_lambdamart_is_added_only_where_it_gains() -> None:
     learn, later = planted(1), planted(2)
     rounds, curves = ranker.choose_rounds(learn, later, CONFIG)
