@@ -21,7 +21,10 @@ class RecommendationConfig(DomainConfig):
         default=1, ge=1, description="cutoffs that a window is long; above 1, windows overlap"
     )
     test_windows: int = Field(default=2, ge=1, description="held-out windows, newest last")
-    train_windows: int = Field(default=2, ge=1, description="label windows that a ranker learns")
+    train_windows: int = Field(default=2, ge=1, description="label windows that trees learn")
+    network_windows: int = Field(
+        default=3, ge=1, description="label windows that the network beside them learns"
+    )
     # Which day's models are read is said by the versions of these: no part of them.
     retrain_days: int = Field(
         default=1,
@@ -163,8 +166,11 @@ class RecommendationConfig(DomainConfig):
     label_cap: int = Field(default=4, ge=1, description="orders in a window counted at most")
     count_rounds: int = Field(default=140, ge=1, description="trees of expected orders, at most")
     rank_rounds: int = Field(default=15, ge=0, description="trees of LambdaMART, at most")
-    unordered_share: float = Field(
-        default=0.3, gt=0, le=1, description="of the candidates not ordered, those learnt from"
+    unordered_candidates: int = Field(
+        default=500_000,
+        ge=1,
+        description="candidates learnt from in each window, of those not ordered; of more so many "
+        "are drawn",
     )
     patience: int = Field(default=15, ge=1, description="rounds without gain before stopping")
     learning_rate: float = Field(default=0.1, gt=0, le=1, description="of the count trees")
@@ -179,6 +185,19 @@ class RecommendationConfig(DomainConfig):
         default=1, ge=1, description="trees grown side by side and averaged; steadier, slower"
     )
     row_share: float = Field(default=0.8, gt=0, le=1, description="rows seen per tree")
+
+    # Network beside the ranker's trees
+    network_passes: int = Field(
+        default=6, ge=0, description="over what it learns from; 0: trees alone"
+    )
+    network_size: int = Field(
+        default=128, ge=2, description="of the first hidden layer; the second has half of it"
+    )
+    network_batch: int = Field(default=2048, ge=1, description="candidates learnt from at once")
+    network_dropout: float = Field(
+        default=0.3, ge=0, lt=1, description="share of hidden numbers left out while learning"
+    )
+    network_learning_rate: float = Field(default=0.002, gt=0, description="of AdamW, at first")
 
     # Second stage of a backtest
     second_stage_customers: int = Field(

@@ -2,8 +2,8 @@
 
 The first trees (`count:poisson`) learn how often a pair is ordered in a window: more telling than
 whether it is ordered at all. The later ones (`rank:ndcg`, top-k pairs) continue the same model and
-move what matters at the head of the list. Validation on a later window says how many of each.
-The model is one file; its raw output is the score.
+move what matters at the head of the list. Validation on a later window says how many of each, and
+how much a network beside them counts for (`network`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,34 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from ecom_tasks.metrics import ranking
+from ecom_tasks.recommendation import network
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import ALL, names
+from ecom_tasks.recommendation.network import Network
 from ecom_tasks.recommendation.snapshots import PAIR
 from ecom_tasks.training import boosted_trees
 
 THREADS = 2
 """Fixed: the number of threads decides the order of sums, hence the last bits of a model."""
+
+
+TREES, NETWORK = "ranker.ubj", "ranker_network.npz"
+SHARES = tuple(tenth / 10 for tenth in range(11))
+"""What the network may count for beside the trees."""
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """What orders candidates: the mean of what trees and a network say.
+
+    Attributes
+    ----------
+    share : what the network counts for, 0 to 1; 0 without one
+    """
+
+    trees: xgb.Booster
+    network: Network | None = None
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,11 @@ def ordered(window: Examples) -> int:
     return int((window.orders > 0).sum())
 
 
+def share_of(candidates: int, config: RecommendationConfig) -> float:
+    """Return which share of so many candidates is learnt from, for `thin`."""
+    return min(1.0, config.unordered_candidates / max(candidates, 1))
+
+
 def thin(window: Examples, share: float, seed: int) -> Examples:
     """Keep all that was ordered and a random `share` of the rest, weighted to stand for all.
 
@@ -111,7 +137,7 @@ def join(windows: Sequence[Examples]) -> Examples:
 
 def choose_rounds(
     learn: Examples, validate: Examples, config: RecommendationConfig
-) -> tuple[Rounds, dict[str, list[float]]]:
+) -> tuple[Rounds, dict[str, list[float]], xgb.Booster | None]:
     """Find how many trees serve best on a later window.
 
     Trees of expected orders are counted by what they learn, the likelihood of the orders: it tells
@@ -123,19 +149,46 @@ def choose_rounds(
     -------
     rounds, and the validation curves for the report: `expected orders`, the negative log-likelihood
     of a candidate's orders after each tree (lower is better); `LambdaMART`, NDCG@10 without it and
-    after each of its trees
+    after each of its trees; and the trees of expected orders, as many as were chosen, None where
+    the later window says nothing
     """
     if not ordered(validate):
-        return Rounds(config.count_rounds, config.rank_rounds), {}
+        return Rounds(config.count_rounds, config.rank_rounds), {}, None
     losses: list[float] = []
     counter = _count_trees(learn, config, config.count_rounds, _Watch(validate, losses))
     count = int(np.argmin(losses)) + 1
+    counter = counter[:count]
     found = _with_orders(validate)
-    ranks = [_ndcg(counter[:count], found)]
+    ranks = [_ndcg(counter, found)]
     if config.rank_rounds:
         watch = _Watch(found, ranks)
-        _rank_trees(counter[:count], learn, config, config.rank_rounds, watch)
-    return Rounds(count, int(np.argmax(ranks))), {"expected orders": losses, "LambdaMART": ranks}
+        _rank_trees(counter, learn, config, config.rank_rounds, watch)
+    rounds = Rounds(count, int(np.argmax(ranks)))
+    return rounds, {"expected orders": losses, "LambdaMART": ranks}, counter
+
+
+def choose_share(
+    trees: xgb.Booster, beside: Network, validate: Examples, config: RecommendationConfig
+) -> tuple[float, list[float]]:
+    """Find what a network must count for beside trees, that a later window's orders be likeliest.
+
+    Parameters
+    ----------
+    trees : of expected orders, of `choose_rounds`
+    validate : a window with orders that neither has learnt from
+
+    Returns
+    -------
+    one of `SHARES`, and the negative log-likelihood of a candidate's orders with each of them, but
+    for what is the same for all
+    """
+    said = _margin(trees, validate.features), network.log_rate(beside, validate.features)
+    orders = np.minimum(validate.orders, config.label_cap)
+    losses = []
+    for share in SHARES:
+        log_rate = _mixed(*said, share)
+        losses.append(float(np.mean(np.exp(log_rate) - orders * log_rate)))
+    return SHARES[int(np.argmin(losses))], losses
 
 
 def _with_orders(window: Examples) -> Examples:
@@ -149,7 +202,7 @@ def _with_orders(window: Examples) -> Examples:
 
 def _ndcg(model: xgb.Booster, window: Examples) -> float:
     """Return the mean NDCG@10 over the customers of `_with_orders`."""
-    margin = model.predict(xgb.DMatrix(window.features, nthread=THREADS), output_margin=True)
+    margin = _margin(model, window.features)
     customer = np.unique(window.group, return_inverse=True)[1]
     order = np.lexsort((-margin, customer))
     starts = np.searchsorted(customer, np.arange(customer[-1] + 1))
@@ -180,18 +233,42 @@ def _train_one(learn: Examples, rounds: Rounds, config: RecommendationConfig) ->
     return _rank_trees(model, learn, config, rounds.rank) if rounds.rank else model
 
 
-def load(file: Path) -> xgb.Booster:
-    """Read a trained model."""
-    return xgb.Booster(model_file=file)
+def save(ranker: Ranker, folder: Path) -> None:
+    """Write the trees (`TREES`) and, if there is one, the network (`NETWORK`, with its share)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ranker.trees.save_model(folder / TREES)
+    if ranker.network:
+        network.save(ranker.network, folder / NETWORK, ranker.share)
 
 
-def score(model: xgb.Booster, frame: pl.DataFrame) -> pl.DataFrame:
+def load(folder: Path) -> Ranker:
+    """Read what `save` wrote."""
+    trees = xgb.Booster(model_file=folder / TREES)
+    if not (folder / NETWORK).exists():
+        return Ranker(trees)
+    return Ranker(trees, *network.load(folder / NETWORK))
+
+
+def score(ranker: Ranker, frame: pl.DataFrame) -> pl.DataFrame:
     """Return customer_id, product_id, is_new and score (higher is better) of candidates."""
-    data = xgb.DMatrix(matrix(frame), feature_names=model.feature_names, nthread=THREADS)
-    values = model.predict(data, output_margin=True)
+    features = matrix(frame)
+    values = _margin(ranker.trees, features)
+    if ranker.network:
+        values = _mixed(values, network.log_rate(ranker.network, features), ranker.share)
     return frame.select(*PAIR, pl.col("is_new") > 0).with_columns(
         pl.Series("score", values).cast(pl.Float64)
     )
+
+
+def _margin(trees: xgb.Booster, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    data = xgb.DMatrix(features, feature_names=trees.feature_names, nthread=THREADS)
+    return np.asarray(trees.predict(data, output_margin=True))
+
+
+def _mixed(
+    trees: NDArray[np.float32], beside: NDArray[np.float64], share: float
+) -> NDArray[np.float32]:
+    return ((1 - share) * trees + share * beside).astype(np.float32)
 
 
 @dataclass(frozen=True)

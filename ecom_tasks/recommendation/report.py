@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ecom_tasks import reports
 from ecom_tasks.recommendation.evaluate import FREQUENCY, POPULAR, RANKER
+from ecom_tasks.recommendation.ranker import SHARES
 from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
 
 _COLOURS = {RANKER: BLUE, FREQUENCY: ORANGE, POPULAR: GREY}
@@ -25,7 +27,7 @@ def render(
     ----------
     metrics : as in the release's metrics.json
     lists : the published lists with title, reason, generator
-    curves : of `ranker.choose_rounds`
+    curves : of `ranker.choose_rounds`, and `network` of `ranker.choose_share`
     """
     windows = metrics["windows"]
     first = next(iter(windows.values()))["all"]
@@ -57,10 +59,11 @@ def render(
         sections.append(_cold(metrics["cold"]))
     sections.append(
         Section(
-            "How many trees",
+            "How many trees, and what the network counts for",
             "On a window before all test windows: the negative log-likelihood of a candidate's "
-            "orders by number of trees, where the lowest is used, and NDCG@10 by number of "
-            "LambdaMART's trees on top of them, where the highest is used.",
+            "orders by number of trees and by the share of the network beside them, where the "
+            "lowest is used, and NDCG@10 by number of LambdaMART's trees on top of the others, "
+            "where the highest is used.",
             figure=_curves(curves),
         )
     )
@@ -95,13 +98,23 @@ def _bars(windows: dict[str, Any]) -> Figure:
 
 
 def _curves(curves: dict[str, list[float]]) -> Figure:
-    figure = Figure(figsize=(8, 2.6), layout="constrained")
-    told = {"expected orders": ("negative log-likelihood", 1), "LambdaMART": ("NDCG@10", 0)}
-    for axes, (name, (measure, first)) in zip(figure.subplots(1, 2), told.items(), strict=True):
+    figure = Figure(figsize=(10, 2.6), layout="constrained")
+    loss = "negative log-likelihood"
+    told = {
+        "expected orders": (loss, "trees"),
+        "LambdaMART": ("NDCG@10", "trees"),
+        "network": (loss, "share of the network"),
+    }
+    for axes, (name, (measure, asked)) in zip(figure.subplots(1, 3), told.items(), strict=True):
         values = curves.get(name, [])
-        axes.plot(range(first, first + len(values)), values)
+        places: Sequence[float] = range(len(values))
+        if name == "expected orders":
+            places = range(1, len(values) + 1)
+        elif name == "network":
+            places = SHARES[: len(values)]
+        axes.plot(places, values)
         axes.set_title(name)
-        axes.set_xlabel("trees")
+        axes.set_xlabel(asked)
         axes.set_ylabel(measure)
     return figure
 

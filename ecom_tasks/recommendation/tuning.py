@@ -122,7 +122,7 @@ RANKER_SPACE = (
     Dial("column_share", 0.1, 1),
     Dial("row_share", 0.3, 1),
     Dial("learning_rate", 0.02, 0.3, log=True),
-    Dial("unordered_share", 0.05, 1, log=True),
+    Dial("unordered_candidates", 10_000, 1_000_000, log=True),
 )
 
 
@@ -284,8 +284,11 @@ def tune_ranker(
     search = _Search(RANKER, dials, METRIC, _fingerprint_of([*learn, validate]), folder)
 
     def judge(tried: RecommendationConfig) -> float:
-        thinned = [ranker.thin(each, tried.unordered_share, tried.seed) for each in learn]
-        _, curves = ranker.choose_rounds(ranker.join(thinned), validate, tried)
+        thinned = [
+            ranker.thin(each, ranker.share_of(len(each.orders), tried), tried.seed)
+            for each in learn
+        ]
+        _, curves, _ = ranker.choose_rounds(ranker.join(thinned), validate, tried)
         return max(curves["LambdaMART"])
 
     return _search(search, judge, config, budget)

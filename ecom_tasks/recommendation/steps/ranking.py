@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ecom_tasks.artefacts.dataset import Draft
-    from ecom_tasks.recommendation.ranker import Examples
-    from ecom_tasks.recommendation.snapshots import Window
+    from ecom_tasks.recommendation.ranker import Examples, Ranker, Rounds
+    from ecom_tasks.recommendation.snapshots import Plan, Window
 
-RANKER = "models/ranker.ubj"
+MODELS = "models"
 
 
 def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
@@ -35,43 +35,27 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
     cutoffs = [*(window.cutoff for window in plan.test), plan.serve]
 
     def build(draft: Draft) -> None:
-        from ecom_tasks.recommendation import ranker, snapshots
+        from ecom_tasks.recommendation import ranker
 
-        def blocks(window: Window) -> Iterator[Examples]:
-            return reading.examples(features, proposed, window, config)
-
-        # The next cutoff learns from most of the same windows.
-        @lru_cache(config.train_windows)
+        @lru_cache(max(config.train_windows, config.network_windows))
         def thinned(window: Window) -> Examples:
-            return ranker.join([
-                ranker.thin(block, config.unordered_share, config.seed) for block in blocks(window)
-            ])
-
-        def learnt(windows: list[Window]) -> Examples:
-            return ranker.join([thinned(each) for each in windows])
+            # The next cutoff learns from most of the same windows.
+            return ranker.join(list(reading.thinned(features, proposed, window, config)))
 
         early = plan.train_before(plan.test[0].cutoff, config.train_windows)
         if sum(ranker.ordered(thinned(each)) for each in early) < config.smallest_training:
             _blend(draft, features, proposed, cutoffs)
             return
+        validate = partial(reading.examples, features, proposed, config=config)
+        rounds, share, curves = _choose(plan, config, thinned, validate)
         draft.metrics["model"] = "ranker"
-        # The number of trees is chosen once, before the first test window; where no window ended
-        # before another one began, the most trees are taken.
-        rounds = ranker.Rounds(config.count_rounds, config.rank_rounds)
-        curves: dict[str, list[float]] = {}
-        before, newest = snapshots.learn_and_validate(early)
-        if before:
-            validate = ranker.join(list(blocks(newest)))
-            rounds, curves = ranker.choose_rounds(learnt(before), validate, config)
         draft.metrics["trees"] = {"expected orders": rounds.count, "LambdaMART": rounds.rank}
+        draft.metrics["share of the network"] = share
         draft.write_json("curves.json", curves)
         for cutoff in cutoffs:
-            model = ranker.train(
-                learnt(plan.train_before(cutoff, config.train_windows)), rounds, config
-            )
+            model = _train(plan, cutoff, config, thinned, rounds, share)
             _write_scores(draft, proposed, cutoff, partial(ranker.score, model))
-        (draft.folder / RANKER).parent.mkdir(parents=True)
-        model.save_model(draft.folder / RANKER)
+        ranker.save(model, draft.folder / MODELS)
 
     return dataset.produce(
         run,
@@ -80,6 +64,55 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
         inputs=[*reading.learnt_from(features), proposed],
         config=config,
     )
+
+
+def _choose(
+    plan: Plan,
+    config: RecommendationConfig,
+    thinned: Callable[[Window], Examples],
+    whole: Callable[[Window], Iterator[Examples]],
+) -> tuple[Rounds, float, dict[str, list[float]]]:
+    """Choose the number of trees and the share of the network, once, before all test windows.
+
+    Where no window ended before another one began, the most trees are taken, and no network, of
+    which nothing is known then.
+    """
+    from ecom_tasks.recommendation import network, ranker, snapshots
+
+    first = plan.test[0].cutoff
+    before, newest = snapshots.learn_and_validate(plan.train_before(first, config.train_windows))
+    if not before:
+        return ranker.Rounds(config.count_rounds, config.rank_rounds), 0.0, {}
+    learn = ranker.join([thinned(each) for each in before])
+    validate = ranker.join(list(whole(newest)))
+    rounds, curves, trees = ranker.choose_rounds(learn, validate, config)
+    if trees is None or not config.network_passes:
+        return rounds, 0.0, curves
+    before, _ = snapshots.learn_and_validate(plan.train_before(first, config.network_windows))
+    # One of each is compared: an average of several would count for more.
+    one = config.model_copy(update={"ranker_seeds": 1})
+    beside = network.train([thinned(each) for each in before], one)
+    share, curves["network"] = ranker.choose_share(trees, beside, validate, config)
+    return rounds, share, curves
+
+
+def _train(
+    plan: Plan,
+    cutoff: date,
+    config: RecommendationConfig,
+    thinned: Callable[[Window], Examples],
+    rounds: Rounds,
+    share: float,
+) -> Ranker:
+    from ecom_tasks.recommendation import network, ranker
+
+    def learnt(most: int) -> list[Examples]:
+        return [thinned(each) for each in plan.train_before(cutoff, most)]
+
+    trees = ranker.train(ranker.join(learnt(config.train_windows)), rounds, config)
+    if not share:
+        return ranker.Ranker(trees)
+    return ranker.Ranker(trees, network.train(learnt(config.network_windows), config), share)
 
 
 def _blend(draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date]) -> None:

@@ -77,8 +77,9 @@ def plan(features: Ref, config: RecommendationConfig) -> Plan:
 def needed(plan: Plan, config: RecommendationConfig) -> list[date]:
     """Cutoffs whose candidates some ranker learns from or is judged on, oldest first."""
     wanted = {window.cutoff for window in plan.test}
+    most = max(config.train_windows, config.network_windows if config.network_passes else 0)
     for cutoff in [*(window.cutoff for window in plan.test), plan.serve]:
-        wanted |= {window.cutoff for window in plan.train_before(cutoff, config.train_windows)}
+        wanted |= {window.cutoff for window in plan.train_before(cutoff, most)}
     return sorted(wanted - {plan.serve})
 
 
@@ -190,13 +191,35 @@ def examples(
     """
     from ecom_tasks.recommendation import ranker
 
+    labels = _labels(features, window, config)
+    for block in candidates(proposed, window.cutoff):
+        yield ranker.examples(block, labels)
+
+
+def thinned(
+    features: Ref, proposed: Ref, window: Window, config: RecommendationConfig
+) -> Iterator[Examples]:
+    """Yield the same to learn from: of what was not ordered no more than is needed."""
+    from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation import ranker
+
+    labels = _labels(features, window, config)
+    asked = labels.lazy().select("customer_id").unique()
+    known = dataset.scan(proposed, f"cutoff={window.cutoff}/*.parquet").select("customer_id")
+    share = ranker.share_of(
+        known.join(asked, on="customer_id", how="semi").collect().height, config
+    )
+    for block in candidates(proposed, window.cutoff):
+        yield ranker.thin(ranker.examples(block, labels), share, config.seed)
+
+
+def _labels(features: Ref, window: Window, config: RecommendationConfig) -> pl.DataFrame:
     labels = bought(features, window, config)
     customers = labels["customer_id"].unique().sort()
     if len(customers) > config.ranker_customers:
         drawn = customers.sample(config.ranker_customers, seed=config.seed)
         labels = labels.filter(labels["customer_id"].is_in(drawn.implode()))
-    for block in candidates(proposed, window.cutoff):
-        yield ranker.examples(block, labels)
+    return labels
 
 
 def views(events: Ref, cutoff: date) -> pl.DataFrame | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.steps import reading
 from ecom_tasks.recommendation.steps.proposals import KEPT, SEQUENCE
-from ecom_tasks.recommendation.steps.ranking import RANKER
+from ecom_tasks.recommendation.steps.ranking import MODELS
 from ecom_tasks.run import Ref, Run
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ def kept_models(proposed: Ref, ranker: Ref, follows: Ref, learnt: Ref) -> Models
 
     with tempfile.TemporaryDirectory(prefix="ecom-") as scratch:
         folder = Path(scratch)
-        for ref, files in ((proposed, f"{KEPT}/*"), (follows, SEQUENCE), (ranker, RANKER)):
+        for ref, files in ((proposed, f"{KEPT}/*"), (follows, SEQUENCE), (ranker, f"{MODELS}/*")):
             dataset.fetch(ref, folder, files)
         products = reading.rows(follows, "scoring/sequence_products")["product_id"]
         pairs = reading.table(learnt, "customer_products", dataset.manifest(learnt).as_of)
         score: later.Score
         if dataset.manifest(ranker).metrics["model"] == "ranker":
-            score = partial(trees.score, trees.load(folder / RANKER))
+            score = partial(trees.score, trees.load(folder / MODELS))
         else:
             score = partial(blend.score, repeats=blend.repeat_share(pairs))
         return later.Models(

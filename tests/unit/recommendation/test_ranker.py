@@ -14,7 +14,7 @@ from ecom_tasks.metrics import ranking
 from ecom_tasks.recommendation import ranker
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import ALL, NAMES
-from ecom_tasks.recommendation.ranker import Examples, Rounds
+from ecom_tasks.recommendation.ranker import Examples, Ranker, Rounds
 
 CONFIG = RecommendationConfig(
     count_rounds=30, rank_rounds=5, patience=5, min_child_weight=1, column_share=1.0
@@ -42,7 +42,7 @@ def frame(features: np.ndarray) -> pl.DataFrame:
 def test_scores_follow_the_planted_feature() -> None:
     model = ranker.train(planted(1, customers=200), Rounds(30, 5), CONFIG)
     later = planted(2).features
-    scored = ranker.score(model, frame(later))
+    scored = ranker.score(Ranker(model), frame(later))
     assert np.corrcoef(later[:, TELLING], scored["score"].to_numpy())[0, 1] > 0.9
     assert scored.columns == ["customer_id", "product_id", "is_new", "score"]
 
@@ -59,7 +59,7 @@ def test_a_shop_that_knows_views_has_more_columns() -> None:
         model = ranker.train(window, Rounds(10, 3), CONFIG)
         assert model.feature_names == list(names)
         assert ranker.matrix(rows) == pytest.approx(window.features)
-        assert ranker.score(model, rows)["score"].n_unique() > 1
+        assert ranker.score(Ranker(model), rows)["score"].n_unique() > 1
 
 
 def test_the_same_examples_give_the_same_bytes() -> None:
@@ -100,12 +100,12 @@ def test_a_ranker_is_the_mean_of_those_of_its_seeds() -> None:
 def test_trees_of_expected_orders_end_where_the_later_orders_are_likeliest() -> None:
     config = CONFIG.model_copy(update={"patience": CONFIG.count_rounds, "rank_rounds": 0})
     learn, later = planted(1), planted(2)
-    rounds, curves = ranker.choose_rounds(learn, later, config)
+    rounds, curves, trees = ranker.choose_rounds(learn, later, config)
+    one = config.model_copy(update={"ranker_seeds": 1})
     margins = [
-        ranker.score(
-            ranker.train(learn, Rounds(count, 0), config.model_copy(update={"ranker_seeds": 1})),
-            frame(later.features),
-        )["score"].to_numpy()
+        ranker.score(Ranker(ranker.train(learn, Rounds(count, 0), one)), frame(later.features))[
+            "score"
+        ].to_numpy()
         for count in (1, rounds.count, config.count_rounds)
     ]
     orders = np.minimum(later.orders, config.label_cap)
@@ -116,6 +116,9 @@ def test_trees_of_expected_orders_end_where_the_later_orders_are_likeliest() -> 
     told = [found[count - 1] for count in (1, rounds.count, config.count_rounds)]
     assert told == pytest.approx(expected, abs=1e-4)
     assert found[rounds.count - 1] == min(found) < found[0]
+    assert trees is not None
+    alone = ranker.score(Ranker(trees), frame(later.features))["score"].to_numpy()
+    assert alone == pytest.approx(margins[1])
     assert rounds.rank == 0
 
 
@@ -123,16 +126,16 @@ def test_a_window_without_orders_says_nothing_about_the_number_of_trees() -> Non
     later = planted(2)
     silent = replace(later, orders=np.zeros_like(later.orders))
     most = Rounds(CONFIG.count_rounds, CONFIG.rank_rounds)
-    assert ranker.choose_rounds(planted(1), silent, CONFIG) == (most, {})
+    assert ranker.choose_rounds(planted(1), silent, CONFIG) == (most, {}, None)
 
 
 def test_lambdamart_is_added_only_where_it_gains() -> None:
     learn, later = planted(1), planted(2)
-    rounds, curves = ranker.choose_rounds(learn, later, CONFIG)
+    rounds, curves, _ = ranker.choose_rounds(learn, later, CONFIG)
     ranks = curves["LambdaMART"]
     assert ranks[rounds.rank] == max(ranks)
     without = CONFIG.model_copy(update={"rank_rounds": 0})
-    alone, told = ranker.choose_rounds(learn, later, without)
+    alone, told, _ = ranker.choose_rounds(learn, later, without)
     assert (alone, told["LambdaMART"]) == (Rounds(rounds.count, 0), ranks[:1])
 
 
@@ -141,8 +144,8 @@ def test_without_lambdamart_ndcg_is_that_of_the_metrics() -> None:
     # Who ordered nothing has no right order, and does not count.
     silent = replace(later, orders=np.where(later.group % 4 == 0, 0, later.orders))
     without = CONFIG.model_copy(update={"rank_rounds": 0, "ranker_seeds": 1})
-    rounds, curves = ranker.choose_rounds(learn, silent, without)
-    scored = ranker.score(ranker.train(learn, rounds, without), frame(later.features))
+    rounds, curves, _ = ranker.choose_rounds(learn, silent, without)
+    scored = ranker.score(Ranker(ranker.train(learn, rounds, without)), frame(later.features))
     who = pl.Series("customer_id", [f"{number:03d}" for number in later.group])
     rows = scored.with_columns(who).with_columns(right=pl.Series(silent.orders > 0))
     hits = ranking.hits(

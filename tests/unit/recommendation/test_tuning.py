@@ -389,17 +389,15 @@ def test_the_ranker_is_searched_alike(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ranker, "thin", watched)
     # So few orders that no tree may part them where a leaf needs 30, as by default.
     early, last = [window(1, customers=5, each=4), window(2, customers=5, each=4)], window(3)
-    config = RecommendationConfig(**RANKER)
+    config = RecommendationConfig(**RANKER, unordered_candidates=5)
     found = tuning.tune_ranker(early, last, config, tmp_path, Budget(10, 8))
     assert found.trials == 8
     assert found.defaults is not None
     assert found.best > found.defaults
     assert found.settings["min_child_weight"] < 20 < config.min_child_weight
-    assert set(found.settings) == {"min_child_weight", "unordered_share"}
-    # Both windows to learn from are thinned by the share tried, and not the one that judges.
-    assert len(shares) == 2 * 8
-    assert len(set(shares)) == 8
-    assert found.settings["unordered_share"] in shares
+    assert set(found.settings) == {"min_child_weight"}
+    # Both windows to learn from are thinned, 5 of their 20 candidates, and not the one that judges.
+    assert shares == [0.25] * 2 * 8
     again = tuning.tune_ranker(early, last, config, tmp_path, Budget(10, 1))
     assert (again.trials, again.defaults) == (9, found.defaults)
     with pytest.raises(ConfigError, match="begun on another: data"):
@@ -409,8 +407,8 @@ def test_the_ranker_is_searched_alike(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_figure_of_the_ranker_is_that_of_its_best_number_of_trees(tmp_path: Path) -> None:
-    config = RecommendationConfig(**RANKER, unordered_share=0.5)
+    config = RecommendationConfig(**RANKER, unordered_candidates=200)
     found = tuning.tune_ranker([window(1)], window(3), config, tmp_path, Budget(10, 1))
     learn = ranker.thin(window(1), 0.5, config.seed)
-    rounds, curves = ranker.choose_rounds(learn, window(3), config)
+    rounds, curves, _ = ranker.choose_rounds(learn, window(3), config)
     assert found.defaults == curves["LambdaMART"][rounds.rank]
