@@ -214,6 +214,29 @@ def test_demand_network(on: On) -> None:
     assert np.abs(found - on.cpu(mean)).mean() < 0.1 * found.std()
 
 
+def test_count_network(on: On) -> None:
+    """exp(x) is expected where the column is x; in mixed precision products have three digits."""
+    from ecom_tasks.training import count_network
+    from ecom_tasks.training.count_network import Dials
+
+    random = np.random.default_rng(11)
+    columns = random.uniform(-1, 1, size=(8000, 3)).astype(np.float32)
+    counts = random.poisson(np.exp(columns[:, 0])).astype(np.float32)
+    dials = Dials((16, 8), passes=10, batch=256, dropout=0.1, learning_rate=0.01, seed=1)
+
+    def log_rates() -> NDArray[Any]:
+        values = columns[:200]
+        *hidden, last = count_network.train(columns, counts, np.ones_like(counts), dials)
+        for kernel, bias in hidden:
+            values = values @ kernel + bias
+            values /= 1 + np.exp(-values)
+        return (values @ last[0] + last[1])[:, 0]
+
+    found = on("networks", log_rates)
+    assert np.abs(found - columns[:200, 0]).mean() < 0.12
+    assert np.abs(found - on.cpu(log_rates)).mean() < 0.1
+
+
 def test_two_towers(on: On) -> None:
     """Who likes tea is nearer to every tea than to any screw, also to teas that nobody bought."""
     from ecom_tasks.training import two_tower

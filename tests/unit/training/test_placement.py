@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from ecom_tasks import device
-from ecom_tasks.training import demand_network, placement, sequence_model, two_tower
+from ecom_tasks.training import (
+    count_network,
+    demand_network,
+    placement,
+    sequence_model,
+    two_tower,
+)
 from ecom_tasks.training.demand_network import Dials, Windows
 from tests.unit.training import test_sequence_model as sequences
 from tests.unit.training import test_two_tower as towers
@@ -94,3 +100,26 @@ def test_the_demand_network_learns_in_16_bits(monkeypatch: pytest.MonkeyPatch) -
     assert network.dials == dials
     mean, _ = demand_network.predict(network, past, ahead)
     assert np.abs(mean - target).mean() < 0.15
+
+
+def test_the_count_network_learns_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    model = count_network._model
+
+    def look(*told: Any) -> keras.Model:
+        built.append(model(*told))
+        return built[-1]
+
+    monkeypatch.setattr(count_network, "_model", look)
+    columns = np.random.default_rng(3).uniform(-1, 1, size=(500, 2)).astype(np.float32)
+    counts = np.ones(500, np.float32)
+    dials = count_network.Dials((8,), passes=2, batch=64, dropout=0.0, learning_rate=0.01, seed=1)
+    layers = count_network.train(columns, counts, counts, dials)
+    assert [layer.dtype_policy.name for layer in built[0].layers if layer.weights] == [
+        "mixed_bfloat16", "float32",
+    ]  # fmt: skip
+    assert [(kernel.shape, bias.shape) for kernel, bias in layers] == [
+        ((2, 8), (8,)),
+        ((8, 1), (1,)),
+    ]
+    assert all(array.dtype == np.float32 for layer in layers for array in layer)
