@@ -279,7 +279,7 @@ def test_what_was_viewed_by_the_cutoff_proposes_what_nobody_bought_yet(
 
     def nothing(draft: Draft) -> None:
         for cutoff in cutoffs:
-            draft.write_frame(f"cutoff={cutoff}.parquet", shops.NOTHING)
+            draft.write_frame(f"cutoff={cutoff}/block=000.parquet", shops.NOTHING)
 
     nothing.__module__ = proposals.__name__
     follows = dataset.produce(run, "work/recommendation/sequence", nothing)
@@ -308,10 +308,10 @@ def test_blocks_of_customers_are_proposed_to_as_all_at_once(
     run, _ = released
     whole = dataset.find(run, "work/recommendation/candidates")
     scored = reading.scored(dataset.find(run, "work/recommendation/ranker"), SHOP.as_of)
-    small = QUICK | {"block_customers": 1}
+    small = QUICK | {"block_customers": 10}
     again = replace(run, overrides={"recommendation": small})
     features = inputs.pin_features(again)
-    follows = dataset.find(run, "work/recommendation/sequence")
+    follows = proposals.train_sequence(again, features)
     parts = proposals.generate_candidates(again, features, follows)
     blocks = list(reading.candidates(parts, SHOP.as_of))
     assert len(blocks) > 1 == len(list(reading.candidates(whole, SHOP.as_of)))

@@ -36,13 +36,18 @@ def train_sequence(run: Run, features: Ref) -> Ref:
         def known(cutoff: date) -> pl.DataFrame:
             return reading.interactions(features, cutoff, config)
 
+        def propose(fitted: sequence.Fitted, cutoff: date) -> None:
+            for number, block in enumerate(reading.blocks(features, cutoff, config)):
+                own = reading.own_interactions(features, cutoff, config, block)
+                proposed = sequence.propose(sequence.later(fitted, own, config), config)
+                draft.write_frame(f"cutoff={cutoff}/block={number:03}.parquet", proposed)
+
         needed = reading.needed(plan, config)
         first = sequence.fit(known(needed[0]), config)
         for cutoff in needed:
-            then = sequence.later(first, known(cutoff), config)
-            draft.write_frame(f"cutoff={cutoff}.parquet", sequence.propose(then, config))
+            propose(first, cutoff)
         fitted = sequence.fit(known(plan.serve), config)
-        draft.write_frame(f"cutoff={plan.serve}.parquet", sequence.propose(fitted, config))
+        propose(fitted, plan.serve)
         for name, table in scoring.sequence_sample(fitted, config).items():
             draft.write_frame(f"scoring/{name}.parquet", table)
         scoring.save(fitted.model, draft.folder / "models")
@@ -78,13 +83,13 @@ def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
         for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
             known = reading.interactions(features, cutoff, config)
             fitted = candidates.fit(known, config)
-            next_ones = reading.rows(follows, f"cutoff={cutoff}")
             views = reading.views(events, cutoff)
             for number, block in enumerate(reading.blocks(features, cutoff, config)):
                 own = reading.snapshot(features, cutoff, block)
                 asked = own.customers.select("customer_id")
-                proposed = candidates.propose(known, next_ones, config, views, fitted, asked)
                 path = f"cutoff={cutoff}/block={number:03}.parquet"
+                next_ones = dataset.scan(follows, path).collect()
+                proposed = candidates.propose(known, next_ones, config, views, fitted, asked)
                 draft.write_frame(path, of_pair.build(proposed, own))
         kept.save(draft.folder / KEPT, fitted)
 

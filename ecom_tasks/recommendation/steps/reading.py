@@ -120,14 +120,31 @@ def interactions(features: Ref, cutoff: date, config: RecommendationConfig) -> p
     return snapshots.interactions(pairs, products, cutoff, config.min_customers)
 
 
-def _pairs(features: Ref, cutoff: date, columns: Sequence[str]) -> pl.DataFrame:
-    """Read these columns of all pairs: the table has some twenty."""
+def own_interactions(
+    features: Ref, cutoff: date, config: RecommendationConfig, buckets: Sequence[str]
+) -> pl.DataFrame:
+    """The same of the customers in some buckets, who may have none."""
+    pairs = _pairs(features, cutoff, LEARNT, buckets)
+    return pairs.join(_warm(features, cutoff, config), on="product_id", how="semi")
+
+
+def _warm(features: Ref, cutoff: date, config: RecommendationConfig) -> pl.DataFrame:
+    """Return the products with enough customers."""
+    products = table(features, "products", cutoff)
+    return products.filter(products["customers"] >= config.min_customers)
+
+
+def _pairs(
+    features: Ref, cutoff: date, columns: Sequence[str], buckets: Sequence[str] = ("*.parquet",)
+) -> pl.DataFrame:
+    """Read these columns of pairs: the table has some twenty."""
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
 
     ref = dataset.input_named(features, "features/customer_products")
-    return dataset.scan(ref, f"cutoff={cutoff}/*.parquet").select(pl.col(columns)).collect()
+    parts = [dataset.scan(ref, f"cutoff={cutoff}/{bucket}").select(columns) for bucket in buckets]
+    return pl.concat(parts).collect()
 
 
 def snapshot(features: Ref, cutoff: date, buckets: Sequence[str] = ("*.parquet",)) -> Snapshot:
@@ -169,9 +186,7 @@ def bought(
     found = snapshots.bought(before, after)
     if config is None:
         return found
-    products = table(features, "products", window.cutoff)
-    warm = products.filter(products["customers"] >= config.min_customers)
-    return found.join(warm, on="product_id", how="semi")
+    return found.join(_warm(features, window.cutoff, config), on="product_id", how="semi")
 
 
 def candidates(proposed: Ref, cutoff: date) -> Iterator[pl.DataFrame]:
