@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -16,6 +17,25 @@ RANKER, FREQUENCY, POPULAR = "ranker", "own purchase frequency", "popularity"
 DEPTH = 20
 
 
+def heads(blocks: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return what judging reads of the model's candidates, of all and of what is new.
+
+    Parameters
+    ----------
+    blocks : customer_id, product_id, is_new, score; all candidates of a customer in one of them
+
+    Returns
+    -------
+    The same columns: of each customer the `DEPTH` best and the `DEPTH` best new ones.
+    """
+    best = [
+        (block, [ranking.rank_within(each, DEPTH) for each in (block, block.filter("is_new"))])
+        for block in blocks
+    ]
+    pair = ["customer_id", "product_id"]
+    return pl.concat([block.join(pl.concat(read), on=pair, how="semi") for block, read in best])
+
+
 def rankings(
     scored: pl.DataFrame, interactions: pl.DataFrame
 ) -> dict[str, dict[str, pl.DataFrame]]:
@@ -23,7 +43,7 @@ def rankings(
 
     Parameters
     ----------
-    scored : customer_id, product_id, is_new, score: the model's candidates
+    scored : customer_id, product_id, is_new, score: the model's candidates, at least their `heads`
     interactions : customer_products at the window's start, of products with enough customers
 
     Returns

@@ -101,28 +101,21 @@ def score(
         pairs=snapshot.pairs.join(customers, on="customer_id", how="semi"),
         customers=snapshot.customers.join(customers, on="customer_id", how="semi"),
     )
-    return named(features.build(proposed, own), models.score)
+    built = features.build(proposed, own)
+    return named(built, models.score(built))
 
 
-def named(proposed: pl.DataFrame, score: Score) -> pl.DataFrame:
-    """Score candidates and name the generator that puts each of them highest.
+def named(proposed: pl.DataFrame, scored: pl.DataFrame) -> pl.DataFrame:
+    """Name the generator that puts each candidate highest.
 
     Parameters
     ----------
     proposed : of `features.build`
+    scored : customer_id, product_id, is_new, score of the same
+
+    Returns
+    -------
+    DataFrame with the columns of `SCORED`, sorted by pair
     """
     by = reasons.generator_of(proposed)
-    return score(proposed).join(by, on=PAIR).sort(PAIR)
-
-
-def renew(former: pl.DataFrame, made: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Put new scores in the place of former ones; who is not known any more loses his.
-
-    Parameters
-    ----------
-    former : of an earlier day
-    made : of `score`, for all of `changed`
-    known : customer_id of those who are neither new nor changed
-    """
-    kept = former.join(known, on="customer_id", how="semi")
-    return pl.concat([kept, made.select(kept.columns)]).sort(PAIR)
+    return scored.join(by, on=PAIR).select(list(SCORED)).sort(PAIR)

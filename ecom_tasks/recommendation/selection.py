@@ -8,7 +8,8 @@ only when nothing else is left.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -51,6 +52,39 @@ class Offer:
     ranked: pl.DataFrame
     popular: pl.DataFrame
     fresh: pl.DataFrame
+
+
+def parts(offer: Offer, blocks: Iterable[pl.DataFrame]) -> Iterator[Offer]:
+    """Part an offer by customers, so that what is ranked for all is never held at once.
+
+    Parameters
+    ----------
+    offer : whatever it has in `ranked` is left aside
+    blocks : what is ranked; all of a customer in one of them
+
+    Yields
+    ------
+    An offer for the customers of each block, and one for those of whom nothing is ranked.
+    """
+    nothing = offer.ranked.clear()
+    rest = offer
+    for ranked in blocks:
+        mine = rest.people["customer_id"].is_in(ranked["customer_id"].unique().implode())
+        yield replace(_of(rest, mine), ranked=ranked)
+        rest = _of(rest, ~mine)
+    yield replace(rest, ranked=nothing)
+
+
+def _of(offer: Offer, who: pl.Series) -> Offer:
+    """Return the offer for some of its people."""
+    people = offer.people.filter(who)
+    return replace(
+        offer,
+        people=people,
+        limits=replace(offer.limits, refused=offer.limits.refused[who.to_numpy()]),
+        barred=offer.barred.join(people, on="customer_id", how="semi"),
+        fresh=offer.fresh.join(people, on="customer_id", how="semi"),
+    )
 
 
 def top_k(offer: Offer, rules: Rules, k: int, salt: str = "") -> pl.DataFrame:

@@ -8,13 +8,13 @@ from ecom_tasks.errors import DataContractError
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.steps import reading
 from ecom_tasks.recommendation.steps.inputs import RULES
-from ecom_tasks.recommendation.steps.scores import SCORED
 from ecom_tasks.run import Ref, Run
 
 if TYPE_CHECKING:
     import polars as pl
 
     from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.recommendation.snapshots import Snapshot
 
 LISTS = "recommendations"
 FINGERPRINTS = "scoring/fingerprints"
@@ -23,19 +23,25 @@ FINGERPRINTS = "scoring/fingerprints"
 def lists(
     config: RecommendationConfig,
     features: Ref,
+    snapshot: Snapshot,
     rules: Ref,
     learnt: tuple[Ref, ...],
     before: tuple[pl.DataFrame, pl.DataFrame] | None,
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """Return the lists, with titles, and the other tables that show products of the shelf.
 
-    Lists of `before` whose customers' inputs are the same are taken over.
+    Parameters
+    ----------
+    snapshot : of the day, of `reading.narrow_snapshot`
+    before : lists and fingerprints that were made for this day, of `former`; the lists of customers
+        whose inputs are the same are taken over
     """
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.recommendation import (
         eligibility,
+        later,
         popular_in,
         reasons,
         rescore,
@@ -45,7 +51,6 @@ def lists(
     from ecom_tasks.recommendation.rules import Rules
 
     _, ranker, towers, together, _, scores = learnt
-    snapshot = reading.snapshot(features, reading.plan(features, config).serve)
     ruled = Rules.model_validate(dataset.read_json(rules, RULES))
     stock, customers, exclusions = (
         dataset.scan(ref).collect() if dataset.has_rows(ref) else None
@@ -75,21 +80,27 @@ def lists(
         shelf=shelf,
         limits=limits,
         barred=barred,
-        ranked=reading.rows(scores, SCORED),
+        ranked=pl.DataFrame(schema=later.SCORED),
         popular=popular_in.filling(liked),
         fresh=cold,
     )
     how = (ruled, config.top_k, str(snapshot.cutoff))
     # The code that makes lists is part of what they follow from.
     code = dataset.manifest(ranker).code
-    marks = rescore.fingerprints(offer, *how[:2], f"{how[2]} {code}")
-    best = rescore.top_k(offer, how, marks, before)
+    marks, best = [], []
+    for part in selection.parts(offer, reading.scored_today(scores)):
+        marks.append(rescore.fingerprints(part, *how[:2], f"{how[2]} {code}"))
+        best.append(rescore.top_k(part, how, marks[-1], before))
     titles = reading.catalogue(features).select("product_id", "title")
-    listed = best.with_columns(pl.col("score").round(6)).join(
-        titles, on="product_id", how="left", maintain_order="left"
+    listed = (
+        pl
+        .concat(best)
+        .sort("customer_id", "rank")
+        .with_columns(pl.col("score").round(6))
+        .join(titles, on="product_id", how="left", maintain_order="left")
     )
     return listed, {
-        FINGERPRINTS: marks,
+        FINGERPRINTS: pl.concat(marks).sort("customer_id"),
         "similar_products": reasons.similar_products(snapshot, free, config),
         "popular": liked,
         "segments": named,

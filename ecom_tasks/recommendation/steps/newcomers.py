@@ -35,7 +35,7 @@ def train_two_tower(run: Run, features: Ref) -> Ref:
 
         judged = {}
         for window in snapshots.apart(plan.windows)[-2:]:
-            before = reading.snapshot(features, window.cutoff)
+            before = reading.narrow_snapshot(features, window.cutoff)
             _, _, offers = _fit_towers(features, before, config)
             fresh = cold.cold_products(before, reading.catalogue(features), config)
             judged[str(window)] = evaluate.judge_cold(
@@ -43,7 +43,7 @@ def train_two_tower(run: Run, features: Ref) -> Ref:
             )
         chosen = evaluate.best_cold(next(iter(judged.values())))
         draft.metrics.update({"windows": judged, "chosen": chosen})
-        today = reading.snapshot(features, plan.serve)
+        today = reading.narrow_snapshot(features, plan.serve)
         towers, known, offers = _fit_towers(features, today, config)
         draft.write_frame("cold.parquet", offers[chosen])
         two_tower.save(towers.customer, draft.folder / "models/customer_tower.keras")

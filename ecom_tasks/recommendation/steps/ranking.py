@@ -155,7 +155,7 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
         newcomers: dict[str, Any] = {}
         losses = []
         for window in plan.test:
-            scored = reading.scored(ranker, window.cutoff)
+            scored = evaluate.heads(reading.scored(ranker, window.cutoff))
             known = reading.interactions(features, window.cutoff, config)
             customers = reading.table(features, "customers", window.cutoff)
             bought = reading.bought(features, window, config)

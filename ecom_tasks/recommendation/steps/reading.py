@@ -28,6 +28,7 @@ LEARNT = (
     "mean_days_between_orders", "orders_28d",
 )  # fmt: skip
 """What generators read of the table customer_products."""
+SCORED = "scored"
 
 
 def features_of(run: Run, day: date) -> Ref | None:
@@ -147,8 +148,19 @@ def _pairs(
     return pl.concat(parts).collect()
 
 
+def narrow_snapshot(features: Ref, cutoff: date) -> Snapshot:
+    """What is known at a cutoff, of pairs what generators read: all of them at once are wide."""
+    return _snapshot(features, cutoff, ("*.parquet",), LEARNT)
+
+
 def snapshot(features: Ref, cutoff: date, buckets: Sequence[str] = ("*.parquet",)) -> Snapshot:
     """Everything known at a cutoff; with `buckets` only of the customers in these."""
+    return _snapshot(features, cutoff, buckets, ("*",))
+
+
+def _snapshot(
+    features: Ref, cutoff: date, buckets: Sequence[str], of_pairs: Sequence[str]
+) -> Snapshot:
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
@@ -170,7 +182,7 @@ def snapshot(features: Ref, cutoff: date, buckets: Sequence[str] = ("*.parquet",
         cutoff=cutoff,
         customers=table(features, "customers", cutoff, buckets),
         products=table(features, "products", cutoff),
-        pairs=table(features, "customer_products", cutoff, buckets),
+        pairs=_pairs(features, cutoff, of_pairs, buckets),
         calendar=promotions,
     )
 
@@ -191,10 +203,7 @@ def bought(
 
 def candidates(proposed: Ref, cutoff: date) -> Iterator[pl.DataFrame]:
     """Yield the candidates of a cutoff, a block of customers at a time."""
-    from ecom_tasks.artefacts import dataset
-
-    for path in sorted(dataset.paths(proposed, f"cutoff={cutoff}/*.parquet")):
-        yield dataset.scan(proposed, path).collect()
+    return _blocks_of(proposed, f"cutoff={cutoff}")
 
 
 def examples(
@@ -250,10 +259,21 @@ def views(events: Ref, cutoff: date) -> pl.DataFrame | None:
     return seen.select("session_id", "product_id").collect()
 
 
-def scored(ranker: Ref, cutoff: date) -> pl.DataFrame:
+def scored(ranker: Ref, cutoff: date) -> Iterator[pl.DataFrame]:
+    """Yield the scores of the candidates of a cutoff, in the same blocks."""
+    return _blocks_of(ranker, f"scored/cutoff={cutoff}")
+
+
+def scored_today(scores: Ref) -> Iterator[pl.DataFrame]:
+    """Yield the scores that lists are made from; a customer is in one block."""
+    return _blocks_of(scores, SCORED)
+
+
+def _blocks_of(ref: Ref, folder: str) -> Iterator[pl.DataFrame]:
     from ecom_tasks.artefacts import dataset
 
-    return dataset.scan(ranker, f"scored/cutoff={cutoff}/*.parquet").collect()
+    for path in sorted(dataset.paths(ref, f"{folder}/*.parquet")):
+        yield dataset.scan(ref, path).collect()
 
 
 def catalogue(features: Ref) -> pl.DataFrame:

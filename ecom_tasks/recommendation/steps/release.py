@@ -36,8 +36,9 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         with draft.gating():
             evaluate.gate(windows, draft.limits.smallest_gain)
         draft.evidence(reading.rows(evaluation, "evidence"))
-        snapshot = reading.snapshot(features, plan.serve)
-        made, tables = listing.lists(config, features, rules, learnt, listing.former(run))
+        snapshot = reading.narrow_snapshot(features, plan.serve)
+        before = listing.former(run)
+        made, tables = listing.lists(config, features, snapshot, rules, learnt, before)
         lists = reasons.explain(made, snapshot, config)
         shown = lists["product_id"].n_unique() / max(reading.catalogue(features).height, 1)
         draft.limit("share of the catalogue in lists", shown, (draft.limits.catalogue_share, None))
@@ -55,7 +56,7 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         draft.assumptions += dataset.manifest(ranker).assumptions
         if dataset.manifest(ranker).metrics["model"] == "ranker":
             draft.write_frame("scoring/candidates.parquet", scoring.ranker_sample(
-                next(reading.candidates(proposed, trained)), reading.scored(ranker, trained)
+                next(reading.candidates(proposed, trained)), next(reading.scored(ranker, trained))
             ))  # fmt: skip
         draft.write_text("scoring_example.py", scoring.example())
         metrics = {

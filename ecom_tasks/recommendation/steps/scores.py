@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,10 @@ from ecom_tasks.recommendation.steps.ranking import MODELS
 from ecom_tasks.run import Ref, Run
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ecom_tasks.artefacts.dataset import Draft
     from ecom_tasks.recommendation.later import Models
-
-SCORED = "scored"
 
 
 def score_customers(
@@ -48,28 +49,29 @@ def score_customers(
         inputs += [events, former]
 
     def build(draft: Draft) -> None:
-        import polars as pl
-
         from ecom_tasks.recommendation import later
-        from ecom_tasks.recommendation.snapshots import PAIR
+
+        def write(number: int, block: pl.DataFrame) -> None:
+            draft.write_frame(f"{reading.SCORED}/block={number:03}.parquet", block)
 
         if former is None:
-            scored = reading.scored(ranker, trained)
-            blocks = reading.candidates(proposed, trained)
-            named = pl.concat(later.named(block, lambda _: scored) for block in blocks)
-            draft.write_frame(f"{SCORED}.parquet", named.sort(PAIR))
+            both = reading.candidates(proposed, trained), reading.scored(ranker, trained)
+            for number, (block, scored) in enumerate(zip(*both, strict=True)):
+                write(number, later.named(block, scored))
             return
-        before, now = (
+        then, now = (
             reading.snapshot(each, reading.plan(each, config).serve) for each in (earlier, features)
         )
-        who = later.changed(before, now)
+        who = later.changed(then, now)
         models = kept_models(proposed, ranker, follows, learnt)
         made = later.score(models, now, who, config, reading.views(events, now.cutoff))
         same = now.customers.join(who, on="customer_id", how="anti")
         draft.metrics["customers scored anew"] = who.height
-        draft.write_frame(
-            f"{SCORED}.parquet", later.renew(reading.rows(former, SCORED), made, same)
-        )
+        # Who is scored anew leaves his block for the last one, and who is not known any more his.
+        before = reading.scored_today(former)
+        kept = (block.join(same, on="customer_id", how="semi") for block in before)
+        for number, block in enumerate(chain(kept, [made])):
+            write(number, block)
 
     return dataset.produce(run, "work/recommendation/scores", build, inputs=inputs, config=config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -152,3 +153,21 @@ def test_newcomers_are_those_who_had_not_ordered_and_all_get_the_same_list() -> 
     }
     everybody = pl.Series("customer_id", ["ann", "bob", "eve", "new"])
     assert evaluate.judge_newcomers(offers, everybody, BOUGHT, 10) == {"customers": 0}
+
+
+def test_the_heads_of_blocks_are_judged_as_all_candidates() -> None:
+    random = np.random.default_rng(3)
+    names = [f"p{number:02d}" for number in range(60)]
+    rows = [
+        (who, name, float(random.integers(0, 9)), number % 3 == 0)
+        for who in ("ann", "bob", "eve")
+        for number, name in enumerate(names)
+    ]
+    whole = scored(rows)
+    blocks = [whole.filter(customer_id="eve"), whole.filter(pl.col("customer_id") != "eve")]
+    found = evaluate.heads(blocks)
+    assert found.height < 0.7 * whole.height
+    for question, contenders in evaluate.rankings(whole, KNOWN).items():
+        judged = evaluate.rankings(found, KNOWN)[question][evaluate.RANKER]
+        order = ["customer_id", "rank"]
+        assert judged.sort(order).equals(contenders[evaluate.RANKER].sort(order))

@@ -81,17 +81,6 @@ def test_only_who_bought_has_changed() -> None:
     ]
 
 
-def test_new_scores_take_the_place_of_former_ones_and_the_forgotten_lose_theirs() -> None:
-    def of(*rows: tuple[str, str, float]) -> pl.DataFrame:
-        full = [(who, what, False, score, "repeat") for who, what, score in rows]
-        return pl.DataFrame(full, schema=later.SCORED, orient="row")
-
-    former = of(("ann", "a", 1.0), ("bob", "a", 2.0), ("eve", "c", 3.0))
-    same = pl.DataFrame({"customer_id": ["eve"]})
-    renewed = later.renew(former, of(("ann", "b", 5.0)), same)
-    assert renewed.equals(of(("ann", "b", 5.0), ("eve", "c", 3.0)))
-
-
 def test_models_serve_on_the_days_of_their_period() -> None:
     assert snapshots.days_of(MONDAY, 1) == [MONDAY]
     assert snapshots.days_of(MONDAY, 7) == [MONDAY]

@@ -78,6 +78,36 @@ def chosen(what: Offer, k: int, **ruled: Any) -> dict[str, str]:
 PLAIN = dict.fromkeys("abcdef")
 
 
+def test_parts_of_an_offer_give_the_lists_of_the_whole() -> None:
+    people = {"ann": "x", "bob": "y", "cat": "x", "dan": "y", "eve": "y"}
+    ranked = {("ann", "c"): 2.0, ("bob", "f"): 0.0, ("bob", "a"): 3.0, ("eve", "b"): 1.0}
+    limits = Limits(
+        np.array([[name == "a"] for name in PLAIN]),
+        np.array([[name in {"bob", "dan"}] for name in people]),
+    )
+    whole = offer(
+        PLAIN, ranked, people=people, popular={(None, "e"): 9.0, ("y", "a"): 8.0}, limits=limits,
+        barred={("ann", "e"), ("eve", "c"), ("dan", "b")},
+        fresh={("cat", "d"): 1.0, ("eve", "d"): 1.0},
+    )  # fmt: skip
+    blocks = [
+        whole.ranked.filter(pl.col("customer_id").is_in(who))
+        for who in (["eve", "ann"], ["nobody"], ["bob"])
+    ]
+    parts = list(selection.parts(whole, blocks))
+    assert [part.people["customer_id"].to_list() for part in parts] == [
+        ["ann", "eve"], [], ["bob"], ["cat", "dan"],
+    ]  # fmt: skip
+    assert parts[-1].ranked.is_empty()
+    assert [part.fresh.height for part in parts] == [1, 0, 0, 1]
+    ruled = {"exploration": {"places": 1}}
+    expected = chosen(whole, 4, **ruled)
+    found = [chosen(part, 4, **ruled) for part in parts]
+    assert {name: word for each in found for name, word in each.items()} == expected
+    assert expected["bob"][0] == "f"  # a is kept from bob and dan
+    assert "b" not in expected["dan"].split()
+
+
 def test_the_best_ranked_go_first_and_popular_ones_fill_up() -> None:
     ranked = {("ann", "c"): 2.0, ("ann", "a"): -1.0, ("bob", "f"): 0.0}
     popular = {(None, "e"): 9.0, (None, "a"): 8.0, (None, "d"): 7.0}
