@@ -36,7 +36,7 @@ class RecommendationConfig(DomainConfig):
 
     # Candidate generation
     block_customers: int = Field(
-        default=20_000, ge=1, description="customers whose candidates are held in memory at once"
+        default=5_000, ge=1, description="customers whose candidates are held in memory at once"
     )
     min_customers: int = Field(
         default=3, ge=1, description="customers that a product needs to be ranked; below: cold"

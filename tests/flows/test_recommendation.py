@@ -427,12 +427,11 @@ def test_models_are_kept_for_some_days_and_only_who_bought_is_scored_anew(
         {"models of": str(SHOP.as_of), "customers scored anew": 2},
         {"models of": str(SHOP.as_of), "customers scored anew": 0},
     ]
-    scored = [
-        reading.rows(
-            dataset.find(replace(tuesday, as_of=day), "work/recommendation/scores"), "scored"
-        )
+    named = [
+        dataset.find(replace(tuesday, as_of=day), "work/recommendation/scores")
         for day in (SHOP.as_of, monday.as_of, tuesday.as_of)
     ]
+    scored = [pl.concat(reading.scored_today(each)).sort(PAIR) for each in named]
     assert scored[1].equals(scored[2])
     changed = scored[1].join(scored[0], on=scored[0].columns, how="anti")
     assert set(changed["customer_id"]) == {"b0-c03", "visitor"}
