@@ -8,6 +8,8 @@ list; so the interval holds for all of them at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ IntArray = NDArray[np.int64]
 
 
 def together(
-    lines: pl.LazyFrame | pl.DataFrame,
+    parts: Iterable[pl.LazyFrame],
     k: int,
     *,
     min_orders: int = 10,
@@ -38,12 +40,12 @@ def together(
     nothing is surely bought with has no row. Where orders differ much in size, any two products
     meet in the large ones, and the lift of strangers is itself above 1.
 
-    Memory: the distinct pairs of order and product, and one block of products times all products
-    in whole numbers; the table of all pairs is never held.
+    Memory: one part, some 30 bytes for each distinct pair of order and product, and one block of
+    products times all products in whole numbers; the table of all pairs is never held.
 
     Parameters
     ----------
-    lines : order_id, product_id; bought only, returns left out
+    parts : order_id, product_id; bought only, returns left out; all of an order in one of them
     k : products per product, at most
     min_orders : that a product needs; bounds the table
     min_together : orders that a pair needs; of the many pairs of rare products some meet by chance
@@ -62,17 +64,17 @@ def together(
     Brin, Motwani, Ullman and Tsur (1997), "Dynamic itemset counting and implication rules for
     market basket data", SIGMOD (lift, there called interest).
     """
-    orders, products, all_orders = _encode(lines.lazy(), min_orders, largest_order)
+    orders, products, all_orders = _encode(parts, min_orders, largest_order)
     counts = products["orders"].to_numpy().astype(np.int64)
     by_product = orders.T.tocsr()
-    parts = [_nothing()]
+    found = [_nothing()]
     for part in blocks(products.height):
         both = (by_product[part] @ orders).tocoo()
         keep = (both.data >= min_together) & (both.row + part.start != both.col)
         row, column = both.row[keep] + part.start, both.col[keep]
         pairs = _judged(row, column, both.data[keep], counts, all_orders)
-        parts.append(_best(pairs, k))
-    return _named(pl.concat(parts), products)
+        found.append(_best(pairs, k))
+    return _named(pl.concat(found), products)
 
 
 def lift_at_least(shared: IntArray, expected: FloatArray, compared: int = 1) -> FloatArray:
@@ -102,28 +104,42 @@ def lift_at_least(shared: IntArray, expected: FloatArray, compared: int = 1) -> 
 
 
 def _encode(
-    lines: pl.LazyFrame, min_orders: int, largest_order: int
+    parts: Iterable[pl.LazyFrame], min_orders: int, largest_order: int
 ) -> tuple[sparse.csr_matrix, pl.DataFrame, int]:
     """Return orders x products (1 where bought), the products, and the number of all orders.
 
-    The products are product_id, orders and column, ascending by id.
+    The products are product_id and orders, ascending by id.
     """
-    baskets = lines.select("order_id", "product_id").unique().collect()
-    baskets = baskets.filter(pl.len().over("order_id") <= largest_order)
-    names = baskets.select("order_id").unique().with_row_index("row")
+    ids = pl.DataFrame(schema={"product_id": pl.String, "number": pl.UInt32})
+    rows, numbers, all_orders = [np.zeros(0, np.uint32)], [np.zeros(0, np.uint32)], 0
+    for part in parts:
+        baskets = part.select("order_id", "product_id").unique().collect()
+        baskets = baskets.filter(pl.len().over("order_id") <= largest_order)
+        others = baskets.select("product_id").unique().join(ids, on="product_id", how="anti")
+        ids = pl.concat([
+            ids,
+            others.with_row_index("number", offset=ids.height).select(ids.columns),
+        ])
+        orders = baskets.select("order_id").unique().with_row_index("row", offset=all_orders)
+        held = baskets.join(orders, on="order_id").join(ids, on="product_id")
+        rows.append(held["row"].to_numpy())
+        numbers.append(held["number"].to_numpy())
+        all_orders += orders.height
+    row, number = np.concatenate(rows), np.concatenate(numbers)
+    counts = np.bincount(number, minlength=ids.height)
     products = (
-        baskets
-        .group_by("product_id")
-        .agg(pl.len().cast(pl.Int64).alias("orders"))
+        ids
+        .with_columns(pl.Series("orders", counts, dtype=pl.Int64))
         .filter(pl.col("orders") >= min_orders)
         .sort("product_id")
-        .with_row_index("column")
     )
-    held = baskets.join(products, on="product_id").join(names, on="order_id")
-    at = (held["row"].to_numpy(), held["column"].to_numpy())
-    ones = np.ones(held.height, dtype=np.int32)
-    matrix = sparse.csr_matrix((ones, at), shape=(names.height, products.height))
-    return matrix, products, names.height
+    column = np.full(ids.height, -1, dtype=np.int32)
+    column[products["number"].to_numpy()] = np.arange(products.height)
+    kept = column[number] >= 0
+    at = (row[kept], column[number[kept]])
+    ones = np.ones(len(at[0]), dtype=np.int32)
+    matrix = sparse.csr_matrix((ones, at), shape=(all_orders, products.height))
+    return matrix, products.drop("number"), all_orders
 
 
 def _judged(

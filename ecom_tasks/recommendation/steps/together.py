@@ -25,11 +25,15 @@ def find_bought_together(run: Run, features: Ref) -> Ref:
         from ecom_tasks.features.lines import goods
         from ecom_tasks.recommendation.together import together
 
-        bought = goods(
-            dataset.scan(lines, "by_customer/*.parquet"), dataset.scan(products), run.as_of
-        ).filter(pl.col("bought"))
+        # An order is of one customer, and so in one bucket.
+        parts = (
+            goods(dataset.scan(lines, path), dataset.scan(products), run.as_of).filter(
+                pl.col("bought")
+            )
+            for path in sorted(dataset.paths(lines, "by_customer/*.parquet"))
+        )
         draft.write_frame("bought_together.parquet", together(
-            bought, config.together_k, min_orders=config.together_min_orders,
+            parts, config.together_k, min_orders=config.together_min_orders,
             min_together=config.together_min_shared, largest_order=config.together_largest_order,
         ))  # fmt: skip
 

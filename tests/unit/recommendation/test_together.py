@@ -11,11 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecom_tasks.recommendation.together import LEVEL, lift_at_least, together
+from ecom_tasks.recommendation import together as pairs
+from ecom_tasks.recommendation.together import LEVEL, lift_at_least
 
 ALL = {"min_orders": 1, "min_together": 1}
 Z = 1.6448536269514722
 """Quantile 0.95 of the standard normal distribution."""
+
+
+def together(rows: pl.DataFrame | pl.LazyFrame, k: int, **limits: int) -> pl.DataFrame:
+    return pairs.together([rows.lazy()], k, **limits)
 
 
 def lines(baskets: list[str]) -> pl.DataFrame:
@@ -25,6 +30,14 @@ def lines(baskets: list[str]) -> pl.DataFrame:
 
 
 PLANTED = ["ab"] * 20 + ["a"] * 5 + ["b"] * 15 + ["c"] * 60
+
+
+def test_orders_may_come_in_parts() -> None:
+    rows = lines(PLANTED + ["abx"] * 30 + ["x"] * 40)
+    order = rows["order_id"].hash(seed=1) % 4
+    parts = [rows.filter(order == number).lazy() for number in (2, 0, 3, 1)]
+    assert pairs.together(parts, 5).equals(together(rows, 5))
+    assert pairs.together([], 5).equals(together(rows.clear(), 5))
 
 
 def test_the_measures_of_a_planted_pair() -> None:
