@@ -99,7 +99,13 @@ def _security() -> Any:
 def _local_cluster(where: str) -> Any:
     from distributed import LocalCluster
 
-    quiet: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+    quiet: dict[str, Any] = {
+        "dashboard_address": "127.0.0.1:0",
+        # Nobody is told the port of a cluster that lives for seconds, and to load Bokeh for its
+        # pages takes longer than anything else in starting one.
+        "scheduler_kwargs": {"dashboard": False},
+        "silence_logs": logging.CRITICAL,
+    }
     if where == "threads":
         return LocalCluster(n_workers=1, threads_per_worker=workers(), processes=False, **quiet)
     if where == "processes":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,16 @@ def test_results_come_in_order(where: str, monkeypatch: pytest.MonkeyPatch) -> N
     results = compute.map_buckets(square_and_process, list(range(8)), "squaring")
     assert [square for square, _ in results] == [n * n for n in range(8)]
     assert (os.getpid() in {process for _, process in results}) is (where == "threads")
+
+
+def test_no_dashboard_is_loaded_for_a_cluster_of_its_own() -> None:
+    script = (
+        "import sys; from ecom_tasks import compute; "
+        "assert compute.map_buckets(abs, [-1], 'counting') == [1]; assert 'bokeh' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"ECOM_DASK": "threads"}, check=True
+    )
 
 
 def test_an_error_in_a_bucket_arrives_as_itself() -> None:
