@@ -18,6 +18,8 @@ from ecom_tasks.errors import ConfigError
 from ecom_tasks.run import Ref
 
 _NUMBER = "CAST('0x' || left(md5(identifier), 8) AS UINTEGER)"
+_BUCKET = "_bucket"
+"""Column of the bucket's number while rows are split."""
 
 
 def bucket_number(identifier: str, buckets: int) -> int:
@@ -72,9 +74,11 @@ def partition(frame: pl.DataFrame, entity: str, buckets: int) -> dict[int, pl.Da
     """Split the rows by the bucket of column `entity`; buckets without rows are left out."""
     if buckets == 1:
         return {0: frame} if frame.height else {}
-    numbers = bucket_numbers(frame[entity], buckets)
-    # Filtering once a bucket keeps the rows in their order, and is faster than to group them.
-    return {number: frame.filter(numbers == number) for number in numbers.unique().sort()}
+    numbers = bucket_numbers(frame[entity], buckets).alias(_BUCKET)
+    parts = frame.with_columns(numbers).partition_by(
+        _BUCKET, maintain_order=True, include_key=False, as_dict=True
+    )
+    return {number: part for (number,), part in sorted(parts.items(), key=lambda each: each[0])}
 
 
 def file_of(entity: str, bucket: int) -> str:

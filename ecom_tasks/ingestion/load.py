@@ -29,10 +29,8 @@ from ecom_tasks.ingestion import inputs, mapping, pseudonyms
 from ecom_tasks.ingestion.inputs import Pin
 from ecom_tasks.ingestion.quarantine import (
     DETAIL,
-    FAILED,
     IN_FUTURE,
     REASON,
-    REFUSED,
     Rules,
     count_reasons,
     part,
@@ -196,8 +194,9 @@ def _write_batch(order: Order, chunks: int, numbered: tuple[int, pl.DataFrame]) 
 
 def _write_scratch(file: Path, rows: pl.DataFrame) -> None:
     # As it is in memory: to pack it and unpack it again takes longer than to read more. Without
-    # the columns that say what is wrong, where nothing is.
-    silent = [name for name in (FAILED, REFUSED) if rows[name].null_count() == rows.height]
+    # the columns that hold nothing: what the shop lacks, and what is wrong where nothing is. The
+    # first stays, which says how many rows there are.
+    silent = [name for name in rows.columns[1:] if rows[name].null_count() == rows.height]
     rows.drop(silent).write_ipc(file, compression="uncompressed")
 
 

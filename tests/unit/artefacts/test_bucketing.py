@@ -44,6 +44,7 @@ def test_every_row_is_in_one_part_the_one_of_its_entity(
     for number, part in parts.items():
         assert part.columns == rows.columns
         assert {numbers[n] for n in part["n"]} == {number}
+        assert part["n"].is_sorted()  # rows of one part stay in their order
 
 
 def test_files_are_named_after_entity_and_bucket() -> None:

@@ -95,6 +95,19 @@ def test_a_small_batch_or_a_large_one_makes_no_difference(
     assert all(seen[0][path].equals(seen[1][path]) for path in seen[0])
 
 
+def test_rows_without_a_single_value_are_not_lost(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(TABLES["order_lines"].column_names)
+    result, _ = loaded(tmp_path, "order_lines", [dict(nothing), dict(nothing)])
+    assert (result.read, result.rows) == (2, 0)
+    assert result.reasons == {"missing: order_id": 2}
+
+
+def test_what_no_row_has_takes_no_room_on_the_way(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"order_id": ["a", "b"], "channel": [None, None], "quantity": [1.0, None]})
+    load._write_scratch(tmp_path / "chunk.arrow", rows)
+    assert pl.read_ipc(tmp_path / "chunk.arrow").columns == ["order_id", "quantity"]
+
+
 def test_customers_are_written_under_pseudonyms_only_also_on_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
