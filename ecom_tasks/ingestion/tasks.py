@@ -151,7 +151,7 @@ def validate_tables(run: Run, *tables: Ref) -> Ref:
     def build(draft: Draft) -> None:
         with tempfile.TemporaryDirectory(prefix="ecom-") as scratch, _garbage_kept():
             # A quarter of the time of importing Great Expectations, for two kinds of expectations.
-            _load_when_used("scipy.stats")
+            _load_when_used("scipy", "stats")
             from ecom_tasks.ingestion import validate
 
             lake = _fetch_tables(tables, Path(scratch))
@@ -390,14 +390,16 @@ def _garbage_kept() -> Iterator[None]:
         gc.enable()
 
 
-def _load_when_used(name: str) -> None:
-    """Let imports of a module give one that is loaded as soon as something of it is used."""
-    spec = importlib.util.find_spec(name)
-    if name in sys.modules or spec is None or spec.loader is None:
+def _load_when_used(package: str, name: str) -> None:
+    """Let `from package import name` give a module that is loaded when something of it is used."""
+    whole = f"{package}.{name}"
+    spec = importlib.util.find_spec(whole)
+    if whole in sys.modules or spec is None or spec.loader is None:
         return
     spec.loader = importlib.util.LazyLoader(spec.loader)
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
+    sys.modules[whole] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    setattr(sys.modules[package], name, module)
 
 
 def _fetch_tables(tables: Sequence[Ref], folder: Path) -> dict[str, Path]:

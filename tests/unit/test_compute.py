@@ -33,7 +33,8 @@ def test_results_come_in_order(where: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_dashboard_is_loaded_for_a_cluster_of_its_own() -> None:
     script = (
         "import sys; from ecom_tasks import compute; "
-        "assert compute.map_buckets(abs, [-1], 'counting') == [1]; assert 'bokeh' not in sys.modules"
+        "assert compute.map_buckets(abs, [-1], 'counting') == [1]; "
+        "assert 'bokeh' not in sys.modules"
     )
     subprocess.run(
         [sys.executable, "-c", script], env=os.environ | {"ECOM_DASK": "threads"}, check=True

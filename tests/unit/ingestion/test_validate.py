@@ -29,7 +29,7 @@ ASPECTS = {"completeness", "uniqueness", "range", "referential integrity", "fres
 def test_statistics_are_loaded_only_when_an_expectation_uses_them() -> None:
     script = (
         "import sys; from ecom_tasks.ingestion import tasks\n"
-        "tasks._load_when_used('scipy.stats')\n"
+        "tasks._load_when_used('scipy', 'stats')\n"
         "from ecom_tasks.ingestion import validate\n"
         "assert 'scipy.stats._stats_py' not in sys.modules\n"
         "from scipy import stats\n"
