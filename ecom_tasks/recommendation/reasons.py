@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from scipy import sparse
@@ -51,13 +53,24 @@ def generator_of(candidates: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfig) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Similar:
+    """What a day knows, who bought what, and which products are near to each other by that."""
+
+    snapshot: Snapshot
+    known: Interactions
+    near: sparse.csr_matrix
+
+
+def explain(lists: pl.DataFrame, similar: Similar, config: RecommendationConfig) -> pl.DataFrame:
     """Add the column `reason`.
 
     Parameters
     ----------
     lists : customer_id, product_id, generator and any further columns
+    similar : of `similar_of`
     """
+    snapshot = similar.snapshot
     interactions = snapshot.interactions(config.min_customers)
     interval = repeat.typical_interval(
         interactions,
@@ -65,7 +78,7 @@ def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfi
             "product_id", pl.col("mean_days_between_purchases").cast(pl.Float64)
         ),
     )
-    bought_with = _because(lists.filter(pl.col("generator") == neighbours.NAME), snapshot, config)
+    bought_with = _because(lists.filter(pl.col("generator") == neighbours.NAME), similar)
     days = pl.col("interval_days").round(0).cast(pl.Int64)
     again = (
         pl.when(days.is_null() | (days < 1)).then(pl.lit("buy again"))
@@ -98,38 +111,36 @@ def explain(lists: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfi
     )
 
 
-def _because(pairs: pl.DataFrame, snapshot: Snapshot, config: RecommendationConfig) -> pl.DataFrame:
+def _because(pairs: pl.DataFrame, similar: Similar) -> pl.DataFrame:
     """Return customer_id, product_id, because: title of the own product that speaks most for it."""
-    known, near = similar(snapshot, config)
-    titles = snapshot.products.select(
+    titles = similar.snapshot.products.select(
         pl.col("product_id").alias("because_of"),
         pl.coalesce("title", "product_id").alias("because"),
     )
-    found = neighbours.strongest(pairs.select(PAIR), known, near)
+    found = neighbours.strongest(pairs.select(PAIR), similar.known, similar.near)
     return found.join(titles, on="because_of", how="left").select(*PAIR, "because")
 
 
-def similar(
-    snapshot: Snapshot, config: RecommendationConfig
-) -> tuple[Interactions, sparse.csr_matrix]:
-    """Return the matrices of who bought what, and of which products are near to each other."""
+def similar_of(snapshot: Snapshot, config: RecommendationConfig) -> Similar:
+    """Find which products are near to each other on that day."""
     interactions = snapshot.interactions(config.min_customers)
     known = encode(interactions, config.matrix_products)
-    return known, neighbours.similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
+    near = neighbours.similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
+    return Similar(snapshot, known, near)
 
 
 def similar_products(
-    snapshot: Snapshot, shown: pl.DataFrame, config: RecommendationConfig
+    similar: Similar, shown: pl.DataFrame, config: RecommendationConfig
 ) -> pl.DataFrame:
     """Return product_id, similar_product_id, rank, score (shrunk cosine over customers).
 
     Parameters
     ----------
+    similar : of `similar_of`
     shown : product_id of what may be named as similar
     """
-    known, near = similar(snapshot, config)
-    entries = near.tocoo()
-    names = known.products["product_id"]
+    entries = similar.near.tocoo()
+    names = similar.known.products["product_id"]
     pairs = pl.DataFrame({
         "product_id": names.gather(entries.row),
         "similar_product_id": names.gather(entries.col),

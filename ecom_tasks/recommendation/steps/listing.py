@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ecom_tasks.artefacts.dataset import Draft
-    from ecom_tasks.recommendation.snapshots import Snapshot
+    from ecom_tasks.recommendation.reasons import Similar
 
 LISTS = "recommendations"
 FINGERPRINTS = "scoring/fingerprints"
@@ -22,8 +22,8 @@ FINGERPRINTS = "scoring/fingerprints"
 
 def lists(
     config: RecommendationConfig,
+    similar: Similar,
     features: Ref,
-    snapshot: Snapshot,
     rules: Ref,
     learnt: tuple[Ref, ...],
     before: tuple[pl.DataFrame, pl.DataFrame] | None,
@@ -32,7 +32,7 @@ def lists(
 
     Parameters
     ----------
-    snapshot : of the day, of `reading.narrow_snapshot`
+    similar : of the day's `reading.narrow_snapshot`
     before : lists and fingerprints that were made for this day, of `former`; the lists of customers
         whose inputs are the same are taken over
     """
@@ -51,6 +51,7 @@ def lists(
     from ecom_tasks.recommendation.rules import Rules
 
     _, ranker, towers, together, _, scores = learnt
+    snapshot = similar.snapshot
     ruled = Rules.model_validate(dataset.read_json(rules, RULES))
     stock, customers, exclusions = (
         dataset.scan(ref).collect() if dataset.has_rows(ref) else None
@@ -101,7 +102,7 @@ def lists(
     )
     return listed, {
         FINGERPRINTS: pl.concat(marks).sort("customer_id"),
-        "similar_products": reasons.similar_products(snapshot, free, config),
+        "similar_products": reasons.similar_products(similar, free, config),
         "popular": liked,
         "segments": named,
         "bought_together": selection.among_shown(

@@ -36,10 +36,9 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         with draft.gating():
             evaluate.gate(windows, draft.limits.smallest_gain)
         draft.evidence(reading.rows(evaluation, "evidence"))
-        snapshot = reading.narrow_snapshot(features, plan.serve)
-        before = listing.former(run)
-        made, tables = listing.lists(config, features, snapshot, rules, learnt, before)
-        lists = reasons.explain(made, snapshot, config)
+        similar = reasons.similar_of(reading.narrow_snapshot(features, plan.serve), config)
+        made, tables = listing.lists(config, similar, features, rules, learnt, listing.former(run))
+        lists = reasons.explain(made, similar, config)
         shown = lists["product_id"].n_unique() / max(reading.catalogue(features).height, 1)
         draft.limit("share of the catalogue in lists", shown, (draft.limits.catalogue_share, None))
         listing.write(draft, lists.drop("title"), config.list_buckets)
