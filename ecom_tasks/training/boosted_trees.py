@@ -89,10 +89,16 @@ def train(
     def whole(some: Rows, like: xgb.DMatrix | None) -> xgb.DMatrix:
         return xgb.QuantileDMatrix(some.features, some.label, ref=like, **sizes, **some.told)
 
+    def on_processor(some: Rows, like: xgb.DMatrix | None) -> xgb.DMatrix:
+        # Of what is only predicted, a CPU reads values several times faster than their bins.
+        if like is None:
+            return whole(some, None)
+        return xgb.DMatrix(some.features, some.label, nthread=sizes.get("nthread"), **some.told)
+
     def learn(matrix: Matrix, place: Mapping[str, str]) -> xgb.Booster:
         return _boost({**settings, **place}, (rows, rounds), matrix, watch, base)
 
-    on_cpu = Attempt("cpu", "the CPU", partial(learn, whole, {}))
+    on_cpu = Attempt("cpu", "the CPU", partial(learn, on_processor, {}))
     if device.choose("trees", len(rows.features)) == "cpu":
         return device.first_that_fits(what, [on_cpu])
     with tempfile.TemporaryDirectory(prefix="ecom-trees-") as scratch:

@@ -159,3 +159,33 @@ def test_models_of_other_rows_have_no_mean() -> None:
     longer = boosted_trees.train("trees", SETTINGS, rows(1), 3)
     with pytest.raises(ValueError, match="differ in more than their seed"):
         boosted_trees.average([models[0], longer])
+
+
+def test_what_is_watched_is_read_as_values_and_gives_the_curve_of_bins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = questions(2)
+    curve: list[float] = []
+    seen: dict[str, Any] = {}
+    watched.features[::7, 1] = np.nan
+    train = xgb.train
+
+    def spied(*args: Any, **more: Any) -> Any:
+        seen["kinds"] = (type(args[1]), type(more["evals"][0][0]))
+        return train(*args, **more)
+
+    monkeypatch.setattr(xgb, "train", spied)
+    model = boosted_trees.train(
+        "ranker", RANKING, questions(), 20, Watch(watched, "ndcg@10", 50, curve)
+    )
+    assert seen["kinds"] == (xgb.QuantileDMatrix, xgb.DMatrix)
+    some = questions()
+    data = xgb.QuantileDMatrix(some.features, some.label, **some.told)
+    bins = xgb.QuantileDMatrix(watched.features, watched.label, ref=data, **watched.told)
+    found: dict[str, Any] = {}
+    expected = train(
+        RANKING | {"eval_metric": "ndcg@10"}, data, 20, evals=[(bins, "watched")],
+        evals_result=found, verbose_eval=False,
+    )  # fmt: skip
+    assert curve == found["watched"]["ndcg@10"]
+    assert model.get_dump() == expected.get_dump()
