@@ -1,6 +1,9 @@
-"""Peak memory of every step from files to feature tables, under a limit, at any number of rows.
+"""Peak memory of every step, under a limit, at any number of rows.
 
     python -m benchmarks.memory [MILLIONS_OF_LINES] [GIB_A_PROCESS]      # default 5 3
+        [--models recommendation] [--folder FOLDER]
+
+From files to feature tables; with `--models` also those flows, in the demonstration's settings.
 
 Order lines are written file by file, then ingested and made into feature tables as Airflow does it:
 each task is a process of its own, and starts Dask workers where it needs them. What counts is the
@@ -13,6 +16,7 @@ test does not have.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import resource
@@ -21,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +34,8 @@ from benchmarks import orders
 from ecom_tasks.run import Flow, Ref, Run
 
 ROWS_A_BUCKET = 500_000
+MODELS = ("recommendation", "inventory")
+"""Not pricing: generated sales do not answer to prices, and the gate refuses such models."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,9 @@ class Step:
     peak_bytes: int
 
 
-def chain(folder: Path, rows: int, limit_bytes: int, buckets: int) -> list[Step]:
+def chain(
+    folder: Path, rows: int, limit_bytes: int, buckets: int, models: Sequence[str] = ()
+) -> list[Step]:
     """Generate the rows where they are not there yet, and run all steps over them.
 
     What was finished by an earlier call is found.
@@ -55,12 +63,15 @@ def chain(folder: Path, rows: int, limit_bytes: int, buckets: int) -> list[Step]
     ----------
     limit_bytes : of resident memory, for each process
     buckets : of each table
+    models : domains whose flows follow
 
     Raises
     ------
     RuntimeError
         A step failed, for want of memory or otherwise; with the end of its log.
     """
+    from ecom_tasks.demo.quick import QUICK
+    from ecom_tasks.domains import flow_of
     from ecom_tasks.features import tasks as features
     from ecom_tasks.ingestion import tasks as ingestion
 
@@ -71,12 +82,15 @@ def chain(folder: Path, rows: int, limit_bytes: int, buckets: int) -> list[Step]
         "memory", orders.AS_OF, (folder / "store").as_uri(), str(source), str(source.parent),
         {
             "ingestion": {"buckets": buckets},
-            "features": {"snapshots": 1},
-        },
+            "features": QUICK["features"] if models else {"snapshots": 1},
+        } | {name: QUICK[name] for name in models},
     )  # fmt: skip
     done: list[Step] = []
     _walk("ingestion", ingestion.flow, run, limit_bytes, done)
-    _walk("features", features.flow, replace(run, source="", source_data=""), limit_bytes, done)
+    run = replace(run, source="", source_data="")
+    _walk("features", features.flow, run, limit_bytes, done)
+    for name in models:
+        _walk(name, flow_of(name), run, limit_bytes, done)
     return done
 
 
@@ -152,14 +166,20 @@ def main() -> None:
     """Print a line a step."""
     from benchmarks.measure import machine
 
-    millions = float(sys.argv[1]) if len(sys.argv) > 1 else 5
-    limit = float(sys.argv[2]) if len(sys.argv) > 2 else 3
-    print(f"{machine()}; {millions:g} million order lines, {limit:g} GiB a process at most")
-    kept = sys.argv[3] if len(sys.argv) > 3 else ""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("millions", type=float, nargs="?", default=5, help="of order lines")
+    parser.add_argument("limit", type=float, nargs="?", default=3, help="GiB a process")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=[])
+    parser.add_argument("--folder", type=Path, help="keeps what is finished")
+    asked = parser.parse_args()
+    print(
+        f"{machine()}; {asked.millions:g} million order lines, {asked.limit:g} GiB a process at "
+        "most"
+    )
     with tempfile.TemporaryDirectory(prefix="ecom-memory-") as scratch:
-        folder = Path(kept or scratch)
-        rows = int(millions * 1e6)
-        steps = chain(folder, rows, int(limit * 2**30), max(rows // ROWS_A_BUCKET, 2))
+        rows = int(asked.millions * 1e6)
+        limit, buckets = int(asked.limit * 2**30), max(rows // ROWS_A_BUCKET, 2)
+        steps = chain(asked.folder or Path(scratch), rows, limit, buckets, asked.models)
     most = max(steps, key=lambda step: step.peak_bytes)
     print(f"most: {most.name}, {most.peak_bytes / 2**20:.0f} MiB")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
 
@@ -11,7 +13,9 @@ from ecom_tasks.recommendation.candidates.matrix import blocks
 from ecom_tasks.recommendation.candidates.popular import popularity
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import Snapshot
-from ecom_tasks.training import two_tower
+
+if TYPE_CHECKING:
+    from ecom_tasks.training import two_tower
 
 POPULAR, CATEGORY = "new_popular", "new_in_category"
 """Ways to offer products with little history, beside the two towers."""
@@ -53,6 +57,9 @@ def cold_products(
 
 
 def dials(config: RecommendationConfig) -> two_tower.Dials:
+    # Many import this file for the names above, and need no TensorFlow.
+    from ecom_tasks.training import two_tower
+
     return two_tower.Dials(
         embedding_size=config.embedding_size,
         vocabulary=config.vocabulary,
@@ -132,6 +139,8 @@ def propose(
     -------
     DataFrame with customer_id, product_id, score (cosine), generator, rank
     """
+    from ecom_tasks.training import two_tower
+
     customers, words = two_tower.histories(snapshot.pairs, known)
     chosen = known.product_ids.is_in(cold.implode()).to_numpy()
     ids = known.product_ids.filter(pl.Series(chosen))
@@ -163,6 +172,8 @@ def customer_embeddings(
     Customers stand in ascending order. A customer who bought nothing that `known` holds has no
     row.
     """
+    from ecom_tasks.training import two_tower
+
     customers, words = two_tower.histories(snapshot.pairs, known)
     size = towers.customer.output_shape[-1]
     vectors = np.zeros((0, size), dtype=np.float32)

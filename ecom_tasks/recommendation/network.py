@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ecom_tasks.training.count_network import Dials, Layer
 
 Floats = NDArray[np.float32]
+SHARES = tuple(tenth / 10 for tenth in range(11))
+"""What the network may count for beside the trees."""
 REACH = 1.7
 """Coded values lie between -REACH and REACH: as far as a uniform of variance 1 does."""
 _KNOTS = 101

@@ -21,7 +21,7 @@ from ecom_tasks.metrics import ranking
 from ecom_tasks.recommendation import network
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import ALL, names
-from ecom_tasks.recommendation.network import Network
+from ecom_tasks.recommendation.network import SHARES, Network
 from ecom_tasks.recommendation.snapshots import PAIR
 from ecom_tasks.training import boosted_trees
 
@@ -30,8 +30,6 @@ THREADS = 2
 
 
 TREES, NETWORK = "ranker.ubj", "ranker_network.npz"
-SHARES = tuple(tenth / 10 for tenth in range(11))
-"""What the network may count for beside the trees."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ecom_tasks import reports
 from ecom_tasks.recommendation.evaluate import FREQUENCY, POPULAR, RANKER
-from ecom_tasks.recommendation.ranker import SHARES
+from ecom_tasks.recommendation.network import SHARES
 from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
 
 _COLOURS = {RANKER: BLUE, FREQUENCY: ORANGE, POPULAR: GREY}

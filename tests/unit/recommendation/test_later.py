@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -79,6 +81,15 @@ def test_only_who_bought_has_changed() -> None:
     assert later.changed(SNAPSHOT, shops.snapshot(less, next_day))["customer_id"].to_list() == [
         "b0-c02"
     ]
+
+
+def test_making_lists_and_reports_loads_no_models() -> None:
+    names = ("later", "reasons", "report", "rescore", "scoring", "selection", "steps.release")
+    modules = ", ".join(f"ecom_tasks.recommendation.{name}" for name in names)
+    heavy = "{'tensorflow', 'keras', 'xgboost'}"
+    program = f"import sys, {modules}; sys.exit({heavy} & set(sys.modules) or None)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_models_serve_on_the_days_of_their_period() -> None:

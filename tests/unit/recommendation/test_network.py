@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ecom_tasks.recommendation import network, ranker
-from ecom_tasks.recommendation.network import REACH, Network
-from ecom_tasks.recommendation.ranker import SHARES, Ranker, Rounds
+from ecom_tasks.recommendation.network import REACH, SHARES, Network
+from ecom_tasks.recommendation.ranker import Ranker, Rounds
 from ecom_tasks.training.count_network import Layer
 from tests.unit.recommendation.test_ranker import CONFIG, TELLING, frame, planted
 
