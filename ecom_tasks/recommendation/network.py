@@ -28,7 +28,7 @@ SHARES = tuple(tenth / 10 for tenth in range(11))
 REACH = 1.7
 """Coded values lie between -REACH and REACH: as far as a uniform of variance 1 does."""
 _KNOTS = 101
-_SAMPLE = 200_000
+_SAMPLE = 50_000
 _ROWS_AT_ONCE = 32_768
 
 
