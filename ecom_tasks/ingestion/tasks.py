@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib.util
 import json
 import logging
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -150,8 +148,6 @@ def validate_tables(run: Run, *tables: Ref) -> Ref:
 
     def build(draft: Draft) -> None:
         with tempfile.TemporaryDirectory(prefix="ecom-") as scratch, _garbage_kept():
-            # A quarter of the time of importing Great Expectations, for two kinds of expectations.
-            _load_when_used("scipy", "stats")
             from ecom_tasks.ingestion import validate
 
             lake = _fetch_tables(tables, Path(scratch))
@@ -388,18 +384,6 @@ def _garbage_kept() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _load_when_used(package: str, name: str) -> None:
-    """Let `from package import name` give a module that is loaded when something of it is used."""
-    whole = f"{package}.{name}"
-    spec = importlib.util.find_spec(whole)
-    if whole in sys.modules or spec is None or spec.loader is None:
-        return
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    sys.modules[whole] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    setattr(sys.modules[package], name, module)
 
 
 def _fetch_tables(tables: Sequence[Ref], folder: Path) -> dict[str, Path]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -24,18 +22,6 @@ PARAMETERS = suites.parameters(IngestionConfig(), AS_OF)
 SUITES = suites.load_suites(PARAMETERS)
 ASPECTS = {"completeness", "uniqueness", "range", "referential integrity", "freshness", "volume",
            "distribution"}  # fmt: skip
-
-
-def test_statistics_are_loaded_only_when_an_expectation_uses_them() -> None:
-    script = (
-        "import sys; from ecom_tasks.ingestion import tasks\n"
-        "tasks._load_when_used('scipy', 'stats')\n"
-        "from ecom_tasks.ingestion import validate\n"
-        "assert 'scipy.stats._stats_py' not in sys.modules\n"
-        "from scipy import stats\n"
-        "assert stats.norm.cdf(0) == .5 and 'scipy.stats._stats_py' in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def validated(folder: Path, tables: dict[str, Rows]) -> list[Result]:
