@@ -28,12 +28,12 @@ def heads(blocks: Iterable[pl.DataFrame]) -> pl.DataFrame:
     -------
     The same columns: of each customer the `DEPTH` best and the `DEPTH` best new ones.
     """
-    best = [
-        (block, [ranking.rank_within(each, DEPTH) for each in (block, block.filter("is_new"))])
-        for block in blocks
-    ]
-    pair = ["customer_id", "product_id"]
-    return pl.concat([block.join(pl.concat(read), on=pair, how="semi") for block, read in best])
+    return pl.concat([_heads_of(block) for block in blocks])
+
+
+def _heads_of(block: pl.DataFrame) -> pl.DataFrame:
+    read = [ranking.rank_within(each, DEPTH) for each in (block, block.filter("is_new"))]
+    return block.join(pl.concat(read), on=["customer_id", "product_id"], how="semi")
 
 
 def rankings(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -171,3 +173,20 @@ def test_the_heads_of_blocks_are_judged_as_all_candidates() -> None:
         judged = evaluate.rankings(found, KNOWN)[question][evaluate.RANKER]
         order = ["customer_id", "rank"]
         assert judged.sort(order).equals(contenders[evaluate.RANKER].sort(order))
+
+
+def test_no_block_is_held_while_the_next_but_one_is_read() -> None:
+    held: list[weakref.ref[pl.DataFrame]] = []
+    most = 0
+
+    def blocks() -> Iterator[pl.DataFrame]:
+        nonlocal most
+        for number in range(5):
+            most = max(most, sum(each() is not None for each in held))
+            block = scored([(f"customer {number}", "a", 1.0, True)])
+            held.append(weakref.ref(block))
+            yield block
+            del block
+
+    assert evaluate.heads(blocks()).height == 5
+    assert most <= 1
