@@ -224,15 +224,16 @@ def thinned(
     features: Ref, proposed: Ref, window: Window, config: RecommendationConfig
 ) -> Iterator[Examples]:
     """Yield the same to learn from: of what was not ordered no more than is needed."""
+    import polars as pl
+
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.recommendation import ranker
 
     labels = _labels(features, window, config)
     asked = labels.lazy().select("customer_id").unique()
     known = dataset.scan(proposed, f"cutoff={window.cutoff}/*.parquet").select("customer_id")
-    share = ranker.share_of(
-        known.join(asked, on="customer_id", how="semi").collect().height, config
-    )
+    rows = known.join(asked, on="customer_id", how="semi").select(pl.len()).collect().item()
+    share = ranker.share_of(rows, config)
     for block in candidates(proposed, window.cutoff):
         yield ranker.thin(ranker.examples(block, labels), share, config.seed)
 
