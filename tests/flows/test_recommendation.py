@@ -21,7 +21,7 @@ from ecom_tasks.artefacts import dataset
 from ecom_tasks.artefacts.dataset import Draft
 from ecom_tasks.errors import ConfigError, DataContractError, ModelRejectedError
 from ecom_tasks.features.tasks import flow as features_flow
-from ecom_tasks.recommendation import later, selection
+from ecom_tasks.recommendation import later, selection, snapshots
 from ecom_tasks.recommendation.candidates import VIEWED
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.features import NAMES
@@ -323,6 +323,17 @@ def test_blocks_of_customers_are_proposed_to_as_all_at_once(
     ranker = ranking.train_ranker(again, features, parts)
     found = pl.concat(reading.scored(ranker, SHOP.as_of)).drop("score").sort(PAIR)
     assert found.equals(scored.drop("score"))
+
+
+def test_what_was_bought_in_buckets_is_what_was_bought(released: tuple[Run, Ref]) -> None:
+    features = inputs.pin_features(released[0])
+    window = reading.plan(features, CONFIG).test[0]
+    before, after = (
+        reading.table(features, "customer_products", day) for day in (window.cutoff, window.until)
+    )
+    found = reading.bought(features, window)
+    assert found.height
+    assert found.equals(snapshots.bought(before, after))
 
 
 def test_the_ranker_learns_from_as_many_customers_as_are_drawn(

@@ -191,11 +191,22 @@ def bought(
     features: Ref, window: Window, config: RecommendationConfig | None = None
 ) -> pl.DataFrame:
     """What was bought in a window; with `config` only products with enough customers before it."""
+    import polars as pl
+
+    from ecom_tasks.artefacts import dataset
     from ecom_tasks.recommendation import snapshots
 
     columns = (*snapshots.PAIR, "orders")
-    before, after = (_pairs(features, day, columns) for day in (window.cutoff, window.until))
-    found = snapshots.bought(before, after)
+    pairs = dataset.input_named(features, "features/customer_products")
+    parts = []
+    # A customer is in the same bucket at each cutoff.
+    for path in dataset.paths(pairs, f"cutoff={window.until}/*.parquet"):
+        bucket = Path(path).name
+        after = _pairs(features, window.until, columns, [bucket])
+        known = dataset.paths(pairs, f"cutoff={window.cutoff}/{bucket}")
+        before = _pairs(features, window.cutoff, columns, [bucket]) if known else after.clear()
+        parts.append(snapshots.bought(before, after))
+    found = pl.concat(parts).sort(snapshots.PAIR)
     if config is None:
         return found
     return found.join(_warm(features, window.cutoff, config), on="product_id", how="semi")
