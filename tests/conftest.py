@@ -11,6 +11,9 @@ from hypothesis import settings
 
 from ecom_tasks.run import Run
 
+# Whichever test imports TensorFlow first: it adds in one order. Light.
+from ecom_tasks.training import placement  # noqa: F401
+
 # A shared machine is slow at times; no test asserts wall-clock time.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

@@ -17,8 +17,7 @@ QUICK: dict[str, dict[str, object]] = {
         "sequence_size": 16, "sequence_blocks": 1, "sequence_epochs": 1, "sequence_pieces": 1,
         "epochs": 1, "largest_sample": 30_000,
         "als_iterations": 5, "ease_products": 2000, "count_rounds": 90, "rank_rounds": 10,
-        "unordered_candidates": 40_000, "ranker_seeds": 1,
-        "network_passes": 2,
+        "unordered_candidates": 40_000, "ranker_seeds": 1, "network_passes": 2,
     },
     "inventory": {
         "training_rows": 120_000, "quantile_rows": 15_000, "samples": 300, "simulated_paths": 5,

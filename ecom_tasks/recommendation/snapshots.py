@@ -36,7 +36,7 @@ class Snapshot:
 
     def warm(self, min_customers: int) -> pl.DataFrame:
         """Return product_id of the products with enough customers to be ranked."""
-        return self.products.filter(pl.col("customers") >= min_customers).select("product_id")
+        return warm(self.products, min_customers).select("product_id")
 
     def interactions(self, min_customers: int) -> pl.DataFrame:
         """Return the pairs of products with enough customers.
@@ -49,12 +49,16 @@ class Snapshot:
         return interactions(self.pairs, self.products, self.cutoff, min_customers)
 
 
+def warm(products: pl.DataFrame, min_customers: int) -> pl.DataFrame:
+    """Return the rows of the feature table products that have enough customers to be ranked."""
+    return products.filter(pl.col("customers") >= min_customers)
+
+
 def interactions(
     pairs: pl.DataFrame, products: pl.DataFrame, cutoff: date, min_customers: int
 ) -> pl.DataFrame:
     """Return the pairs of products with enough customers; see `Snapshot.interactions`."""
-    warm = products.filter(pl.col("customers") >= min_customers)
-    found = pairs.join(warm, on="product_id", how="semi")
+    found = pairs.join(warm(products, min_customers), on="product_id", how="semi")
     if found.is_empty():
         raise DataContractError(
             f"Of {products.height} products sold by {cutoff} none has {min_customers} customers, "

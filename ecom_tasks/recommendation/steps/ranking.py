@@ -46,8 +46,8 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
         if sum(ranker.ordered(thinned(each)) for each in early) < config.smallest_training:
             _blend(draft, features, proposed, cutoffs)
             return
-        validate = partial(reading.examples, features, proposed, config=config)
-        rounds, share, curves = _choose(plan, config, thinned, validate)
+        whole = partial(reading.examples, features, proposed, config=config)
+        rounds, share, curves = _choose(plan, config, thinned, whole)
         draft.metrics["model"] = "ranker"
         draft.metrics["trees"] = {"expected orders": rounds.count, "LambdaMART": rounds.rank}
         draft.metrics["share of the network"] = share

@@ -130,9 +130,9 @@ def own_interactions(
 
 
 def _warm(features: Ref, cutoff: date, config: RecommendationConfig) -> pl.DataFrame:
-    """Return the products with enough customers."""
-    products = table(features, "products", cutoff)
-    return products.filter(products["customers"] >= config.min_customers)
+    from ecom_tasks.recommendation import snapshots
+
+    return snapshots.warm(table(features, "products", cutoff), config.min_customers)
 
 
 def _pairs(

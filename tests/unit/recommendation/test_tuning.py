@@ -379,25 +379,34 @@ RANKER = {
 
 
 def test_the_ranker_is_searched_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = []
+    asked, shares = [], []
     thin = ranker.thin
+
+    def share_of(candidates: int, config: RecommendationConfig) -> float:
+        # So few candidates that no number to be tried would leave any out.
+        asked.append(config.unordered_candidates)
+        return config.unordered_candidates / (1_000_000 * candidates / 20)
 
     def watched(window: Examples, share: float, seed: int) -> Examples:
         shares.append(share)
         return thin(window, share, seed)
 
+    monkeypatch.setattr(ranker, "share_of", share_of)
     monkeypatch.setattr(ranker, "thin", watched)
     # So few orders that no tree may part them where a leaf needs 30, as by default.
     early, last = [window(1, customers=5, each=4), window(2, customers=5, each=4)], window(3)
-    config = RecommendationConfig(**RANKER, unordered_candidates=5)
+    config = RecommendationConfig(**RANKER)
     found = tuning.tune_ranker(early, last, config, tmp_path, Budget(10, 8))
     assert found.trials == 8
     assert found.defaults is not None
     assert found.best > found.defaults
     assert found.settings["min_child_weight"] < 20 < config.min_child_weight
-    assert set(found.settings) == {"min_child_weight"}
-    # Both windows to learn from are thinned, 5 of their 20 candidates, and not the one that judges.
-    assert shares == [0.25] * 2 * 8
+    assert set(found.settings) == {"min_child_weight", "unordered_candidates"}
+    # Both windows to learn from are thinned by the number tried, and not the one that judges.
+    assert shares == [number / 1_000_000 for number in asked]
+    assert len(asked) == 2 * 8
+    assert len(set(asked)) == 8
+    assert found.settings["unordered_candidates"] in asked
     again = tuning.tune_ranker(early, last, config, tmp_path, Budget(10, 1))
     assert (again.trials, again.defaults) == (9, found.defaults)
     with pytest.raises(ConfigError, match="begun on another: data"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -79,6 +80,19 @@ def test_the_towers_learn_in_16_bits_and_are_handed_out_in_32() -> None:
     assert (vectors[tea] @ vectors[tea].T).min() > (vectors[tea] @ vectors[~tea].T).max()
 
 
+def watched(monkeypatch: pytest.MonkeyPatch, network: ModuleType) -> list[keras.Model]:
+    """Return a list that gets every model that the module builds from now on."""
+    built: list[keras.Model] = []
+    model = network._model
+
+    def look(*told: Any) -> keras.Model:
+        built.append(model(*told))
+        return built[-1]
+
+    monkeypatch.setattr(network, "_model", look)
+    return built
+
+
 def test_the_demand_network_learns_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
     past = random.normal(size=(800, 8, 1)).astype(np.float32)
@@ -86,14 +100,7 @@ def test_the_demand_network_learns_in_16_bits(monkeypatch: pytest.MonkeyPatch) -
     target = (2 * ahead[..., 0]).astype(np.float32)
     windows = Windows(past, ahead, target, np.ones((800, 3), np.float32))
     dials = Dials((0.1, 0.5, 0.9), size=16, epochs=12, batch=64)
-    built = []
-    model = demand_network._model
-
-    def look(*shapes: Any) -> keras.Model:
-        built.append(model(*shapes))
-        return built[-1]
-
-    monkeypatch.setattr(demand_network, "_model", look)
+    built = watched(monkeypatch, demand_network)
     network = demand_network.train(windows, dials)
     assert "mixed_bfloat16" in {layer.dtype_policy.name for layer in built[0].layers}
     assert built[0].get_layer("found").dtype_policy.name == "float32"
@@ -103,14 +110,7 @@ def test_the_demand_network_learns_in_16_bits(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_count_network_learns_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    built = []
-    model = count_network._model
-
-    def look(*told: Any) -> keras.Model:
-        built.append(model(*told))
-        return built[-1]
-
-    monkeypatch.setattr(count_network, "_model", look)
+    built = watched(monkeypatch, count_network)
     columns = np.random.default_rng(3).uniform(-1, 1, size=(500, 2)).astype(np.float32)
     counts = np.ones(500, np.float32)
     dials = count_network.Dials((8,), passes=2, batch=64, dropout=0.0, learning_rate=0.01, seed=1)
