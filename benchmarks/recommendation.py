@@ -175,7 +175,7 @@ def encode(path: str, _settings: Settings) -> Settings:
     pairs = orders.nnz
     del orders, row
     laps = Laps()
-    known = matrix.encode(table, products)
+    known = matrix.encode([table], products)
     laps.lap("prepare")
     assert known.orders.nnz == pairs
     return laps.figures | {"table_bytes": int(table.estimated_size())}

@@ -11,6 +11,7 @@ positives but without any ranked product gets 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,22 @@ def hits(ranked: pl.DataFrame, positives: pl.DataFrame, customers: pl.Series, de
     at_rank[found["row"].to_numpy(), found["rank"].to_numpy() - 1] = True
     return Hits(
         counts["customer_id"].to_list(), at_rank, counts["positives"].to_numpy().astype(np.int64)
+    )
+
+
+def joined(parts: Sequence[Hits]) -> Hits:
+    """Put together what was found of some customers at a time.
+
+    Parameters
+    ----------
+    parts : at least one; a customer in one of them
+    """
+    customers = np.concatenate([np.array(part.customers, dtype=object) for part in parts])
+    order = np.argsort(customers, kind="stable")
+    return Hits(
+        customers[order].tolist(),
+        np.concatenate([part.at_rank for part in parts])[order],
+        np.concatenate([part.positives for part in parts])[order],
     )
 
 

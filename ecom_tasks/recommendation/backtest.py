@@ -151,7 +151,7 @@ def _proposed(
     dials = config.model_copy(update=dict.fromkeys(_SIZES, DEPTH) | dict.fromkeys(_KNOWN, products))
     if name == sequence.NAME and not config.sequence_refit:
         if name not in trained:
-            trained[name] = sequence.fit(interactions, dials)
+            trained[name] = sequence.fit([interactions], dials)
         proposed = sequence.propose(sequence.later(trained[name], interactions, dials), dials)
     elif name == popular.NAME and split.repeats:
         proposed = _popular_again(interactions)
@@ -293,7 +293,7 @@ def _truth(interactions: pl.DataFrame, split: Split) -> Truth:
 def _popular_again(interactions: pl.DataFrame) -> pl.DataFrame:
     """Propose the most popular products to everyone, owned or not: any of them may be right."""
     everyone = interactions.select("customer_id").unique()
-    return everyone.join(popular.popularity(interactions).head(DEPTH), how="cross")
+    return everyone.join(popular.popularity([interactions]).head(DEPTH), how="cross")
 
 
 def _judge(ranked: pl.DataFrame, truth: Truth, config: RecommendationConfig) -> dict[str, Any]:

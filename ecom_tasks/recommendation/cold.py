@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +14,7 @@ from ecom_tasks.recommendation.candidates import COLD
 from ecom_tasks.recommendation.candidates.matrix import blocks
 from ecom_tasks.recommendation.candidates.popular import popularity
 from ecom_tasks.recommendation.config import RecommendationConfig
-from ecom_tasks.recommendation.snapshots import Snapshot
+from ecom_tasks.recommendation.snapshots import Overview, warm
 
 if TYPE_CHECKING:
     from ecom_tasks.training import two_tower
@@ -21,7 +23,7 @@ POPULAR, CATEGORY = "new_popular", "new_in_category"
 """Ways to offer products with little history, beside the two towers."""
 
 
-def content(snapshot: Snapshot, catalogue: pl.DataFrame) -> pl.DataFrame:
+def content(overview: Overview, catalogue: pl.DataFrame) -> pl.DataFrame:
     """Return product_id, title, category, brand, price of what was sold or has a day of launch.
 
     Also of launches to come: what a product is, is known before.
@@ -30,7 +32,7 @@ def content(snapshot: Snapshot, catalogue: pl.DataFrame) -> pl.DataFrame:
     ----------
     catalogue : lake table products
     """
-    sold = snapshot.products.select(
+    sold = overview.products.select(
         "product_id", "title", "category", "brand", pl.col("mean_price").alias("price")
     )
     launched = catalogue.filter(
@@ -43,17 +45,17 @@ def content(snapshot: Snapshot, catalogue: pl.DataFrame) -> pl.DataFrame:
 
 
 def cold_products(
-    snapshot: Snapshot, catalogue: pl.DataFrame, config: RecommendationConfig
+    overview: Overview, catalogue: pl.DataFrame, config: RecommendationConfig
 ) -> pl.Series:
     """Return the ids of fresh products that too few customers bought to be ranked."""
-    warm = snapshot.warm(config.min_customers)
-    sold = snapshot.products.filter(pl.col("days_since_last_sale") < config.fresh_days)
-    age = (pl.lit(snapshot.cutoff) - pl.col("launched_on")).dt.total_days()
+    known = warm(overview.products, config.min_customers)
+    sold = overview.products.filter(pl.col("days_since_last_sale") < config.fresh_days)
+    age = (pl.lit(overview.cutoff) - pl.col("launched_on")).dt.total_days()
     launched = catalogue.filter(
         pl.col("sellable").fill_null(value=True) & age.is_between(0, config.fresh_days - 1)
     )
     fresh = pl.concat([sold.select("product_id"), launched.select("product_id")]).unique()
-    return fresh.join(warm, on="product_id", how="anti").sort("product_id")["product_id"]
+    return fresh.join(known, on="product_id", how="anti").sort("product_id")["product_id"]
 
 
 def dials(config: RecommendationConfig) -> two_tower.Dials:
@@ -70,79 +72,106 @@ def dials(config: RecommendationConfig) -> two_tower.Dials:
     )
 
 
-def plainly(
-    snapshot: Snapshot, content: pl.DataFrame, cold: pl.Series, k: int
-) -> dict[str, pl.DataFrame]:
-    """Offer cold products without a model: the best sold, and those of the customer's categories.
+@dataclass(frozen=True)
+class Fitted:
+    """What was learnt to offer products with little history by.
+
+    Attributes
+    ----------
+    towers : trained
+    known : all products as words
+    content : product_id, category (path), of all products
+    fresh : ids of the products to offer
+    liked : product_id, category and score (`popularity`) of these; the best sold first
+    """
+
+    towers: two_tower.TwoTower
+    known: two_tower.Catalogue
+    content: pl.DataFrame
+    fresh: pl.Series
+    liked: pl.DataFrame
+
+
+def fit(overview: Overview, catalogue: pl.DataFrame, config: RecommendationConfig) -> Fitted:
+    """Train the towers on all pairs, and count what is sold of the fresh products.
 
     Parameters
     ----------
-    content : product_id, category (path) of all products
-    cold : ids of the cold products
-
-    Returns
-    -------
-    by name, DataFrame with customer_id, product_id, score, generator, rank
+    catalogue : lake table products
     """
-    few = content.filter(pl.col("product_id").is_in(cold.implode()))
-    sold = popularity(snapshot.pairs.join(few, on="product_id", how="semi"))
-    liked = (
+    from ecom_tasks.training import two_tower
+
+    products = content(overview, catalogue)
+    known = two_tower.catalogue(products, config.vocabulary)
+    towers = two_tower.train(overview.pairs, known, dials(config))
+    fresh = cold_products(overview, catalogue, config)
+    return Fitted(towers, known, products, fresh, liked(products, fresh, overview.pairs))
+
+
+def liked(content: pl.DataFrame, fresh: pl.Series, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return product_id, category, score of fresh products, the best sold first."""
+    few = content.filter(pl.col("product_id").is_in(fresh.implode()))
+    sold = popularity(part.join(few, on="product_id", how="semi") for part in parts)
+    return (
         few
+        .select("product_id", "category")
         .join(sold, on="product_id", how="left")
         .with_columns(pl.col("score").fill_null(0.0))
         .sort(["score", "product_id"], descending=[True, False])
     )
-    everyone = snapshot.customers.select("customer_id")
-    # Customers own a few of them: more than k leave enough.
-    best = everyone.join(liked.select("product_id", "score").head(4 * k), how="cross")
-    share = pl.col("recency_weighted_orders").sum()
-    taste = (
-        snapshot.pairs
-        .join(content.select("product_id", "category"), on="product_id")
-        .group_by("customer_id", "category")
-        .agg(share.alias("taste"))
-    )
-    within = (
-        taste
-        .join(
-            liked.group_by("category", maintain_order=True).head(2 * k).rename({"score": "sold"}),
-            on="category",
-        )
-        .with_columns((pl.col("taste") * (1 + pl.col("sold"))).alias("score"))
-        .select("customer_id", "product_id", "score")
-    )
-    return {
-        POPULAR: _new(best, snapshot, k, POPULAR),
-        CATEGORY: _new(within, snapshot, k, CATEGORY),
-    }
 
 
-def _new(offered: pl.DataFrame, snapshot: Snapshot, k: int, name: str) -> pl.DataFrame:
-    """Keep the best k that are new to each customer."""
-    own = snapshot.pairs.select("customer_id", "product_id")
-    new = offered.join(own, on=["customer_id", "product_id"], how="anti")
-    return rank_within(new, k).select(
-        "customer_id", "product_id", "score", pl.lit(name).alias("generator"), "rank"
-    )
+def offers(
+    fitted: Fitted, parts: Iterable[pl.DataFrame], k: int, ways: Iterable[str] | None = None
+) -> dict[str, pl.DataFrame]:
+    """Offer cold products that are new to the customer, in different ways.
 
-
-def propose(
-    towers: two_tower.TwoTower,
-    known: two_tower.Catalogue,
-    snapshot: Snapshot,
-    cold: pl.Series,
-    k: int,
-) -> pl.DataFrame:
-    """Propose cold products that are new to the customer, nearest first.
+    Parameters
+    ----------
+    parts : customer_id, product_id, recency_weighted_orders: all pairs of those who are offered to,
+        all of a customer in one part
+    ways : by two towers (`COLD`), the best sold (`POPULAR`), the best sold in the categories of the
+        customer (`CATEGORY`); None: all of them
 
     Returns
     -------
-    DataFrame with customer_id, product_id, score (cosine), generator, rank
+    by way, DataFrame with customer_id, product_id, score, generator, rank; sorted
     """
+    made: dict[str, list[pl.DataFrame]] = {name: [] for name in ways or _WAYS}
+    for part in parts:
+        for name, found in made.items():
+            found.append(_WAYS[name](fitted, part, k))
+    return {name: pl.concat(found).sort("customer_id", "rank") for name, found in made.items()}
+
+
+def _best_sold(fitted: Fitted, pairs: pl.DataFrame, k: int) -> pl.DataFrame:
+    everyone = pairs.select("customer_id").unique()
+    # Customers own a few of them: more than k leave enough.
+    best = everyone.join(fitted.liked.select("product_id", "score").head(4 * k), how="cross")
+    return _new(best, pairs, k, POPULAR)
+
+
+def _in_own_categories(fitted: Fitted, pairs: pl.DataFrame, k: int) -> pl.DataFrame:
+    taste = (
+        pairs
+        .join(fitted.content.select("product_id", "category"), on="product_id")
+        .group_by("customer_id", "category")
+        .agg(pl.col("recency_weighted_orders").sum().alias("taste"))
+    )
+    best = fitted.liked.group_by("category", maintain_order=True).head(2 * k)
+    within = taste.join(best.rename({"score": "sold"}), on="category").select(
+        "customer_id", "product_id", (pl.col("taste") * (1 + pl.col("sold"))).alias("score")
+    )
+    return _new(within, pairs, k, CATEGORY)
+
+
+def _by_towers(fitted: Fitted, pairs: pl.DataFrame, k: int) -> pl.DataFrame:
+    """Offer the nearest; the score is the cosine."""
     from ecom_tasks.training import two_tower
 
-    customers, words = two_tower.histories(snapshot.pairs, known)
-    chosen = known.product_ids.is_in(cold.implode()).to_numpy()
+    towers, known = fitted.towers, fitted.known
+    customers, words = two_tower.histories([pairs], known)
+    chosen = known.product_ids.is_in(fitted.fresh.implode()).to_numpy()
     ids = known.product_ids.filter(pl.Series(chosen))
     if ids.is_empty() or customers.is_empty():
         return _nothing()
@@ -161,12 +190,23 @@ def propose(
                 "score": scores[row, top.ravel()].astype(np.float64),
             })
         )
-    return _new(pl.concat(parts), snapshot, k, COLD)
+    return _new(pl.concat(parts), pairs, k, COLD)
 
 
-def customer_embeddings(
-    towers: two_tower.TwoTower, known: two_tower.Catalogue, snapshot: Snapshot
-) -> pl.DataFrame:
+_WAYS: dict[str, Callable[[Fitted, pl.DataFrame, int], pl.DataFrame]] = {
+    POPULAR: _best_sold, CATEGORY: _in_own_categories, COLD: _by_towers,
+}  # fmt: skip
+
+
+def _new(offered: pl.DataFrame, pairs: pl.DataFrame, k: int, name: str) -> pl.DataFrame:
+    """Keep the best k that are new to each customer."""
+    new = offered.join(pairs, on=["customer_id", "product_id"], how="anti")
+    return rank_within(new, k).select(
+        "customer_id", "product_id", "score", pl.lit(name).alias("generator"), "rank"
+    )
+
+
+def customer_embeddings(fitted: Fitted, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Return customer_id, embedding (length 1, to compare with the products' embeddings).
 
     Customers stand in ascending order. A customer who bought nothing that `known` holds has no
@@ -174,11 +214,12 @@ def customer_embeddings(
     """
     from ecom_tasks.training import two_tower
 
-    customers, words = two_tower.histories(snapshot.pairs, known)
-    size = towers.customer.output_shape[-1]
+    tower = fitted.towers.customer
+    customers, words = two_tower.histories(parts, fitted.known)
+    size = tower.output_shape[-1]
     vectors = np.zeros((0, size), dtype=np.float32)
     if len(customers):
-        vectors = two_tower.embed(towers.customer, words).round(6)
+        vectors = two_tower.embed(tower, words).round(6)
     return pl.DataFrame({
         "customer_id": customers,
         "embedding": pl.Series(vectors, dtype=pl.Array(pl.Float32, size)),

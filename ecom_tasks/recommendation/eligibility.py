@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ecom_tasks.errors import ConfigError
 from ecom_tasks.recommendation.rules import Goods, Rules, named
 from ecom_tasks.recommendation.segments import LAPSING, LOYAL, NEW, OCCASIONAL
-from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
+from ecom_tasks.recommendation.snapshots import PAIR, Overview
 
 BoolMatrix = NDArray[np.bool_]
 
@@ -114,7 +114,7 @@ def _refuse(kind: str, asked: set[str], known: set[str]) -> None:
         )
 
 
-def shelf(snapshot: Snapshot, shop: Shop, rules: Rules) -> pl.DataFrame:
+def shelf(overview: Overview, shop: Shop, rules: Rules) -> pl.DataFrame:
     """Return what may be recommended: sold or launched lately, in stock, not ruled out.
 
     A product that the latest counts find nowhere is left out; one never counted is kept.
@@ -128,8 +128,8 @@ def shelf(snapshot: Snapshot, shop: Shop, rules: Rules) -> pl.DataFrame:
     columns = ["product_id", "category", "brand"]
     price = pl.coalesce("last_price", "mean_price").alias("price")
     lately = pl.col("days_since_last_sale") <= rules.eligibility.stale_days
-    sold = snapshot.products.select(*columns, price, lately.alias("lately"))
-    age = (pl.lit(snapshot.cutoff) - pl.col("launched_on")).dt.total_days()
+    sold = overview.products.select(*columns, price, lately.alias("lately"))
+    age = (pl.lit(overview.cutoff) - pl.col("launched_on")).dt.total_days()
     launched = shop.catalogue.filter(
         pl.col("sellable").fill_null(value=True) & age.is_between(0, rules.eligibility.stale_days)
     ).select(*columns, pl.col("regular_price").cast(pl.Float64).alias("price"))
@@ -175,7 +175,7 @@ def _bonus(rules: Rules) -> pl.Expr:
     return bonus
 
 
-def audience(snapshot: Snapshot, shop: Shop, segments: pl.DataFrame) -> pl.DataFrame:
+def audience(overview: Overview, shop: Shop, segments: pl.DataFrame) -> pl.DataFrame:
     """Return everyone who gets a list: customers with orders, and those the shop names.
 
     Parameters
@@ -195,7 +195,7 @@ def audience(snapshot: Snapshot, shop: Shop, segments: pl.DataFrame) -> pl.DataF
             for name, dtype in facts.items()
         ]  # fmt: skip
         said = shop.customers.select("customer_id", *known)
-    everyone = snapshot.customers.select("customer_id")
+    everyone = overview.customers.select("customer_id")
     named = pl.concat([everyone, said.select("customer_id")]).unique()
     return (
         named
@@ -230,19 +230,21 @@ def _columns(frame: pl.DataFrame, tests: list[pl.Expr]) -> BoolMatrix:
     return np.stack(found, axis=1) if found else np.zeros((frame.height, 0), dtype=bool)
 
 
-def barred(snapshot: Snapshot, shop: Shop, rules: Rules) -> pl.DataFrame:
+def barred(overview: Overview, shop: Shop, rules: Rules) -> pl.DataFrame:
     """Return customer_id, product_id of what a customer must not see: owned for good, or excluded.
 
     An exclusion with a day in `until` ends with that day.
     """
     parts = [pl.DataFrame(schema=dict.fromkeys(PAIR, pl.String))]
-    facts = snapshot.products.select("product_id", "category", "brand")
-    owned = snapshot.pairs.select(*PAIR, "days_since_last_order").join(facts, on="product_id")
-    parts += [
-        owned.filter(among(each) & (pl.col("days_since_last_order") < each.days)).select(PAIR)
-        for each in rules.eligibility.durable
-    ]
+    facts = overview.products.select("product_id", "category", "brand")
+    for each in rules.eligibility.durable:
+        goods = facts.filter(among(each))
+        lately = pl.col("days_since_last_order") < each.days
+        parts += [
+            part.filter(lately).join(goods, on="product_id", how="semi").select(PAIR)
+            for part in overview.pairs
+        ]
     if shop.exclusions is not None:
-        lasting = pl.col("until").is_null() | (pl.col("until") >= snapshot.cutoff)
+        lasting = pl.col("until").is_null() | (pl.col("until") >= overview.cutoff)
         parts.append(shop.exclusions.filter(lasting).select(PAIR))
     return pl.concat(parts).unique().sort(PAIR)

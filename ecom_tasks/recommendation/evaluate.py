@@ -10,41 +10,23 @@ import polars as pl
 from ecom_tasks.errors import DataContractError, ModelRejectedError
 from ecom_tasks.metrics import ranking
 from ecom_tasks.recommendation.candidates import COLD
-from ecom_tasks.recommendation.candidates.popular import popularity
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 RANKER, FREQUENCY, POPULAR = "ranker", "own purchase frequency", "popularity"
 DEPTH = 20
 
 
-def heads(blocks: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Return what judging reads of the model's candidates, of all and of what is new.
-
-    Parameters
-    ----------
-    blocks : customer_id, product_id, is_new, score; all candidates of a customer in one of them
-
-    Returns
-    -------
-    The same columns: of each customer the `DEPTH` best and the `DEPTH` best new ones.
-    """
-    return pl.concat([_heads_of(block) for block in blocks])
-
-
-def _heads_of(block: pl.DataFrame) -> pl.DataFrame:
-    read = [ranking.rank_within(each, DEPTH) for each in (block, block.filter("is_new"))]
-    return block.join(pl.concat(read), on=["customer_id", "product_id"], how="semi")
-
-
 def rankings(
-    scored: pl.DataFrame, interactions: pl.DataFrame
+    scored: pl.DataFrame, interactions: pl.DataFrame, liked: pl.DataFrame
 ) -> dict[str, dict[str, pl.DataFrame]]:
     """Rank with the model and with both baselines.
 
     Parameters
     ----------
-    scored : customer_id, product_id, is_new, score: the model's candidates, at least their `heads`
-    interactions : customer_products at the window's start, of products with enough customers
+    scored : customer_id, product_id, is_new, score: the model's candidates
+    interactions : customer_products at the window's start, of products with enough customers; of
+        the same customers
+    liked : `popularity` of all customers' interactions
 
     Returns
     -------
@@ -54,7 +36,6 @@ def rankings(
     own = interactions.select(*pair, pl.col("recency_weighted_orders").alias("score"))
     everyone = interactions.select("customer_id").unique()
     # Of the most popular, enough that DEPTH are left when a customer's own are taken out.
-    liked = popularity(interactions)
     popular = everyone.join(liked.head(DEPTH), how="cross")
     popular_new = everyone.join(liked.head(300), how="cross").join(own, on=pair, how="anti")
     return {
@@ -70,18 +51,44 @@ def rankings(
     }
 
 
+def hits(
+    blocks: Iterable[tuple[pl.DataFrame, pl.DataFrame]], liked: pl.DataFrame, bought: pl.DataFrame
+) -> dict[str, dict[str, ranking.Hits]]:
+    """Return what each contender got right over one window, of the customers who were known.
+
+    Parameters
+    ----------
+    blocks : scored and interactions of some customers at a time, see `rankings`
+    liked : see `rankings`
+    bought : `snapshots.bought` of the window, of products with enough customers
+
+    Returns
+    -------
+    by question and contender
+    """
+    found: dict[str, dict[str, list[ranking.Hits]]] = {}
+    for scored, interactions in blocks:
+        known = interactions["customer_id"].unique()
+        theirs = bought.join(known.to_frame(), on="customer_id", how="semi")
+        for question, contenders in rankings(scored, interactions, liked).items():
+            right = theirs.filter("is_new") if question == "new" else theirs
+            for name, ranked in contenders.items():
+                made = ranking.hits(ranked, right, known, DEPTH)
+                found.setdefault(question, {}).setdefault(name, []).append(made)
+    return {
+        question: {name: ranking.joined(parts) for name, parts in contenders.items()}
+        for question, contenders in found.items()
+    }
+
+
 def judge(
-    scored: pl.DataFrame,
-    interactions: pl.DataFrame,
-    bought: pl.DataFrame,
-    config: RecommendationConfig,
+    found: dict[str, dict[str, ranking.Hits]], config: RecommendationConfig
 ) -> dict[str, Any]:
     """Compare the model with the baselines over one window.
 
     Parameters
     ----------
-    scored, interactions : see `rankings`
-    bought : `snapshots.bought` of the window, of products with enough customers
+    found : of `hits`
 
     Returns
     -------
@@ -94,53 +101,44 @@ def judge(
     DataContractError
         Nobody who was known bought anything.
     """
-    known = interactions["customer_id"].unique()
-    found: dict[str, Any] = {}
-    for question, contenders in rankings(scored, interactions).items():
-        positives = bought.filter("is_new") if question == "new" else bought
-        right = positives.select("customer_id", "product_id").filter(
-            pl.col("customer_id").is_in(known.implode())
-        )
-        if right.is_empty() and question == "new":
+    judged: dict[str, Any] = {}
+    for question, contenders in found.items():
+        customers = len(contenders[RANKER].customers)
+        if not customers and question == "new":
             continue
-        if right.is_empty():
+        if not customers:
             raise DataContractError(
                 "In a test window no known customer bought a product with enough customers: "
                 "there is nothing to judge by",
                 "Load a longer history, or lower recommendation.min_customers",
             )
-        hits = {
-            name: ranking.hits(ranked, right, known, DEPTH) for name, ranked in contenders.items()
+        baseline = FREQUENCY if FREQUENCY in contenders else POPULAR
+        judged[question] = {
+            "customers": customers,
+            "contenders": {name: _metrics(each, config) for name, each in contenders.items()},
+            "gain": _gain(contenders[RANKER], contenders[baseline], config) | {"over": baseline},
         }
-        baseline = FREQUENCY if FREQUENCY in hits else POPULAR
-        found[question] = {
-            "customers": len(hits[RANKER].customers),
-            "contenders": {name: _metrics(each, config) for name, each in hits.items()},
-            "gain": _gain(hits[RANKER], hits[baseline], config) | {"over": baseline},
-        }
-    return found
+    return judged
 
 
-def evidence(
-    scored: pl.DataFrame, interactions: pl.DataFrame, bought: pl.DataFrame, window: str
-) -> pl.DataFrame:
+def evidence(found: dict[str, dict[str, ranking.Hits]], window: str) -> pl.DataFrame:
     """Return what the release's gate is told: 1 - NDCG@10 of each customer, all products ranked.
+
+    Parameters
+    ----------
+    found : of `hits`
 
     Returns
     -------
     window, unit (customer_id), weight (1), model, baseline (own purchase frequency)
     """
-    known = interactions["customer_id"].unique()
-    right = bought.select("customer_id", "product_id")
-    contenders = rankings(scored, interactions)["all"]
-    hits = {
-        name: ranking.hits(contenders[name], right, known, DEPTH) for name in (RANKER, FREQUENCY)
-    }
+    everything = found["all"]
     losses = {
-        name: 1 - ranking.ndcg_at_k(each.at_rank, each.positives, 10) for name, each in hits.items()
+        name: 1 - ranking.ndcg_at_k(everything[name].at_rank, everything[name].positives, 10)
+        for name in (RANKER, FREQUENCY)
     }
     return pl.DataFrame({
-        "window": window, "unit": hits[RANKER].customers, "weight": 1.0,
+        "window": window, "unit": everything[RANKER].customers, "weight": 1.0,
         "model": losses[RANKER], "baseline": losses[FREQUENCY],
     })  # fmt: skip
 
@@ -213,24 +211,31 @@ def judge_newcomers(
     return {"customers": len(newcomers), "contenders": contenders}
 
 
-def judge_cold(
-    offers: dict[str, pl.DataFrame], cold: pl.Series, bought: pl.DataFrame, k: int
-) -> dict[str, float]:
+def new_cold(bought: pl.DataFrame, cold: pl.Series) -> pl.DataFrame:
+    """Return customer_id, product_id of the cold products that customers bought for the first time.
+
+    Parameters
+    ----------
+    bought : `snapshots.bought` of the window, of all products
+    cold : ids of the cold products
+    """
+    right = bought.filter(pl.col("is_new") & pl.col("product_id").is_in(cold.implode()))
+    return right.select("customer_id", "product_id")
+
+
+def judge_cold(offers: dict[str, pl.DataFrame], right: pl.DataFrame, k: int) -> dict[str, float]:
     """Share of customers whose k cold products hold one that they then bought, for each way.
 
     Parameters
     ----------
     offers : by name, customer_id, product_id, rank
-    cold : ids of the cold products
-    bought : `snapshots.bought` of the window, of all products
+    right : of `new_cold`
 
     Returns
     -------
     `customers` (who bought a cold product that was new to them) and the share for each way; without
     such customers only their number, 0
     """
-    right = bought.filter(pl.col("is_new") & pl.col("product_id").is_in(cold.implode()))
-    right = right.select("customer_id", "product_id")
     known = right["customer_id"].unique()
     found: dict[str, float] = {"customers": len(known)}
     if known.is_empty():

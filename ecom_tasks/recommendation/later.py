@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from ecom_tasks.recommendation import candidates, features, reasons
-from ecom_tasks.recommendation.candidates import sequence
+from ecom_tasks.recommendation.candidates import propagation, sequence
 from ecom_tasks.recommendation.candidates.kept import Kept
+from ecom_tasks.recommendation.candidates.matrix import encode
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
 
@@ -95,7 +96,10 @@ def score(
     if some.is_empty():
         return pl.DataFrame(schema=SCORED)
     follows = sequence.propose(sequence.later(models.follows, some, config), config)
-    proposed = candidates.propose(known, follows, config, views, models.generators, customers)
+    graph = None
+    if views is not None:
+        graph = propagation.fit(encode([known], config.matrix_products), views, config)
+    proposed = candidates.propose(some, follows, config, models.generators, graph)
     own = replace(
         snapshot,
         pairs=snapshot.pairs.join(customers, on="customer_id", how="semi"),

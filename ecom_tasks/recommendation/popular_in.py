@@ -5,6 +5,8 @@ For pages that show a category, and for visitors of whom no more is known than t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from ecom_tasks.recommendation import segments
@@ -20,7 +22,7 @@ EVER_LIST = "most customers ever"
 
 
 def popular_in(
-    interactions: pl.DataFrame,
+    parts: Iterable[pl.DataFrame],
     groups: pl.DataFrame,
     k: int,
     *,
@@ -34,7 +36,7 @@ def popular_in(
 
     Parameters
     ----------
-    interactions : customer_id, product_id, days_since_last_order; a pair once
+    parts : customer_id, product_id, days_since_last_order; a pair once in all of them
     groups : scope, name, and product_id or customer_id: what or who belongs to the group; each
         may belong to several, as of `everyone`, `categories` and `of_segments`
     k : products per group, at most
@@ -49,12 +51,18 @@ def popular_in(
     group = ["scope", "name"]
     by = next(name for name in PAIR if name in groups.columns)
     weight = 0.5 ** (pl.col("days_since_last_order") / half_life_days)
-    # Rounded, as sums of floats differ in their last bits with the order of addition.
-    scored = (
-        interactions
+    counted = pl.concat(
+        part
         .join(groups, on=by)
         .group_by(*group, "product_id")
-        .agg(weight.sum().round(6).alias("score"), pl.len().alias("customers"))
+        .agg(weight.sum().alias("score"), pl.len().alias("customers"))
+        for part in parts
+    )
+    # Rounded, as sums of floats differ in their last bits with the order of addition.
+    scored = (
+        counted
+        .group_by(*group, "product_id")
+        .agg(pl.col("score").sum().round(6), pl.col("customers").sum())
         .filter(pl.col("customers") >= min_customers)
     )
     rank = pl.int_range(1, pl.len() + 1).over(group).cast(pl.Int64).alias("rank")
@@ -67,15 +75,18 @@ def popular_in(
     )
 
 
-def everyone(customers: pl.DataFrame) -> pl.DataFrame:
+def everyone(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Return scope, name and customer_id of the one group of all customers.
 
     Parameters
     ----------
-    customers : customer_id
+    parts : customer_id; a customer in one of them
     """
-    return customers.select(
-        pl.lit(ALL).alias("scope"), pl.lit(ALL).alias("name"), pl.col("customer_id").unique()
+    return pl.concat(
+        part.select(
+            pl.lit(ALL).alias("scope"), pl.lit(ALL).alias("name"), pl.col("customer_id").unique()
+        )
+        for part in parts
     )
 
 
@@ -112,7 +123,7 @@ def of_segments(named: pl.DataFrame) -> pl.DataFrame:
 
 
 def popular(
-    interactions: pl.DataFrame,
+    parts: Iterable[pl.DataFrame],
     products: pl.DataFrame,
     named: pl.DataFrame,
     k: int,
@@ -127,26 +138,26 @@ def popular(
 
     Parameters
     ----------
-    interactions : customer_id, product_id, days_since_last_order, of what may be shown
+    parts : customer_id, product_id, days_since_last_order, of what may be shown; gone through
+        several times
     products : product_id, category
     named : customer_id, segment
     """
     return pl.concat([
-        popular_in(
-            interactions, groups, k, half_life_days=half_life_days, min_customers=min_customers
-        )
-        for groups in (everyone(interactions), categories(products), of_segments(named))
+        popular_in(parts, groups, k, half_life_days=half_life_days, min_customers=min_customers)
+        for groups in (everyone(parts), categories(products), of_segments(named))
     ])
 
 
 def for_newcomers(
-    interactions: pl.DataFrame, customers: pl.DataFrame, k: int, half_life_days: float
+    parts: Iterable[pl.DataFrame], customers: pl.DataFrame, k: int, half_life_days: float
 ) -> dict[str, pl.DataFrame]:
     """Return what may be shown to a customer of whom nothing is known, by name of the way.
 
     Parameters
     ----------
-    interactions : customer_id, product_id, days_since_last_order, of products that may be ranked
+    parts : customer_id, product_id, days_since_last_order, of products that may be ranked; gone
+        through several times
     customers : the feature table, for the segment of new customers
 
     Returns
@@ -155,15 +166,19 @@ def for_newcomers(
     and as the plain baseline what most customers ever bought
     """
     young = segments.segments(customers).filter(pl.col("segment") == segments.NEW)
-    ways = {"new customers": of_segments(young), "all": everyone(interactions)}
+    ways = {"new customers": of_segments(young), "all": everyone(parts)}
     lists = {
-        name: popular_in(interactions, groups, k, half_life_days=half_life_days)
+        name: popular_in(parts, groups, k, half_life_days=half_life_days)
         for name, groups in ways.items()
     }
     served = pl.concat([each.select("product_id") for each in lists.values()])
-    ever = interactions.group_by("product_id").len().sort(
-        ["len", "product_id"], descending=[True, False]
-    )  # fmt: skip
+    counted = pl.concat(part.group_by("product_id").len() for part in parts)
+    ever = (
+        counted
+        .group_by("product_id")
+        .agg(pl.col("len").sum())
+        .sort(["len", "product_id"], descending=[True, False])
+    )
     in_order = {
         SEGMENT_LIST: served.unique(maintain_order=True),
         ALL_LIST: lists["all"],

@@ -22,7 +22,7 @@ from ecom_tasks.recommendation.candidates import (
 )
 from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
 from ecom_tasks.recommendation.config import RecommendationConfig
-from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
+from ecom_tasks.recommendation.snapshots import PAIR, Overview, Parts, warm
 
 _NEW = (
     neighbours.NAME, sequence.NAME, als.NAME, ease.NAME, propagation.NAME, popular.NAME,
@@ -57,12 +57,12 @@ def generator_of(candidates: pl.DataFrame) -> pl.DataFrame:
 class Similar:
     """What a day knows, who bought what, and which products are near to each other by that."""
 
-    snapshot: Snapshot
+    overview: Overview
     known: Interactions
     near: sparse.csr_matrix
 
 
-def explain(lists: pl.DataFrame, similar: Similar, config: RecommendationConfig) -> pl.DataFrame:
+def explain(lists: pl.DataFrame, similar: Similar) -> pl.DataFrame:
     """Add the column `reason`.
 
     Parameters
@@ -70,24 +70,25 @@ def explain(lists: pl.DataFrame, similar: Similar, config: RecommendationConfig)
     lists : customer_id, product_id, generator and any further columns
     similar : of `similar_of`
     """
-    snapshot = similar.snapshot
-    interactions = snapshot.interactions(config.min_customers)
-    interval = repeat.typical_interval(
-        interactions,
-        snapshot.products.select(
-            "product_id", pl.col("mean_days_between_purchases").cast(pl.Float64)
-        ),
+    overview = similar.overview
+    usual = overview.products.select(
+        "product_id", pl.col("mean_days_between_purchases").cast(pl.Float64)
+    )
+    again = lists.filter(pl.col("generator") == repeat.NAME).select(PAIR)
+    interval = pl.concat(
+        repeat.typical_interval(part.join(again, on=PAIR, how="semi"), usual)
+        for part in overview.pairs
     )
     bought_with = _because(lists.filter(pl.col("generator") == neighbours.NAME), similar)
     days = pl.col("interval_days").round(0).cast(pl.Int64)
-    again = (
+    buy_again = (
         pl.when(days.is_null() | (days < 1)).then(pl.lit("buy again"))
         .when(days == 1).then(pl.lit("buy again: every day"))
         .otherwise(pl.format("buy again: every {} days", days.fill_null(0)))
     )  # fmt: skip
     together = pl.format("bought together with {}", pl.col("because"))
     by_generator = {
-        repeat.NAME: again,
+        repeat.NAME: buy_again,
         neighbours.NAME: pl.coalesce(together, pl.lit("goes with what you buy")),
         sequence.NAME: pl.lit("often follows what you bought last"),
         als.NAME: pl.lit("liked by customers with a similar taste"),
@@ -113,7 +114,7 @@ def explain(lists: pl.DataFrame, similar: Similar, config: RecommendationConfig)
 
 def _because(pairs: pl.DataFrame, similar: Similar) -> pl.DataFrame:
     """Return customer_id, product_id, because: title of the own product that speaks most for it."""
-    titles = similar.snapshot.products.select(
+    titles = similar.overview.products.select(
         pl.col("product_id").alias("because_of"),
         pl.coalesce("title", "product_id").alias("because"),
     )
@@ -121,12 +122,15 @@ def _because(pairs: pl.DataFrame, similar: Similar) -> pl.DataFrame:
     return found.join(titles, on="because_of", how="left").select(*PAIR, "because")
 
 
-def similar_of(snapshot: Snapshot, config: RecommendationConfig) -> Similar:
+def similar_of(overview: Overview, config: RecommendationConfig) -> Similar:
     """Find which products are near to each other on that day."""
-    interactions = snapshot.interactions(config.min_customers)
-    known = encode(interactions, config.matrix_products)
+    ranked = warm(overview.products, config.min_customers)
+    parts = Parts(
+        lambda: (part.join(ranked, on="product_id", how="semi") for part in overview.pairs)
+    )
+    known = encode(parts, config.matrix_products)
     near = neighbours.similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
-    return Similar(snapshot, known, near)
+    return Similar(overview, known, near)
 
 
 def similar_products(

@@ -6,6 +6,7 @@ the second has and the first has not. No feature can therefore see its label.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -15,6 +16,40 @@ from ecom_tasks.errors import DataContractError
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 PAIR = ("customer_id", "product_id")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A table part by part, all rows of a customer in one of them.
+
+    It is read anew each time that it is gone through, and never held as a whole.
+
+    Attributes
+    ----------
+    read : starts anew
+    """
+
+    read: Callable[[], Iterator[pl.DataFrame]]
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return self.read()
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is known at one cutoff of all customers.
+
+    Attributes
+    ----------
+    cutoff : last day known, inclusive
+    customers, products : feature tables
+    pairs : what generators read of the feature table customer_products
+    """
+
+    cutoff: date
+    customers: pl.DataFrame
+    products: pl.DataFrame
+    pairs: Iterable[pl.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -34,19 +69,9 @@ class Snapshot:
     pairs: pl.DataFrame
     calendar: pl.DataFrame
 
-    def warm(self, min_customers: int) -> pl.DataFrame:
-        """Return product_id of the products with enough customers to be ranked."""
-        return warm(self.products, min_customers).select("product_id")
-
     def interactions(self, min_customers: int) -> pl.DataFrame:
-        """Return the pairs of products with enough customers.
-
-        Raises
-        ------
-        DataContractError
-            No product has as many.
-        """
-        return interactions(self.pairs, self.products, self.cutoff, min_customers)
+        """Return the pairs of products with enough customers."""
+        return self.pairs.join(warm(self.products, min_customers), on="product_id", how="semi")
 
 
 def warm(products: pl.DataFrame, min_customers: int) -> pl.DataFrame:
@@ -54,11 +79,15 @@ def warm(products: pl.DataFrame, min_customers: int) -> pl.DataFrame:
     return products.filter(pl.col("customers") >= min_customers)
 
 
-def interactions(
-    pairs: pl.DataFrame, products: pl.DataFrame, cutoff: date, min_customers: int
-) -> pl.DataFrame:
-    """Return the pairs of products with enough customers; see `Snapshot.interactions`."""
-    found = pairs.join(warm(products, min_customers), on="product_id", how="semi")
+def some_warm(products: pl.DataFrame, cutoff: date, min_customers: int) -> pl.DataFrame:
+    """Return the rows of `warm`.
+
+    Raises
+    ------
+    DataContractError
+        There are none.
+    """
+    found = warm(products, min_customers)
     if found.is_empty():
         raise DataContractError(
             f"Of {products.height} products sold by {cutoff} none has {min_customers} customers, "

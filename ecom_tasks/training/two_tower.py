@@ -12,6 +12,7 @@ import json
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,20 +99,20 @@ def _number(word: str, vocabulary: int) -> int:
     return 1 + zlib.crc32(word.encode()) % (vocabulary - 1)
 
 
-def histories(pairs: pl.DataFrame, known: Catalogue) -> tuple[pl.Series, IntMatrix]:
+def histories(parts: Iterable[pl.DataFrame], known: Catalogue) -> tuple[pl.Series, IntMatrix]:
     """Read customers as the words of the products they bought most lately.
 
     Parameters
     ----------
-    pairs : customer_id, product_id, recency_weighted_orders
+    parts : customer_id, product_id, recency_weighted_orders; all of a customer in one part
 
     Returns
     -------
     customer ids, ascending, and their words, shape (customers, HISTORY * WORDS)
     """
     places = known.product_ids.to_frame().with_row_index("place")
-    best = (
-        pairs
+    best = pl.concat(
+        part
         .join(places, on="product_id")
         .sort(
             ["customer_id", "recency_weighted_orders", "product_id"],
@@ -119,7 +120,8 @@ def histories(pairs: pl.DataFrame, known: Catalogue) -> tuple[pl.Series, IntMatr
         )
         .group_by("customer_id", maintain_order=True)
         .agg(pl.col("place").head(HISTORY))
-    )
+        for part in parts
+    ).sort("customer_id")
     words = np.zeros((best.height, HISTORY, WORDS), dtype=np.int32)
     for row, chosen in enumerate(best["place"]):
         words[row, : len(chosen)] = known.words[chosen.to_numpy()]
@@ -134,17 +136,19 @@ class TwoTower:
     product: keras.Model
 
 
-def train(pairs: pl.DataFrame, known: Catalogue, dials: Dials) -> TwoTower:
+def train(parts: Iterable[pl.DataFrame], known: Catalogue, dials: Dials) -> TwoTower:
     """Train both towers on who bought what; on a CPU, same input, same weights.
 
     Parameters
     ----------
-    pairs : customer_id, product_id, recency_weighted_orders
+    parts : customer_id, product_id, recency_weighted_orders; all of a customer in one part
     """
+    customers, words = histories(parts, known)
+    pairs = _places(parts, customers, known)
 
     def learn(on_gpu: bool, divisor: int) -> TwoTower:  # noqa: FBT001
         own = replace(dials, batch_size=max(dials.batch_size // divisor, 2))
-        trained = _train(pairs, known, own, mixed=on_gpu)
+        trained = _train(pairs, words, known, own, mixed=on_gpu)
         if not on_gpu:
             return trained
         # Weights are of 32 bits either way; whoever reads them need not have a GPU.
@@ -157,28 +161,36 @@ def train(pairs: pl.DataFrame, known: Catalogue, dials: Dials) -> TwoTower:
     return placement.fit("the two towers", pairs.height, learn)
 
 
-def _train(pairs: pl.DataFrame, known: Catalogue, dials: Dials, *, mixed: bool) -> TwoTower:
+def _places(parts: Iterable[pl.DataFrame], customers: pl.Series, known: Catalogue) -> pl.DataFrame:
+    """Return row, place: who, by the order of `customers`, bought what of `known`; sorted."""
+    who = customers.to_frame("customer_id").with_row_index("row")
+    what = known.product_ids.to_frame().with_row_index("place")
+    return pl.concat(
+        part.join(who, on="customer_id").join(what, on="product_id").select("row", "place")
+        for part in parts
+    ).sort("row", "place")
+
+
+def _train(
+    pairs: pl.DataFrame, words: IntMatrix, known: Catalogue, dials: Dials, *, mixed: bool
+) -> TwoTower:
     # Names of layers are counted per process, and stand in the saved file.
     keras.utils.clear_session()
     keras.utils.set_random_seed(dials.seed)
     tf.config.experimental.enable_op_determinism()
-    customers, words = histories(pairs, known)
     with placement.precision(mixed=mixed):
         both, model = _model(dials)
-    who = customers.to_frame("customer_id").with_row_index("row")
-    what = known.product_ids.to_frame().with_row_index("place")
-    drawn = pairs.join(who, on="customer_id").join(what, on="product_id").sort("row", "place")
-    count = np.bincount(drawn["place"].to_numpy(), minlength=len(known.product_ids))
-    log_share = np.log(np.maximum(count, 1) / drawn.height).astype(np.float32)
-    rows, places = drawn["row"].to_numpy(), drawn["place"].to_numpy()
+    count = np.bincount(pairs["place"].to_numpy(), minlength=len(known.product_ids))
+    log_share = np.log(np.maximum(count, 1) / pairs.height).astype(np.float32)
+    rows, places = pairs["row"].to_numpy(), pairs["place"].to_numpy()
     random = np.random.default_rng(dials.seed)
-    batch = min(dials.batch_size, drawn.height)
+    batch = min(dials.batch_size, pairs.height)
     label = np.arange(batch)
     model.compile(
         keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
     for _ in range(dials.epochs):
-        order = random.permutation(drawn.height)[: dials.largest_sample]
+        order = random.permutation(pairs.height)[: dials.largest_sample]
         for start in range(0, len(order) - batch + 1, batch):
             at = order[start : start + batch]
             batch_words = [words[rows[at]], known.words[places[at]], log_share[places[at]]]

@@ -246,13 +246,13 @@ def test_two_towers(on: On) -> None:
 
     def score() -> NDArray[np.float32]:
         towers = two_tower.train(pairs(), known, DIALS)
-        _, words = two_tower.histories(pairs(), known)
+        _, words = two_tower.histories([pairs()], known)
         return (
             two_tower.embed(towers.customer, words) @ two_tower.embed(towers.product, known.words).T
         )
 
     found = on("networks", score)
-    customers = two_tower.histories(pairs(), known)[0].str.starts_with("tea").to_numpy()
+    customers = two_tower.histories([pairs()], known)[0].str.starts_with("tea").to_numpy()
     tea = known.product_ids.str.starts_with("tea").to_numpy()
     assert (found[customers][:, tea].min(axis=1) > found[customers][:, ~tea].max(axis=1)).all()
     assert (found[~customers][:, ~tea].min(axis=1) > found[~customers][:, tea].max(axis=1)).all()
@@ -276,7 +276,7 @@ def test_factors(on: On) -> None:
         orient="row",
     )
     config = RecommendationConfig(als_factors=4)
-    known = encode(board, size)
+    known = encode([board], size)
 
     def best() -> list[int]:
         people, goods = als.factorise(known, config)

@@ -7,7 +7,7 @@ what earns its time moves to `GENERATORS`, which the flow runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import polars as pl
@@ -25,6 +25,7 @@ from ecom_tasks.recommendation.candidates import (
     sequence,
 )
 from ecom_tasks.recommendation.candidates.kept import Kept
+from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 Generator = Callable[[pl.DataFrame, RecommendationConfig], pl.DataFrame]
@@ -62,33 +63,45 @@ VIEWED = (score_name(propagation.NAME), rank_name(propagation.NAME))
 """Further columns, where the shop knows what was viewed."""
 
 
-class Learning(Protocol):
-    """Module of a generator that learns across customers, and then proposes to some of them."""
+class Proposing(Protocol):
+    """Module of a generator that was fitted on all customers, and proposes to some of them."""
 
     NAME: str
-
-    def fit(self, interactions: pl.DataFrame, config: RecommendationConfig) -> Kept: ...
 
     def propose(
         self, kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig
     ) -> pl.DataFrame: ...
 
 
-LEARNING: tuple[Learning, ...] = (neighbours, als, ease, popular)
+class Learning(Proposing, Protocol):
+    """Module of such a generator that learns from the matrix of all interactions."""
+
+    def fit(self, known: Interactions, config: RecommendationConfig) -> Kept: ...
 
 
-def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> dict[str, Kept]:
-    """Fit the generators that learn across customers, by name."""
-    return {each.NAME: each.fit(interactions, config) for each in LEARNING}
+LEARNING: tuple[Learning, ...] = (neighbours, als, ease)
+FITTED: tuple[Proposing, ...] = (*LEARNING, popular)
+
+
+def fit(parts: Iterable[pl.DataFrame], config: RecommendationConfig) -> dict[str, Kept]:
+    """Fit the generators that learn across customers, by name.
+
+    Parameters
+    ----------
+    parts : rows of the feature table customer_products at one cutoff, of products that have enough
+        customers; all of a customer in one part. Gone through several times
+    """
+    known = encode(parts, config.matrix_products)
+    fitted = {each.NAME: each.fit(known, config) for each in LEARNING}
+    return fitted | {popular.NAME: popular.fit(parts, config)}
 
 
 def propose(
     interactions: pl.DataFrame,
     follows: pl.DataFrame,
     config: RecommendationConfig,
-    views: pl.DataFrame | None = None,
     fitted: Mapping[str, Kept] | None = None,
-    customers: pl.DataFrame | None = None,
+    graph: propagation.Graph | None = None,
 ) -> pl.DataFrame:
     """Unite the candidates of all generators, with the score and rank that each one gives.
 
@@ -97,13 +110,10 @@ def propose(
 
     Parameters
     ----------
-    interactions : rows of the feature table customer_products at one cutoff, of products that
-        have enough customers
-    follows : of `sequence.propose`, at least for those who are proposed to
-    views : session_id, product_id, up to the same cutoff; None: the shop does not know any. They
-        are carried on over the graph of all interactions
+    interactions : as for `fit`, of those who are proposed to
+    follows : of `sequence.propose`, for them
     fitted : of `fit`, perhaps on an earlier day; None: fitted on the interactions
-    customers : customer_id of those who are proposed to; None: all
+    graph : of `propagation.fit`, of all customers; None: the shop knows no views
 
     Returns
     -------
@@ -113,17 +123,14 @@ def propose(
         Sorted by pair.
     """
     pair = ["customer_id", "product_id"]
-    models = fit(interactions, config) if fitted is None else fitted
-    asked = interactions.select("customer_id").unique() if customers is None else customers
-    known = interactions.join(asked, on="customer_id", how="semi")
-    found = {repeat.NAME: repeat.generate(known, config)}
-    for each in LEARNING:
-        found[each.NAME] = each.propose(models[each.NAME], known, config)
-    found[sequence.NAME] = follows.join(asked, on="customer_id", how="semi")
-    if views is not None:
-        viewed = propagation.generate(interactions, config, views)
-        found[propagation.NAME] = viewed.join(asked, on="customer_id", how="semi")
-    own = known.select(pair)
+    models = fit([interactions], config) if fitted is None else fitted
+    found = {repeat.NAME: repeat.generate(interactions, config)}
+    for each in FITTED:
+        found[each.NAME] = each.propose(models[each.NAME], interactions, config)
+    found[sequence.NAME] = follows
+    if graph is not None:
+        found[propagation.NAME] = propagation.propose(graph, interactions, config)
+    own = interactions.select(pair)
     new = pl.concat([
         frame.select(pair) for name, frame in found.items() if name != repeat.NAME
     ]).unique()

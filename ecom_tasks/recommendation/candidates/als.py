@@ -74,15 +74,14 @@ def customers_of(
         return np.asarray(model.recalculate_user(np.arange(known.customers.height), known.orders))
 
 
-def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+def fit(known: Interactions, config: RecommendationConfig) -> Kept:
     """Learn the factors of products; `factors` of the result, shape (products, factors)."""
-    known = encode(interactions, config.matrix_products)
     return Kept(known.products, {"factors": factorise(known, config)[1]})
 
 
 def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose to the customers of these interactions."""
-    known = encode_among(interactions, kept.products)
+    known = encode_among([interactions], kept.products)
     products = kept.arrays["factors"]
     score = inner_products(customers_of(known, products, config), products)
     return own_and_best_of_all(known, score, config.als_candidates, NAME)
@@ -95,4 +94,5 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    return propose(fit(interactions, config), interactions, config)
+    known = encode([interactions], config.matrix_products)
+    return propose(fit(known, config), interactions, config)

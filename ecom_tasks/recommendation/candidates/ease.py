@@ -12,9 +12,11 @@ from scipy import linalg, sparse
 from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.candidates.matrix import (
     FloatMatrix,
+    Interactions,
     directions,
     encode,
     encode_among,
+    narrowed,
     own_and_best_of_all,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -110,15 +112,15 @@ def mixer(learnt: Mapping[str, FloatMatrix]) -> Callable[[sparse.csr_matrix], Fl
     return lambda signal: np.asarray(signal @ exact)
 
 
-def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+def fit(known: Interactions, config: RecommendationConfig) -> Kept:
     """Learn the mixture of the `ease_products` products with the most customers."""
-    known = encode(interactions, min(config.ease_products, config.matrix_products))
-    return Kept(known.products, mixture(known.orders, config))
+    most = narrowed(known, config.ease_products)
+    return Kept(most.products, mixture(most.orders, config))
 
 
 def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose to the customers of these interactions."""
-    known, score = encode_among(interactions, kept.products), mixer(kept.arrays)
+    known, score = encode_among([interactions], kept.products), mixer(kept.arrays)
     return own_and_best_of_all(
         known, lambda part: score(known.recent[part]), config.ease_candidates, NAME
     )
@@ -131,4 +133,5 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    return propose(fit(interactions, config), interactions, config)
+    known = encode([interactions], config.matrix_products)
+    return propose(fit(known, config), interactions, config)

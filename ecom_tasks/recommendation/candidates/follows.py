@@ -29,7 +29,7 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    known = encode(interactions, config.matrix_products)
+    known = encode([interactions], config.matrix_products)
     row, column = in_order(interactions, known)
     towards = steps(row, column, known.products.height, config)
     newest = recent(row, column, known.orders.shape, config.follows_fading)

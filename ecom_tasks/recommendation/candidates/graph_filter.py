@@ -153,7 +153,7 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    known: Interactions = encode(interactions, config.matrix_products)
+    known: Interactions = encode([interactions], config.matrix_products)
     graph = fit(known.orders, config)
 
     def above_zero(part: slice) -> FloatMatrix:

@@ -74,7 +74,7 @@ def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
         `customers` (ids), `weight` of `rarity`, and the parts of the sparse matrices `taste_...` of
         `tastes` and `lately_...` (1 where bought in the last 28 days), customers x products
     """
-    known = encode(interactions, config.matrix_products)
+    known = encode([interactions], config.matrix_products)
     weight = rarity(known.orders)
     lately = _lately(interactions, known)
     rows = np.arange(known.customers.height)
@@ -117,7 +117,7 @@ def _matrix(kept: Kept, name: str) -> sparse.csr_matrix:
 
 def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose to the customers of these interactions; nobody is his own lookalike."""
-    known = encode_among(interactions, kept.products)
+    known = encode_among([interactions], kept.products)
     score = share_of_lookalikes(kept, known, config.lookalikes)
     return own_and_best_of_all(known, score, config.lookalike_candidates, NAME)
 

@@ -49,34 +49,58 @@ class Interactions:
     recent: sparse.csr_matrix
 
 
-def encode(interactions: pl.DataFrame, most_products: int) -> Interactions:
+def encode(parts: Iterable[pl.DataFrame], most_products: int) -> Interactions:
     """Build the matrices over the `most_products` products with the most customers.
 
     Every customer keeps a row, also one who bought none of these products.
 
+    Memory: 12 bytes a pair, twice while parts are put together; never all pairs with their ids.
+
     Parameters
     ----------
-    interactions : customer_id, product_id, orders, recency_weighted_orders; a pair once
+    parts : customer_id, product_id, orders, recency_weighted_orders; a pair once, all pairs of a
+        customer in one part. Gone through twice
     """
+    buyers = pl.concat(part.group_by("product_id").len() for part in parts)
     popular = (
-        interactions
+        buyers
         .group_by("product_id")
-        .len()
+        .agg(pl.col("len").sum())
         .sort(["len", "product_id"], descending=[True, False])
         .head(most_products)
     )
-    products = popular.select("product_id").sort("product_id").with_row_index("column")
-    return encode_among(interactions, products)
+    return encode_among(parts, numbered(popular))
 
 
-def encode_among(interactions: pl.DataFrame, products: pl.DataFrame) -> Interactions:
+def numbered(products: pl.DataFrame) -> pl.DataFrame:
+    """Return product_id, ascending, and column: what `encode_among` encodes by."""
+    return products.select("product_id").sort("product_id").with_row_index("column")
+
+
+def encode_among(parts: Iterable[pl.DataFrame], products: pl.DataFrame) -> Interactions:
     """Build the matrices over given products; what was bought of others is left out.
 
     Parameters
     ----------
-    interactions : as for `encode`
-    products : product_id, ascending, and column
+    parts : as for `encode`; gone through once
+    products : of `numbered`
     """
+    made = [_encoded(part, products) for part in parts]
+    if len(made) == 1:
+        return made[0]
+    customers = pl.concat([each.customers.select("customer_id") for each in made])
+    order = customers["customer_id"].arg_sort().to_numpy()
+    orders = sparse.vstack([each.orders for each in made], format="csr")[order]
+    recent = sparse.vstack([each.recent for each in made], format="csr")[order]
+    return Interactions(
+        customers.sort("customer_id").with_row_index("row"),
+        products,
+        orders=_canonical(orders.data, orders),
+        recent=_canonical(recent.data, orders),
+    )
+
+
+def _encoded(interactions: pl.DataFrame, products: pl.DataFrame) -> Interactions:
     customers = interactions.select("customer_id").unique().sort("customer_id")
     customers = customers.with_row_index("row")
     row = _positions(interactions["customer_id"], customers["customer_id"])
@@ -92,15 +116,39 @@ def encode_among(interactions: pl.DataFrame, products: pl.DataFrame) -> Interact
 
     def matrix(values: pl.Series) -> sparse.csr_matrix:
         data = np.log1p(values.filter(kept).to_numpy()).astype(np.float32)[places.data]
-        made = sparse.csr_matrix((data, places.indices, places.indptr), shape=places.shape)
-        made.has_canonical_format = True
-        return made
+        return _canonical(data, places)
 
     return Interactions(
         customers,
         products,
         orders=matrix(interactions["orders"]),
         recent=matrix(3 * interactions["recency_weighted_orders"]),
+    )
+
+
+def _canonical(data: NDArray[np.float32], places: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Put values at the places of another matrix, which both then share."""
+    made = sparse.csr_matrix((data, places.indices, places.indptr), shape=places.shape)
+    made.has_canonical_format = True
+    return made
+
+
+def narrowed(known: Interactions, most_products: int) -> Interactions:
+    """Return what `encode` would build of no more than `most_products` products."""
+    if known.products.height <= most_products:
+        return known
+    buyers = known.products.with_columns(
+        pl.Series("len", np.bincount(known.orders.indices, minlength=known.products.height))
+    )
+    popular = buyers.sort(["len", "product_id"], descending=[True, False]).head(most_products)
+    products = numbered(popular)
+    at = popular["column"].sort().to_numpy()
+    orders, recent = known.orders[:, at], known.recent[:, at]
+    return Interactions(
+        known.customers,
+        products,
+        orders=_canonical(orders.data, orders),
+        recent=_canonical(recent.data, orders),
     )
 
 
@@ -283,6 +331,7 @@ def own_and_best_of_all(
 
 
 _Found = tuple[IntArray, IntArray, FloatMatrix]
+_NOTHING: _Found = (np.zeros(0, np.uint32), np.zeros(0, np.uint32), np.zeros(0, np.float32))
 
 
 def _own_and_best(known: Interactions, part: slice, scores: FloatMatrix, best: int) -> _Found:
@@ -300,7 +349,7 @@ def _own_and_best(known: Interactions, part: slice, scores: FloatMatrix, best: i
 
 
 def _named(known: Interactions, generator: str, *found: _Found) -> pl.DataFrame:
-    row, column, score = (np.concatenate(each) for each in zip(*found, strict=True))
+    row, column, score = (np.concatenate(each) for each in zip(_NOTHING, *found, strict=True))
     return pl.DataFrame({
         "customer_id": known.customers["customer_id"].gather(row),
         "product_id": known.products["product_id"].gather(column),

@@ -70,9 +70,8 @@ def similarity(orders: sparse.csr_matrix, neighbours: int, shrinkage: float) -> 
     return sparse.vstack(in_threads(nearest, blocks(products, products)), format="csr")
 
 
-def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+def fit(known: Interactions, config: RecommendationConfig) -> Kept:
     """Learn how near products are: `similarity`, with rows and columns exchanged."""
-    known = encode(interactions, config.matrix_products)
     orders = weighted(known.orders, config.neighbour_weighting)
     near = similarity(orders, config.neighbours, config.neighbour_shrinkage)
     return Kept(known.products, flat(near.T.tocsr()))
@@ -80,7 +79,7 @@ def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
 
 def propose(kept: Kept, interactions: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
     """Propose to the customers of these interactions."""
-    known, towards = encode_among(interactions, kept.products), sparse_of(kept)
+    known, towards = encode_among([interactions], kept.products), sparse_of(kept)
     return own_and_best_of_all(
         known,
         lambda part: (known.recent[part] @ towards).toarray(),
@@ -96,7 +95,8 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    return propose(fit(interactions, config), interactions, config)
+    known = encode([interactions], config.matrix_products)
+    return propose(fit(known, config), interactions, config)
 
 
 def strongest(pairs: pl.DataFrame, known: Interactions, near: sparse.csr_matrix) -> pl.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from ecom_tasks.metrics.ranking import rank_within
@@ -11,21 +13,30 @@ from ecom_tasks.recommendation.config import RecommendationConfig
 NAME = "popular"
 
 
-def popularity(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Return product_id and score: customers of the last 28 days, all customers as tie-break."""
-    recent = (pl.col("orders_28d") > 0).sum()
+def popularity(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return product_id and score: customers of the last 28 days, all customers as tie-break.
+
+    Parameters
+    ----------
+    parts : customer_id, product_id, orders_28d; a pair once in all of them
+    """
+    recent = (pl.col("orders_28d") > 0).sum().alias("recent")
+    counts = pl.concat(
+        part.group_by("product_id").agg(recent, pl.len().alias("ever")) for part in parts
+    )
+    ever = pl.col("ever").sum()
     return (
-        interactions
+        counts
         .group_by("product_id")
-        .agg((recent + pl.len() / (pl.len() + 1)).alias("score"))
+        .agg((pl.col("recent").sum() + ever / (ever + 1)).alias("score"))
         .sort(["score", "product_id"], descending=[True, False])
     )
 
 
-def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Kept:
+def fit(parts: Iterable[pl.DataFrame], config: RecommendationConfig) -> Kept:
     """Keep the most popular products; `score` of the result, shape (products,)."""
     # Customers own some of the most popular products: four times as many leave enough.
-    top = popularity(interactions).head(4 * config.popular_candidates).sort("product_id")
+    top = popularity(parts).head(4 * config.popular_candidates).sort("product_id")
     products = top.select("product_id").with_row_index("column")
     return Kept(products, {"score": top["score"].to_numpy()})
 
@@ -48,4 +59,4 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator
     """
-    return propose(fit(interactions, config), interactions, config)
+    return propose(fit([interactions], config), interactions, config)

@@ -32,11 +32,13 @@ class Graph:
 
     Attributes
     ----------
+    known : the same purchases, as they are
     purchases : shape (customers, products)
     turned : the same, shape (products, customers)
     views : shape (products, products), symmetric
     """
 
+    known: Interactions
     purchases: sparse.csr_matrix
     turned: sparse.csr_matrix
     views: sparse.csr_matrix
@@ -55,12 +57,42 @@ def generate(
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    seen = pl.DataFrame(schema=VIEWS) if views is None else _told(views, config)
-    known = with_products(encode(interactions, config.matrix_products), seen["product_id"])
-    graph = normalise(known.orders, viewed_together(seen, known.products))
+    known = encode([interactions], config.matrix_products)
+    seen = pl.DataFrame(schema=VIEWS) if views is None else views
+    return propose(fit(known, seen, config), known.customers, config)
+
+
+def fit(known: Interactions, views: pl.DataFrame, config: RecommendationConfig) -> Graph:
+    """Lay out the graph of all purchases and views.
+
+    Parameters
+    ----------
+    views : session_id, product_id
+    """
+    seen = _told(views, config)
+    whole = with_products(known, seen["product_id"])
+    return normalise(whole, viewed_together(seen, whole.products))
+
+
+def propose(graph: Graph, customers: pl.DataFrame, config: RecommendationConfig) -> pl.DataFrame:
+    """Propose to some of the customers of the graph; those who bought nothing get nothing.
+
+    Parameters
+    ----------
+    customers : customer_id
+    """
+    known = graph.known
+    asked = known.customers.join(customers, on="customer_id", how="semi").sort("row")
+    row = asked["row"].to_numpy()
+    own = Interactions(
+        asked.select("customer_id").with_row_index("row"),
+        known.products,
+        orders=known.orders[row],
+        recent=known.recent[row],
+    )
     return own_and_best_of_all(
-        known,
-        lambda part: propagate(graph, part, config.propagation_layers),
+        own,
+        lambda part: propagate(graph, graph.purchases[row[part]], config.propagation_layers),
         config.propagation_candidates,
         NAME,
     )
@@ -107,12 +139,14 @@ def viewed_together(seen: pl.DataFrame, products: pl.DataFrame) -> sparse.csr_ma
     return together.log1p()
 
 
-def normalise(orders: sparse.csr_matrix, views: sparse.csr_matrix) -> Graph:
+def normalise(known: Interactions, views: sparse.csr_matrix) -> Graph:
     """Divide each edge by the square roots of the degrees of both its nodes, over all edges."""
+    orders = known.orders
     by_customer = _inverse_root(orders.sum(axis=1))
     by_product = _inverse_root(orders.sum(axis=0).T + views.sum(axis=1))
     purchases = sparse.csr_matrix(by_customer @ orders @ by_product)
-    return Graph(purchases, purchases.T.tocsr(), sparse.csr_matrix(by_product @ views @ by_product))
+    weighed = sparse.csr_matrix(by_product @ views @ by_product)
+    return Graph(known, purchases, purchases.T.tocsr(), weighed)
 
 
 def _inverse_root(degrees: np.matrix) -> sparse.dia_array:
@@ -122,27 +156,26 @@ def _inverse_root(degrees: np.matrix) -> sparse.dia_array:
     return sparse.diags_array(inverse)
 
 
-def propagate(graph: Graph, part: slice, layers: int) -> FloatMatrix:
+def propagate(graph: Graph, bought: sparse.csr_matrix, layers: int) -> FloatMatrix:
     """Carry the signal of some customers on, and add up what arrives at products in each step.
 
     Parameters
     ----------
-    part : rows of the graph's purchases
+    bought : some rows of the graph's purchases
     layers : steps; 1 reaches what was bought, 2 what was viewed with it, 3 what was bought by
         the same customers
 
     Returns
     -------
-    shape (rows of part, products)
+    shape (rows of bought, products)
 
     References
     ----------
     He et al. (2020), "LightGCN: simplifying and powering graph convolution network for
     recommendation", SIGIR.
     """
-    at_products = graph.purchases[part]
-    at_customers = sparse.csr_matrix((at_products.shape[0], graph.purchases.shape[0]))
-    arrived = at_products
+    at_products = arrived = bought
+    at_customers = sparse.csr_matrix((bought.shape[0], graph.purchases.shape[0]))
     for _ in range(layers - 1):
         at_products, at_customers = (
             at_customers @ graph.purchases + at_products @ graph.views,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -53,25 +54,25 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    return propose(fit(interactions, config), config)
+    return propose(fit([interactions], config), config)
 
 
-def fit(interactions: pl.DataFrame, config: RecommendationConfig) -> Fitted:
+def fit(parts: Iterable[pl.DataFrame], config: RecommendationConfig) -> Fitted:
     """Train the transformer on the order in which customers bought.
 
     Parameters
     ----------
-    interactions : of the feature table customer_products, or of `protocols.pairs`; with a column
-        `event`, what kind of event each was is read too
+    parts : of the feature table customer_products, or of `protocols.pairs`, all of a customer in
+        one of them; with a column `event`, what kind of event each was is read too
     """
     # Ten seconds of import, which no other generator needs.
     from ecom_tasks.training import sequence_model
 
-    known = encode(interactions, config.matrix_products)
+    known = encode(parts, config.matrix_products)
     kinds: tuple[str, ...] = ()
-    if EVENT in interactions.columns:
-        kinds = tuple(interactions[EVENT].unique().sort())
-    past = histories(interactions, known, config, kinds)
+    if EVENT in next(iter(parts)).columns:
+        kinds = tuple(sorted(set[str]().union(*(part[EVENT] for part in parts))))
+    past = histories(parts, known, config, kinds)
     folder = Path(config.sequence_folder) if config.sequence_folder else None
     model = sequence_model.train(
         past, known.products.height, dials(config), folder, kinds=len(kinds)
@@ -85,8 +86,8 @@ def later(fitted: Fitted, interactions: pl.DataFrame, config: RecommendationConf
     Products that came since are not known to it, nor customers who bought nothing else.
     """
     held = interactions.join(fitted.known.products, on="product_id", how="semi")
-    known = encode_among(held, fitted.known.products)
-    past = histories(held, known, config, fitted.kinds)
+    known = encode_among([held], fitted.known.products)
+    past = histories([held], known, config, fitted.kinds)
     return Fitted(fitted.model, known, past, fitted.kinds)
 
 
@@ -102,7 +103,7 @@ def load(file: Path, products: pl.Series, interactions: pl.DataFrame) -> Fitted:
     from ecom_tasks.training import sequence_model
 
     numbered = products.alias("product_id").to_frame().with_row_index("column")
-    return Fitted(sequence_model.load(file), encode_among(interactions.clear(), numbered), [])
+    return Fitted(sequence_model.load(file), encode_among([interactions.clear()], numbered), [])
 
 
 def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
@@ -124,7 +125,7 @@ def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
 
 
 def histories(
-    interactions: pl.DataFrame,
+    parts: Iterable[pl.DataFrame],
     known: Interactions,
     config: RecommendationConfig,
     kinds: tuple[str, ...] = (),
@@ -133,35 +134,47 @@ def histories(
 
     Parameters
     ----------
-    interactions : customer_id, product_id, days_since_last_order; event, if there are kinds
+    parts : customer_id, product_id, days_since_last_order, all of a customer in one of them; event,
+        if there are kinds
     kinds : names of the kinds of events, in the order of their numbers; others get number 0
     """
     from ecom_tasks.training import sequence_model
 
+    nothing = np.zeros(0, dtype=np.int32)
+    found = [sequence_model.History(nothing, nothing)] * known.customers.height
+    for part in parts:
+        for row, history in _histories_of(part, known, config, kinds):
+            found[row] = history
+    return found
+
+
+def _histories_of(
+    part: pl.DataFrame, known: Interactions, config: RecommendationConfig, kinds: tuple[str, ...]
+) -> Iterator[tuple[int, sequence_model.History]]:
+    from ecom_tasks.training import sequence_model
+
     ordered = (
-        interactions
+        part
         .join(known.products, on="product_id")
         .join(known.customers, on="customer_id")
         .sort(["row", "days_since_last_order", "column"], descending=[False, True, False])
     )
-    ends = np.searchsorted(ordered["row"].to_numpy(), np.arange(known.customers.height + 1))
+    rows, starts = np.unique(ordered["row"].to_numpy(), return_index=True)
+    ends = np.append(starts, ordered.height)
     products = (ordered["column"].to_numpy() + 1).astype(np.int32)
     since = ordered["days_since_last_order"].to_numpy().astype(np.float64)
     gaps = np.zeros(len(products), dtype=np.int32)
     if config.sequence_gaps and len(products):
         # To the next event, and from the last one to now.
         passed = np.append(since[:-1] - since[1:], 0.0)
-        last = ends[1:][ends[1:] > ends[:-1]] - 1
-        passed[last] = since[last]
+        passed[ends[1:] - 1] = since[ends[1:] - 1]
         gaps = sequence_model.gap_bucket(passed)
     number = np.zeros(0, dtype=np.int32)
     if kinds:
         numbers = {name: place for place, name in enumerate(kinds, 1)}
         number = ordered[EVENT].replace_strict(numbers, default=0, return_dtype=pl.Int32).to_numpy()
-    return [
-        sequence_model.History(products[start:end], gaps[start:end], number[start:end])
-        for start, end in pairwise(ends.tolist())
-    ]
+    for row, (start, end) in zip(rows.tolist(), pairwise(ends.tolist()), strict=True):
+        yield row, sequence_model.History(products[start:end], gaps[start:end], number[start:end])
 
 
 def dials(config: RecommendationConfig) -> sequence_model.Dials:

@@ -32,7 +32,7 @@ def lists(
 
     Parameters
     ----------
-    similar : of the day's `reading.narrow_snapshot`
+    similar : of the day's `reading.overview`
     before : lists and fingerprints that were made for this day, of `former`; the lists of customers
         whose inputs are the same are taken over
     """
@@ -47,35 +47,39 @@ def lists(
         rescore,
         segments,
         selection,
+        snapshots,
     )
     from ecom_tasks.recommendation.rules import Rules
 
     _, ranker, towers, together, _, scores = learnt
-    snapshot = similar.snapshot
+    overview = similar.overview
     ruled = Rules.model_validate(dataset.read_json(rules, RULES))
     stock, customers, exclusions = (
         dataset.scan(ref).collect() if dataset.has_rows(ref) else None
         for ref in reading.said(features)
     )
     shop = eligibility.Shop(reading.catalogue(features), stock, customers, exclusions)
-    shelf = eligibility.shelf(snapshot, shop, ruled)
+    shelf = eligibility.shelf(overview, shop, ruled)
     if shelf.is_empty():
         raise DataContractError(
             "There is nothing to recommend: all is ruled out, out of stock or long unsold",
             "Look at the rules' eligibility and at the table stock. The lists in service stay",
         )
-    named = segments.segments(snapshot.customers, customers)
-    people = eligibility.audience(snapshot, shop, named)
-    limits = eligibility.limits(shelf, people, ruled, snapshot.cutoff)
+    named = segments.segments(overview.customers, customers)
+    people = eligibility.audience(overview, shop, named)
+    limits = eligibility.limits(shelf, people, ruled, overview.cutoff)
     # A list for a group of customers holds nothing that some of them may not see.
     free = shelf.filter(pl.Series(~limits.goods.any(axis=1)))
+    shown = snapshots.Parts(
+        lambda: (part.join(free, on="product_id", how="semi") for part in overview.pairs)
+    )
     liked = popular_in.popular(
-        snapshot.pairs.join(free, on="product_id", how="semi"), snapshot.products, named,
+        shown, overview.products, named,
         config.popular_k, half_life_days=config.popular_half_life_days,
         min_customers=config.min_customers,
     )  # fmt: skip
     cold = reading.rows(towers, "cold")
-    barred = eligibility.barred(snapshot, shop, ruled)
+    barred = eligibility.barred(overview, shop, ruled)
     offer = selection.Offer(
         people=people,
         shelf=shelf,
@@ -85,7 +89,7 @@ def lists(
         popular=popular_in.filling(liked),
         fresh=cold,
     )
-    how = (ruled, config.top_k, str(snapshot.cutoff))
+    how = (ruled, config.top_k, str(overview.cutoff))
     # The code that makes lists is part of what they follow from.
     code = dataset.manifest(ranker).code
     marks, best = [], []

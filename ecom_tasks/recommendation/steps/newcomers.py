@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import date
 from typing import TYPE_CHECKING
 
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -12,8 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ecom_tasks.artefacts.dataset import Draft
-    from ecom_tasks.recommendation.snapshots import Snapshot
-    from ecom_tasks.training.two_tower import Catalogue, TwoTower
+    from ecom_tasks.recommendation.cold import Fitted
 
 
 def train_two_tower(run: Run, features: Ref) -> Ref:
@@ -33,25 +34,26 @@ def train_two_tower(run: Run, features: Ref) -> Ref:
         from ecom_tasks.recommendation import cold, evaluate, snapshots
         from ecom_tasks.training import two_tower
 
+        def fitted(cutoff: date) -> tuple[cold.Fitted, Iterable[pl.DataFrame]]:
+            known = reading.overview(features, cutoff, config)
+            return cold.fit(known, reading.catalogue(features), config), known.pairs
+
         judged = {}
         for window in snapshots.apart(plan.windows)[-2:]:
-            before = reading.narrow_snapshot(features, window.cutoff)
-            _, _, offers = _fit_towers(features, before, config)
-            fresh = cold.cold_products(before, reading.catalogue(features), config)
-            judged[str(window)] = evaluate.judge_cold(
-                offers, fresh, reading.bought(features, window), config.cold_k
-            )
+            learnt, pairs = fitted(window.cutoff)
+            bought = evaluate.new_cold(reading.bought(features, window), learnt.fresh)
+            asked = (part.join(bought, on="customer_id", how="semi") for part in pairs)
+            offers = cold.offers(learnt, asked, config.cold_k)
+            judged[str(window)] = evaluate.judge_cold(offers, bought, config.cold_k)
         chosen = evaluate.best_cold(next(iter(judged.values())))
         draft.metrics.update({"windows": judged, "chosen": chosen})
-        today = reading.narrow_snapshot(features, plan.serve)
-        towers, known, offers = _fit_towers(features, today, config)
+        learnt, pairs = fitted(plan.serve)
+        offers = cold.offers(learnt, pairs, config.cold_k, [chosen])
         draft.write_frame("cold.parquet", offers[chosen])
-        two_tower.save(towers.customer, draft.folder / "models/customer_tower.keras")
-        two_tower.save(towers.product, draft.folder / "models/product_tower.keras")
-        draft.write_frame("product_embeddings.parquet", _embeddings(towers, known))
-        draft.write_frame(
-            "customer_embeddings.parquet", cold.customer_embeddings(towers, known, today)
-        )
+        two_tower.save(learnt.towers.customer, draft.folder / "models/customer_tower.keras")
+        two_tower.save(learnt.towers.product, draft.folder / "models/product_tower.keras")
+        draft.write_frame("product_embeddings.parquet", _embeddings(learnt))
+        draft.write_frame("customer_embeddings.parquet", cold.customer_embeddings(learnt, pairs))
 
     return dataset.produce(
         run,
@@ -62,31 +64,14 @@ def train_two_tower(run: Run, features: Ref) -> Ref:
     )
 
 
-def _fit_towers(
-    features: Ref, snapshot: Snapshot, config: RecommendationConfig
-) -> tuple[TwoTower, Catalogue, dict[str, pl.DataFrame]]:
-    """Train on what was known at the snapshot's cutoff; offer its cold products in each way."""
-    from ecom_tasks.recommendation import candidates, cold
-    from ecom_tasks.training import two_tower
-
-    products = reading.catalogue(features)
-    content = cold.content(snapshot, products)
-    known = two_tower.catalogue(content, config.vocabulary)
-    towers = two_tower.train(snapshot.pairs, known, cold.dials(config))
-    fresh = cold.cold_products(snapshot, products, config)
-    offers = cold.plainly(snapshot, content, fresh, config.cold_k)
-    offers[candidates.COLD] = cold.propose(towers, known, snapshot, fresh, config.cold_k)
-    return towers, known, offers
-
-
-def _embeddings(towers: TwoTower, known: Catalogue) -> pl.DataFrame:
+def _embeddings(learnt: Fitted) -> pl.DataFrame:
     import polars as pl
 
     from ecom_tasks.training import two_tower
 
-    vectors = two_tower.embed(towers.product, known.words).round(6)
+    vectors = two_tower.embed(learnt.towers.product, learnt.known.words).round(6)
     size = vectors.shape[1]
     return pl.DataFrame({
-        "product_id": known.product_ids,
+        "product_id": learnt.known.product_ids,
         "embedding": pl.Series(vectors, dtype=pl.Array(pl.Float32, size)),
     })

@@ -10,9 +10,8 @@ from ecom_tasks.recommendation.steps import reading
 from ecom_tasks.run import Ref, Run
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ecom_tasks.artefacts.dataset import Draft
+    from ecom_tasks.recommendation.snapshots import Parts
 
 KEPT = "generators"
 SEQUENCE = "models/sequence.keras"
@@ -33,12 +32,11 @@ def train_sequence(run: Run, features: Ref) -> Ref:
         from ecom_tasks.recommendation import scoring
         from ecom_tasks.recommendation.candidates import sequence
 
-        def known(cutoff: date) -> pl.DataFrame:
+        def known(cutoff: date) -> Parts:
             return reading.interactions(features, cutoff, config)
 
         def propose(fitted: sequence.Fitted, cutoff: date) -> None:
-            for number, block in enumerate(reading.blocks(features, cutoff, config)):
-                own = reading.own_interactions(features, cutoff, config, block)
+            for number, own in enumerate(known(cutoff)):
                 proposed = sequence.propose(sequence.later(fitted, own, config), config)
                 draft.write_frame(f"cutoff={cutoff}/block={number:03}.parquet", proposed)
 
@@ -77,19 +75,23 @@ def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
         from ecom_tasks.logs import track
         from ecom_tasks.recommendation import candidates
         from ecom_tasks.recommendation import features as of_pair
-        from ecom_tasks.recommendation.candidates import kept
+        from ecom_tasks.recommendation.candidates import kept, propagation
+        from ecom_tasks.recommendation.candidates.matrix import encode
 
         cutoffs = [*reading.needed(plan, config), plan.serve]
         for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
             known = reading.interactions(features, cutoff, config)
             fitted = candidates.fit(known, config)
             views = reading.views(events, cutoff)
+            graph = None
+            if views is not None:
+                graph = propagation.fit(encode(known, config.matrix_products), views, config)
             for number, block in enumerate(reading.blocks(features, cutoff, config)):
                 own = reading.snapshot(features, cutoff, block)
-                asked = own.customers.select("customer_id")
                 path = f"cutoff={cutoff}/block={number:03}.parquet"
                 next_ones = dataset.scan(follows, path).collect()
-                proposed = candidates.propose(known, next_ones, config, views, fitted, asked)
+                mine = own.interactions(config.min_customers)
+                proposed = candidates.propose(mine, next_ones, config, fitted, graph)
                 draft.write_frame(path, of_pair.build(proposed, own))
         kept.save(draft.folder / KEPT, fitted)
 

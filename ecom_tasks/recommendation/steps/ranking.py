@@ -150,17 +150,19 @@ def evaluate_ranker(run: Run, features: Ref, ranker: Ref) -> Ref:
         import polars as pl
 
         from ecom_tasks.recommendation import evaluate, popular_in
+        from ecom_tasks.recommendation.candidates.popular import popularity
 
         windows: dict[str, Any] = {}
         newcomers: dict[str, Any] = {}
         losses = []
         for window in plan.test:
-            scored = evaluate.heads(reading.scored(ranker, window.cutoff))
             known = reading.interactions(features, window.cutoff, config)
             customers = reading.table(features, "customers", window.cutoff)
             bought = reading.bought(features, window, config)
-            windows[str(window)] = evaluate.judge(scored, known, bought, config)
-            losses.append(evaluate.evidence(scored, known, bought, str(window)))
+            blocks = zip(reading.scored(ranker, window.cutoff), known, strict=True)
+            found = evaluate.hits(blocks, popularity(known), bought)
+            windows[str(window)] = evaluate.judge(found, config)
+            losses.append(evaluate.evidence(found, str(window)))
             offers = popular_in.for_newcomers(
                 known, customers, config.top_k, config.popular_half_life_days
             )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ecom_tasks.recommendation.ranker import Examples
-    from ecom_tasks.recommendation.snapshots import Plan, Snapshot, Window
+    from ecom_tasks.recommendation.snapshots import Overview, Parts, Plan, Snapshot, Window
 
 
 LEARNT = (
@@ -112,27 +112,42 @@ def blocks(features: Ref, cutoff: date, config: RecommendationConfig) -> Iterato
         yield block
 
 
-def interactions(features: Ref, cutoff: date, config: RecommendationConfig) -> pl.DataFrame:
-    """Pairs of customers and products with enough customers, as generators learn from them."""
+def interactions(features: Ref, cutoff: date, config: RecommendationConfig) -> Parts:
+    """Pairs of customers and products with enough customers, as generators learn from them.
+
+    A part has the customers of a block of `blocks`, in the same order; it may be empty.
+
+    Raises
+    ------
+    DataContractError
+        No product has enough customers.
+    """
     from ecom_tasks.recommendation import snapshots
 
     products = table(features, "products", cutoff)
-    pairs = _pairs(features, cutoff, LEARNT)
-    return snapshots.interactions(pairs, products, cutoff, config.min_customers)
+    warm = snapshots.some_warm(products, cutoff, config.min_customers).select("product_id")
+    every = pairs(features, cutoff, config)
+    return snapshots.Parts(lambda: (part.join(warm, on="product_id", how="semi") for part in every))
 
 
-def own_interactions(
-    features: Ref, cutoff: date, config: RecommendationConfig, buckets: Sequence[str]
-) -> pl.DataFrame:
-    """The same of the customers in some buckets, who may have none."""
-    pairs = _pairs(features, cutoff, LEARNT, buckets)
-    return pairs.join(_warm(features, cutoff, config), on="product_id", how="semi")
-
-
-def _warm(features: Ref, cutoff: date, config: RecommendationConfig) -> pl.DataFrame:
+def pairs(features: Ref, cutoff: date, config: RecommendationConfig) -> Parts:
+    """The same of all products."""
     from ecom_tasks.recommendation import snapshots
 
-    return snapshots.warm(table(features, "products", cutoff), config.min_customers)
+    groups = list(blocks(features, cutoff, config))
+    return snapshots.Parts(lambda: (_pairs(features, cutoff, LEARNT, block) for block in groups))
+
+
+def overview(features: Ref, cutoff: date, config: RecommendationConfig) -> Overview:
+    """What is known of all customers at a cutoff."""
+    from ecom_tasks.recommendation.snapshots import Overview
+
+    return Overview(
+        cutoff,
+        table(features, "customers", cutoff),
+        table(features, "products", cutoff),
+        pairs(features, cutoff, config),
+    )
 
 
 def _pairs(
@@ -148,19 +163,8 @@ def _pairs(
     return pl.concat(parts).collect()
 
 
-def narrow_snapshot(features: Ref, cutoff: date) -> Snapshot:
-    """What is known at a cutoff, of pairs what generators read: all of them at once are wide."""
-    return _snapshot(features, cutoff, ("*.parquet",), LEARNT)
-
-
 def snapshot(features: Ref, cutoff: date, buckets: Sequence[str] = ("*.parquet",)) -> Snapshot:
     """Everything known at a cutoff; with `buckets` only of the customers in these."""
-    return _snapshot(features, cutoff, buckets, ("*",))
-
-
-def _snapshot(
-    features: Ref, cutoff: date, buckets: Sequence[str], of_pairs: Sequence[str]
-) -> Snapshot:
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
@@ -182,7 +186,7 @@ def _snapshot(
         cutoff=cutoff,
         customers=table(features, "customers", cutoff, buckets),
         products=table(features, "products", cutoff),
-        pairs=_pairs(features, cutoff, of_pairs, buckets),
+        pairs=table(features, "customer_products", cutoff, buckets),
         calendar=promotions,
     )
 
@@ -197,19 +201,21 @@ def bought(
     from ecom_tasks.recommendation import snapshots
 
     columns = (*snapshots.PAIR, "orders")
-    pairs = dataset.input_named(features, "features/customer_products")
+    stored = dataset.input_named(features, "features/customer_products")
     parts = []
     # A customer is in the same bucket at each cutoff.
-    for path in dataset.paths(pairs, f"cutoff={window.until}/*.parquet"):
+    for path in dataset.paths(stored, f"cutoff={window.until}/*.parquet"):
         bucket = Path(path).name
         after = _pairs(features, window.until, columns, [bucket])
-        known = dataset.paths(pairs, f"cutoff={window.cutoff}/{bucket}")
+        known = dataset.paths(stored, f"cutoff={window.cutoff}/{bucket}")
         before = _pairs(features, window.cutoff, columns, [bucket]) if known else after.clear()
         parts.append(snapshots.bought(before, after))
     found = pl.concat(parts).sort(snapshots.PAIR)
     if config is None:
         return found
-    return found.join(_warm(features, window.cutoff, config), on="product_id", how="semi")
+    products = table(features, "products", window.cutoff)
+    warm = snapshots.warm(products, config.min_customers)
+    return found.join(warm, on="product_id", how="semi")
 
 
 def candidates(proposed: Ref, cutoff: date) -> Iterator[pl.DataFrame]:

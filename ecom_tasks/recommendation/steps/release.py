@@ -36,9 +36,9 @@ def publish_release(run: Run, features: Ref, rules: Ref, evaluation: Ref, *learn
         with draft.gating():
             evaluate.gate(windows, draft.limits.smallest_gain)
         draft.evidence(reading.rows(evaluation, "evidence"))
-        similar = reasons.similar_of(reading.narrow_snapshot(features, plan.serve), config)
+        similar = reasons.similar_of(reading.overview(features, plan.serve, config), config)
         made, tables = listing.lists(config, similar, features, rules, learnt, listing.former(run))
-        lists = reasons.explain(made, similar, config)
+        lists = reasons.explain(made, similar)
         shown = lists["product_id"].n_unique() / max(reading.catalogue(features).height, 1)
         draft.limit("share of the catalogue in lists", shown, (draft.limits.catalogue_share, None))
         listing.write(draft, lists.drop("title"), config.list_buckets)

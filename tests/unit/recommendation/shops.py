@@ -7,7 +7,7 @@ from datetime import date
 import polars as pl
 
 from ecom_tasks.features import customers, demand, interactions, products
-from ecom_tasks.recommendation.snapshots import Snapshot
+from ecom_tasks.recommendation.snapshots import Overview, Snapshot
 from tests.builders import Shop
 
 
@@ -23,6 +23,13 @@ def snapshot(shop: Shop, cutoff: date) -> Snapshot:
         pairs=interactions.build(lines, goods, cutoff, 84.0).collect(),
         calendar=demand.promotion_calendar(plans, goods, shop.as_of, 8).collect(),
     )
+
+
+def overview(known: Snapshot) -> Overview:
+    """The same of all customers, their pairs in three parts."""
+    parts = pl.col("customer_id").hash(seed=1) % 3
+    pairs = [known.pairs.filter(parts == part) for part in range(3)]
+    return Overview(known.cutoff, known.customers, known.products, pairs)
 
 
 def block_of(name: str) -> pl.Expr:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -508,9 +509,9 @@ def test_a_transformer_need_not_be_trained_again_to_read_longer_histories(
     fits, read = [], []
     fit, propose = sequence.fit, sequence.propose
 
-    def watched_fit(known: pl.DataFrame, config: RecommendationConfig) -> sequence.Fitted:
-        fits.append(known.height)
-        return fit(known, config)
+    def watched_fit(parts: Iterable[pl.DataFrame], config: RecommendationConfig) -> sequence.Fitted:
+        fits.append(sum(part.height for part in parts))
+        return fit(parts, config)
 
     def watched_propose(fitted: sequence.Fitted, config: RecommendationConfig) -> pl.DataFrame:
         read.append(sum(len(each.products) for each in fitted.histories))

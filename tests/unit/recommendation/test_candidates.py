@@ -117,7 +117,7 @@ def test_who_buys_everything_says_little_where_purchases_are_weighed() -> None:
 
 
 def test_factors_are_learnt_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = matrix.encode(KNOWN, 100)
+    known = matrix.encode([KNOWN], 100)
     expected = als.factorise(known, CONFIG)
     cpu, asked = als.als.AlternatingLeastSquares, []
 
@@ -233,7 +233,7 @@ def test_popular_counts_recent_customers_and_leaves_out_what_is_owned() -> None:
         ("ann", "old", 0), ("bob", "old", 0), ("eve", "old", 0),
         ("ann", "now", 9), ("bob", "now", 1), ("zoe", "one", 1),
     ])  # fmt: skip
-    assert popular.popularity(known)["product_id"].to_list() == ["now", "one", "old"]
+    assert popular.popularity([known])["product_id"].to_list() == ["now", "one", "old"]
     found = popular.generate(known, CONFIG).sort("score", descending=True)
     assert found.filter(customer_id="ann")["product_id"].to_list() == ["one"]
     assert found.filter(customer_id="zoe")["product_id"].to_list() == ["now", "old"]
@@ -253,8 +253,8 @@ def test_similarity_is_the_cosine_with_shrinkage() -> None:
 
 def test_the_strongest_reason_is_a_product_the_customer_owns() -> None:
     known = matrix.encode(
-        interactions([("ann", "milk", 1), ("bob", "milk", 1), ("bob", "jam", 1), ("eve", "jam", 1),
-                      ("eve", "nut", 1)]), 9)  # fmt: skip
+        [interactions([("ann", "milk", 1), ("bob", "milk", 1), ("bob", "jam", 1), ("eve", "jam", 1),
+                       ("eve", "nut", 1)])], 9)  # fmt: skip
     near = neighbours.similarity(known.orders, 9, 1.0)
     asked = pl.DataFrame({"customer_id": ["ann", "ann"], "product_id": ["jam", "nut"]})
     found = neighbours.strongest(asked, known, near)
@@ -263,7 +263,7 @@ def test_the_strongest_reason_is_a_product_the_customer_owns() -> None:
 
 def test_encoding_keeps_the_products_with_most_customers_and_every_customer() -> None:
     known = matrix.encode(
-        interactions([("ann", "milk", 1), ("bob", "milk", 1), ("eve", "jam", 1)]), 1
+        [interactions([("ann", "milk", 1), ("bob", "milk", 1), ("eve", "jam", 1)])], 1
     )
     assert known.products["product_id"].to_list() == ["milk"]
     assert known.customers["customer_id"].to_list() == ["ann", "bob", "eve"]

@@ -42,7 +42,9 @@ def snapshot() -> Snapshot:
 
 
 def shelf(snapshot: Snapshot, shop: Shop | None = None, **rules: object) -> pl.DataFrame:
-    return eligibility.shelf(snapshot, shop or Shop(CATALOGUE), Rules.model_validate(rules))
+    return eligibility.shelf(
+        shops.overview(snapshot), shop or Shop(CATALOGUE), Rules.model_validate(rules)
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,9 @@ def test_value_can_be_revenue(snapshot: Snapshot) -> None:
 def people(snapshot: Snapshot, rows: list[dict[str, object]]) -> pl.DataFrame:
     customers = builders.table(tables.CUSTOMERS, rows)
     named = segments.segments(snapshot.customers, customers)
-    return eligibility.audience(snapshot, Shop(CATALOGUE, customers=customers), named)
+    return eligibility.audience(
+        shops.overview(snapshot), Shop(CATALOGUE, customers=customers), named
+    )
 
 
 def test_everyone_gets_a_list_also_who_has_not_ordered(snapshot: Snapshot) -> None:
@@ -146,7 +150,7 @@ def test_what_is_owned_for_good_or_excluded_is_barred(snapshot: Snapshot) -> Non
         each = [durable[0] | first, durable[1]]
         ruled = Rules.model_validate({"eligibility": {"durable": each}})
         shop = Shop(CATALOGUE, exclusions=exclusions)
-        return eligibility.barred(snapshot, shop, ruled).rows()
+        return eligibility.barred(shops.overview(snapshot), shop, ruled).rows()
 
     # The sofa was ordered ten days ago, the ale today.
     assert barred() == [("ann", "ale"), ("ann", "jam"), ("ann", "sofa"), ("bob", "ale")]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,9 @@ import polars as pl
 import pytest
 
 from ecom_tasks.errors import DataContractError, ModelRejectedError
+from ecom_tasks.metrics.ranking import Hits
 from ecom_tasks.recommendation import evaluate
+from ecom_tasks.recommendation.candidates.popular import popularity
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 CONFIG = RecommendationConfig(resamples=50)
@@ -36,10 +36,14 @@ BOUGHT = pl.DataFrame({
 })
 
 
+def hits(model: pl.DataFrame, bought: pl.DataFrame = BOUGHT) -> dict[str, dict[str, Hits]]:
+    return evaluate.hits([(model, KNOWN)], popularity([KNOWN]), bought)
+
+
 def test_model_and_baselines_are_judged_on_the_same_customers() -> None:
     model = scored([("ann", "tea", 9, False), ("ann", "jam", 8, True), ("bob", "milk", 3, False),
                     ("bob", "jam", 2, True)])  # fmt: skip
-    found = evaluate.judge(model, KNOWN, BOUGHT, CONFIG)
+    found = evaluate.judge(hits(model), CONFIG)
     everything = found["all"]
     assert everything["customers"] == 2  # eve bought nothing, `new` was unknown
     second = 1 / math.log2(3)
@@ -64,12 +68,12 @@ def test_model_and_baselines_are_judged_on_the_same_customers() -> None:
 def test_evidence_says_customer_by_customer_what_is_judged() -> None:
     model = scored([("ann", "tea", 9, False), ("ann", "jam", 8, True), ("bob", "milk", 3, False),
                     ("bob", "jam", 2, True)])  # fmt: skip
-    evidence = evaluate.evidence(model, KNOWN, BOUGHT, "w")
+    evidence = evaluate.evidence(hits(model), "w")
     assert evidence["unit"].to_list() == ["ann", "bob"]
     second = 1 / math.log2(3)
     assert evidence["model"].to_list() == pytest.approx([0, 1 - second])
     assert evidence["baseline"].to_list() == pytest.approx([1 - second / (1 + second), 1])
-    gain = evaluate.judge(model, KNOWN, BOUGHT, CONFIG)["all"]["gain"]["ndcg_at_10"]
+    gain = evaluate.judge(hits(model), CONFIG)["all"]["gain"]["ndcg_at_10"]
     saved = (evidence["baseline"] - evidence["model"]).to_list()
     assert sum(saved) / 2 == pytest.approx(gain, abs=1e-6)
     assert evidence.columns == ["window", "unit", "weight", "model", "baseline"]
@@ -78,7 +82,7 @@ def test_evidence_says_customer_by_customer_what_is_judged() -> None:
 def test_new_products_are_ranked_without_what_the_customer_owns() -> None:
     model = scored([("ann", "tea", 9, False), ("ann", "jam", 8, True), ("bob", "milk", 3, False),
                     ("bob", "tea", 2, True)])  # fmt: skip
-    new = evaluate.judge(model, KNOWN, BOUGHT, CONFIG)["new"]
+    new = evaluate.judge(hits(model), CONFIG)["new"]
     assert new["customers"] == 2
     assert new["contenders"][evaluate.RANKER]["ndcg_at_10"] == pytest.approx(1 / 2)
     assert new["contenders"][evaluate.POPULAR]["hit_rate_at_10"] == 1
@@ -109,10 +113,11 @@ def test_cold_products_are_judged_by_new_purchases_of_them_only() -> None:
     })
     cold = pl.Series("product_id", ["kiwi", "lime"])
     nothing = proposed.clear()
-    found = evaluate.judge_cold({"towers": proposed, "plain": nothing}, cold, bought, 1)
+    right = evaluate.new_cold(bought, cold)
+    found = evaluate.judge_cold({"towers": proposed, "plain": nothing}, right, 1)
     # Ann found the kiwi, Bob wanted the lime; Eve had the kiwi, and milk is not cold.
     assert found == {"customers": 2, "towers": 1 / 2, "plain": 0}
-    assert evaluate.judge_cold({"plain": nothing}, cold, bought.clear(), 1) == {"customers": 0}
+    assert evaluate.judge_cold({"plain": nothing}, right.clear(), 1) == {"customers": 0}
 
 
 @pytest.mark.parametrize(
@@ -131,13 +136,13 @@ def test_the_best_way_for_cold_products_is_taken(judged: dict[str, float], best:
 def test_where_nobody_bought_anything_new_there_is_nothing_to_say_of_it() -> None:
     model = scored([("ann", "tea", 9, False), ("bob", "milk", 3, False)])
     again = BOUGHT.filter(~pl.col("is_new"))
-    found = evaluate.judge(model, KNOWN, again, CONFIG)
+    found = evaluate.judge(hits(model, again), CONFIG)
     assert list(found) == ["all"]
     assert found["all"]["contenders"][evaluate.RANKER]["ndcg_at_10"] == 1
     # A stranger's purchase is nobody's whom a list was made for.
     stranger = BOUGHT.filter(pl.col("customer_id") == "new")
     with pytest.raises(DataContractError, match="nothing to judge by"):
-        evaluate.judge(model, KNOWN, stranger, CONFIG)
+        evaluate.judge(hits(model, stranger), CONFIG)
 
 
 def test_newcomers_are_those_who_had_not_ordered_and_all_get_the_same_list() -> None:
@@ -157,36 +162,37 @@ def test_newcomers_are_those_who_had_not_ordered_and_all_get_the_same_list() -> 
     assert evaluate.judge_newcomers(offers, everybody, BOUGHT, 10) == {"customers": 0}
 
 
-def test_the_heads_of_blocks_are_judged_as_all_candidates() -> None:
+def test_customers_are_judged_block_by_block_as_all_at_once() -> None:
     random = np.random.default_rng(3)
     names = [f"p{number:02d}" for number in range(60)]
-    rows = [
+    people = ("ann", "bob", "eve", "idle")
+    model = scored([
         (who, name, float(random.integers(0, 9)), number % 3 == 0)
-        for who in ("ann", "bob", "eve")
+        for who in people
         for number, name in enumerate(names)
+    ])  # fmt: skip
+    known = pl.DataFrame({
+        "customer_id": [who for who in people for _ in range(5)],
+        "product_id": random.choice(names, 20).tolist(),
+        "recency_weighted_orders": random.random(20),
+        "orders_28d": random.integers(0, 2, 20).astype(float),
+    }).unique(["customer_id", "product_id"], maintain_order=True)
+    bought = pl.DataFrame({
+        "customer_id": [who for who in people[:3] for _ in range(8)],
+        "product_id": [name for _ in range(3) for name in random.choice(names, 8, replace=False)],
+        "is_new": random.random(24) < 0.5,
+    })
+    liked = popularity([known])
+    whole = evaluate.hits([(model, known)], liked, bought)
+    parts = [
+        tuple(frame.filter(pl.col("customer_id").is_in(some)) for frame in (model, known))
+        for some in (["eve", "idle"], ["ann"], ["bob"])
     ]
-    whole = scored(rows)
-    blocks = [whole.filter(customer_id="eve"), whole.filter(pl.col("customer_id") != "eve")]
-    found = evaluate.heads(blocks)
-    assert found.height < 0.7 * whole.height
-    for question, contenders in evaluate.rankings(whole, KNOWN).items():
-        judged = evaluate.rankings(found, KNOWN)[question][evaluate.RANKER]
-        order = ["customer_id", "rank"]
-        assert judged.sort(order).equals(contenders[evaluate.RANKER].sort(order))
-
-
-def test_no_block_is_held_while_the_next_but_one_is_read() -> None:
-    held: list[weakref.ref[pl.DataFrame]] = []
-    most = 0
-
-    def blocks() -> Iterator[pl.DataFrame]:
-        nonlocal most
-        for number in range(5):
-            most = max(most, sum(each() is not None for each in held))
-            block = scored([(f"customer {number}", "a", 1.0, True)])
-            held.append(weakref.ref(block))
-            yield block
-            del block
-
-    assert evaluate.heads(blocks()).height == 5
-    assert most <= 1
+    found = evaluate.hits(parts, liked, bought)
+    for question, contenders in whole.items():
+        for name, hit in contenders.items():
+            assert found[question][name].customers == hit.customers == ["ann", "bob", "eve"]
+            assert (found[question][name].at_rank == hit.at_rank).all()
+            assert (found[question][name].positives == hit.positives).all()
+    assert evaluate.judge(found, CONFIG) == evaluate.judge(whole, CONFIG)
+    assert whole["all"][evaluate.RANKER].at_rank.any()

@@ -29,7 +29,7 @@ def pairs(bought: dict[str, str]) -> pl.DataFrame:
 
 def test_nearness_by_hand() -> None:
     interactions = pairs({"ann": "abcd", "bob": "ac"})
-    known = matrix.encode(interactions, 10)
+    known = matrix.encode([interactions], 10)
     row, column = follows.in_order(interactions, known)
     assert row.tolist() == [0, 0, 0, 0, 1, 1]
     assert column.tolist() == [0, 1, 2, 3, 0, 2]
@@ -47,7 +47,7 @@ def test_nearness_by_hand() -> None:
 
 def test_newer_products_speak_louder() -> None:
     interactions = pairs({"ann": "abc", "bob": "b"})
-    known = matrix.encode(interactions, 10)
+    known = matrix.encode([interactions], 10)
     weight = follows.recent(*follows.in_order(interactions, known), known.orders.shape, 0.5)
     assert weight.toarray().tolist() == [[0.25, 0.5, 1.0], [0.0, 1.0, 0.0]]
     # With 0 the newest counts alone.

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from ecom_tasks.recommendation import candidates, later, snapshots
-from ecom_tasks.recommendation.candidates import kept
+from ecom_tasks.recommendation.candidates import kept, matrix, propagation
 from ecom_tasks.recommendation.snapshots import PAIR
 from tests import builders
 from tests.unit.recommendation import shops
@@ -22,13 +22,13 @@ MONDAY = date(2018, 1, 1)
 SOME = KNOWN.filter(pl.col("customer_id").is_in(["b0-c03", "b2-c05"]))
 
 
-@pytest.mark.parametrize("generator", candidates.LEARNING)
+@pytest.mark.parametrize("generator", candidates.FITTED)
 @pytest.mark.parametrize("exact", [8000, 0])
 def test_a_generator_read_from_files_proposes_to_some_what_it_proposes_to_them_among_all(
-    generator: candidates.Learning, exact: int, tmp_path: Path
+    generator: candidates.Proposing, exact: int, tmp_path: Path
 ) -> None:
     config = CONFIG.model_copy(update={"ease_exact": exact, "ease_dimensions": 20})
-    kept.save(tmp_path, {generator.NAME: generator.fit(KNOWN, config)})
+    kept.save(tmp_path, {generator.NAME: candidates.fit([KNOWN], config)[generator.NAME]})
     read = kept.load(tmp_path)[generator.NAME]
     found = generator.propose(read, SOME, config).sort(PAIR)
     among = candidates.GENERATORS[generator.NAME](KNOWN, config)
@@ -42,9 +42,9 @@ def test_a_generator_read_from_files_proposes_to_some_what_it_proposes_to_them_a
 
 
 def test_who_bought_something_that_no_model_knows_is_proposed_to_by_what_else_is_known() -> None:
-    fitted = candidates.fit(KNOWN, CONFIG)
+    fitted = candidates.fit([KNOWN], CONFIG)
     novel = SOME.head(1).with_columns(pl.lit("brand new").alias("product_id"))
-    for generator in candidates.LEARNING:
+    for generator in candidates.FITTED:
         made = generator.propose(fitted[generator.NAME], pl.concat([SOME, novel]), CONFIG)
         plain = generator.propose(fitted[generator.NAME], SOME, CONFIG)
         assert made.sort(PAIR).equals(plain.sort(PAIR))
@@ -52,11 +52,11 @@ def test_who_bought_something_that_no_model_knows_is_proposed_to_by_what_else_is
 
 def test_views_are_carried_on_over_the_purchases_of_all() -> None:
     views = pl.DataFrame({"session_id": ["s", "s"], "product_id": ["b2-p00", "b2-new"]})
-    fitted = candidates.fit(KNOWN, CONFIG)
-    everyone = candidates.propose(KNOWN, shops.NOTHING, CONFIG, views, fitted)
-    customers = SOME.select("customer_id").unique()
-    some = candidates.propose(KNOWN, shops.NOTHING, CONFIG, views, fitted, customers)
-    expected = everyone.join(customers, on="customer_id", how="semi")
+    fitted = candidates.fit([KNOWN], CONFIG)
+    graph = propagation.fit(matrix.encode([KNOWN], CONFIG.matrix_products), views, CONFIG)
+    everyone = candidates.propose(KNOWN, shops.NOTHING, CONFIG, fitted, graph)
+    some = candidates.propose(SOME, shops.NOTHING, CONFIG, fitted, graph)
+    expected = everyone.join(SOME, on="customer_id", how="semi")
     viewed = ["propagation_score", "propagation_rank"]
     assert some.select(*PAIR, *viewed).equals(expected.select(*PAIR, *viewed))
     assert some["propagation_score"].drop_nulls().len() > 0

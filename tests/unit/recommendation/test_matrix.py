@@ -64,7 +64,7 @@ def test_own_and_best_keeps_what_the_plain_form_keeps(
         for column in range(products)
         if column == row or rng.random() < 0.3
     ])  # fmt: skip
-    known = matrix.encode(pairs, products)
+    known = matrix.encode([pairs], products)
     shape = known.orders.shape
     scores = rng.standard_normal(shape).astype(np.float32)
     owned = known.orders.toarray() > 0
@@ -109,7 +109,7 @@ def test_encoding_takes_pairs_in_any_order() -> None:
     popular = pairs.group_by("product_id").len().sort("len", "product_id", descending=[True, False])
     kept = popular["product_id"].head(20).sort()
     expected = pairs.pivot("product_id", index="customer_id", values="orders").sort("customer_id")
-    known = matrix.encode(pairs.sample(fraction=1, shuffle=True, seed=1), 20)
+    known = matrix.encode([pairs.sample(fraction=1, shuffle=True, seed=1)], 20)
     assert known.products["product_id"].equals(kept)
     assert known.customers["customer_id"].equals(expected["customer_id"])
     wanted = np.log1p(expected.select(kept.to_list()).fill_null(0).to_numpy())
@@ -123,6 +123,36 @@ def test_encoding_takes_pairs_in_any_order() -> None:
     for made in (known.orders, known.recent):
         assert made.has_canonical_format
         assert made.dtype == np.float32
+
+
+def test_encoding_part_by_part_is_encoding_all_at_once() -> None:
+    rng = np.random.default_rng(4)
+    customers, products = np.nonzero(rng.random((40, 30)) < 0.2)
+    pairs = pl.DataFrame({
+        "customer_id": [f"c{each:02}" for each in customers],
+        "product_id": [f"p{each:02}" for each in products],
+        "orders": rng.integers(0, 9, len(products)).astype(float),
+        "recency_weighted_orders": rng.random(len(products)),
+    })
+    part = pl.Series(customers * 7 % 3)
+    parts = [pairs.filter(part == 2), pairs.clear(), pairs.filter(part == 0)]
+    parts.append(pairs.filter(part == 1))
+    for most in (99, 20, 1):
+        whole, found = matrix.encode([pairs], most), matrix.encode(parts, most)
+        same(found, whole)
+    same(matrix.narrowed(matrix.encode(parts, 25), 20), matrix.encode([pairs], 20))
+
+
+def same(found: matrix.Interactions, expected: matrix.Interactions) -> None:
+    assert found.customers.equals(expected.customers)
+    assert found.products.equals(expected.products)
+    for name in ("orders", "recent"):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert one.shape == other.shape
+        assert all((getattr(one, of) == getattr(other, of)).all()
+                   for of in ("data", "indices", "indptr"))  # fmt: skip
+        assert one.has_canonical_format
+    assert np.shares_memory(found.recent.indices, found.orders.indices)
 
 
 def test_inner_products_of_every_block_are_those_of_the_whole() -> None:

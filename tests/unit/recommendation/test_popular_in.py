@@ -30,7 +30,7 @@ SEGMENTS = pl.DataFrame({
 
 
 def test_each_customer_counts_half_for_every_half_life() -> None:
-    found = lists.popular(BOUGHT, PRODUCTS, SEGMENTS, 2, min_customers=1)
+    found = lists.popular([BOUGHT], PRODUCTS, SEGMENTS, 2, min_customers=1)
     assert found.columns == ["scope", "name", "rank", "product_id", "score"]
     assert found.rows() == [
         ("all", "all", 1, "milk", 1 + 1),
@@ -48,16 +48,31 @@ def test_each_customer_counts_half_for_every_half_life() -> None:
     ]
 
 
+def test_customers_are_counted_part_by_part_as_all_at_once() -> None:
+    parts = [BOUGHT.filter(pl.col("customer_id").is_in(some)) for some in (["eve"], ["bob", "zoe"])]
+    parts.append(BOUGHT.filter(customer_id="ann"))
+    whole = lists.popular([BOUGHT], PRODUCTS, SEGMENTS, 9, min_customers=2)
+    assert lists.popular(parts, PRODUCTS, SEGMENTS, 9, min_customers=2).equals(whole)
+    customers = pl.DataFrame({
+        "customer_id": ["ann", "bob", "eve", "zoe"], "orders": [2.0, 2.0, 2.0, 2.0],
+        "spend": [1.0, 2.0, 3.0, 4.0], "days_since_first_order": [0.0, 28.0, 84.0, 9.0],
+        "days_since_last_order": [0.0, 0.0, 56.0, 0.0],
+    })  # fmt: skip
+    expected = lists.for_newcomers([BOUGHT], customers, 3, 28.0)
+    found = lists.for_newcomers(parts, customers, 3, 28.0)
+    assert all(found[name].equals(each) for name, each in expected.items())
+
+
 def test_another_half_life_weighs_otherwise() -> None:
     found = lists.popular_in(
-        BOUGHT, lists.everyone(BOUGHT), 1, half_life_days=56.0, min_customers=1
+        [BOUGHT], lists.everyone([BOUGHT]), 1, half_life_days=56.0, min_customers=1
     )
     assert found["product_id"].to_list() == ["ale"]
     assert found["score"].to_list() == pytest.approx([1 + 0.5**0.5 + 0.5], abs=1e-6)
 
 
 def test_what_too_few_of_a_group_bought_is_not_shown() -> None:
-    found = lists.popular(BOUGHT, PRODUCTS, SEGMENTS, 9, min_customers=2)
+    found = lists.popular([BOUGHT], PRODUCTS, SEGMENTS, 9, min_customers=2)
     shown = found.select("name", "product_id").rows()
     assert ("all", "jam") in shown
     assert ("all", "odd") not in shown
@@ -68,7 +83,7 @@ def test_what_too_few_of_a_group_bought_is_not_shown() -> None:
 
 def test_of_equal_scores_the_smaller_product_id_goes_first() -> None:
     equal = BOUGHT.with_columns(days_since_last_order=pl.lit(3.0)).unique("product_id")
-    found = lists.popular_in(equal, lists.everyone(equal), 9, min_customers=1)
+    found = lists.popular_in([equal], lists.everyone([equal]), 9, min_customers=1)
     assert found["product_id"].to_list() == ["ale", "jam", "milk", "odd"]
 
 
@@ -166,7 +181,7 @@ def test_newcomers_see_what_new_customers_buy_then_what_all_buy() -> None:
         "days_since_first_order": [5.0] * 3 + [300.0] * 6,
         "days_since_last_order": [0.0] * 9,
     })
-    found = lists.for_newcomers(bought, customers, 2, 28.0)
+    found = lists.for_newcomers([bought], customers, 2, 28.0)
     ranked = {name: each.sort("rank")["product_id"].to_list() for name, each in found.items()}
     assert ranked == {
         lists.SEGMENT_LIST: ["ale", "jam"],  # of the new ones; milk would be third

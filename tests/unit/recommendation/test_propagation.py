@@ -8,6 +8,7 @@ import pytest
 
 from ecom_tasks.recommendation import candidates
 from ecom_tasks.recommendation.candidates import propagation
+from ecom_tasks.recommendation.candidates.matrix import Interactions
 from ecom_tasks.recommendation.config import RecommendationConfig
 from tests.unit.recommendation import shops
 
@@ -80,14 +81,16 @@ def test_the_signal_is_the_powers_of_the_whole_normalised_graph(layers: int) -> 
     normal = whole / root[:, None] / root[None, :]
     expected = sum(np.linalg.matrix_power(normal, power) for power in range(1, layers + 1))
     sparse = propagation.sparse.csr_matrix
-    graph = propagation.normalise(sparse(orders), sparse(views))
-    found = propagation.propagate(graph, slice(2, 6), layers)
+    nobody = pl.DataFrame()
+    known = Interactions(nobody, nobody, sparse(orders), sparse(orders))
+    graph = propagation.normalise(known, sparse(views))
+    found = propagation.propagate(graph, graph.purchases[2:6], layers)
     assert found == pytest.approx(expected[2:6, 7:], abs=1e-5)
-    assert propagation.propagate(graph, slice(0, 1), layers).max() == 0
+    assert propagation.propagate(graph, graph.purchases[:1], layers).max() == 0
 
 
 def test_products_that_were_only_viewed_get_a_column_in_the_order_of_ids() -> None:
-    known = propagation.encode(bought("ann:milk ann:tea bob:milk"), 9)
+    known = propagation.encode([bought("ann:milk ann:tea bob:milk")], 9)
     wider = propagation.with_products(known, pl.Series(["oats", "milk", "zest"]))
     assert wider.products.rows() == [(0, "milk"), (1, "oats"), (2, "tea"), (3, "zest")]
     once = np.log(2)
@@ -99,7 +102,8 @@ def test_views_are_evidence_for_the_ranker_only_where_there_are_any() -> None:
     config = CONFIG.model_copy(update={"als_factors": 2})
     without = candidates.propose(own, shops.NOTHING, config)
     assert not set(candidates.VIEWED) & set(without.columns)
-    united = candidates.propose(own, shops.NOTHING, config, visits("milk oats"))
+    graph = propagation.fit(propagation.encode([own], 9), visits("milk oats"), config)
+    united = candidates.propose(own, shops.NOTHING, config, graph=graph)
     assert united.columns == [*without.columns, *candidates.VIEWED]
     oats = united.filter(product_id="oats")
     assert oats["customer_id"].to_list() == ["ann", "bob"]

@@ -28,12 +28,24 @@ def pairs(bought: dict[str, str], age: int = 0) -> pl.DataFrame:
 
 def test_histories_are_oldest_first_with_the_days_to_the_next() -> None:
     known = pairs({"ann": "bca", "bob": "a"}, age=3)
-    encoded = matrix.encode(known, 10)
-    ann, bob = sequence.histories(known, encoded, CONFIG)
+    encoded = matrix.encode([known], 10)
+    ann, bob = sequence.histories([known], encoded, CONFIG)
     assert ann.products.tolist() == [2, 3, 1]
     # A day to the next order is bucket 2 (1 + log2(1 + 1)), three days to now bucket 3.
     assert ann.gaps.tolist() == [2, 2, 3]
     assert (bob.products.tolist(), bob.gaps.tolist()) == ([1], [3])
+
+
+def test_histories_are_read_part_by_part_as_all_at_once() -> None:
+    known = pairs({"ann": "bca", "bob": "a", "eve": "cab", "zoe": "z"}, age=3)
+    encoded = matrix.encode([known], 3)
+    parts = [known.filter(pl.col("customer_id").is_in(some)) for some in (["zoe", "eve"], ["ann"])]
+    parts.append(known.filter(customer_id="bob"))
+    whole, found = (sequence.histories(each, encoded, CONFIG) for each in ([known], parts))
+    assert [len(each.products) for each in whole] == [3, 1, 3, 0]  # of z too few are known
+    for one, other in zip(whole, found, strict=True):
+        assert one.products.tolist() == other.products.tolist()
+        assert one.gaps.tolist() == other.gaps.tolist()
 
 
 def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> None:
@@ -41,7 +53,7 @@ def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> Non
     span = {f"c{n:02}": (n % 8, n % 8 + 3 + n // 8 % 4) for n in range(64)}
     bought = {who: (2 * ring)[start:end] for who, (start, end) in span.items()}
     # A day ago, as far as from one order to the next.
-    fitted = sequence.fit(pairs(bought, age=1), CONFIG)
+    fitted = sequence.fit([pairs(bought, age=1)], CONFIG)
     found = sequence.propose(fitted, CONFIG)
     assert set(found["generator"]) == {"sequence"}
     new = found.join(pairs(bought), on=["customer_id", "product_id"], how="anti")

@@ -72,7 +72,7 @@ def test_the_sequence_model_learns_in_16_bits_and_is_handed_out_in_32(
 
 def test_the_towers_learn_in_16_bits_and_are_handed_out_in_32() -> None:
     known = two_tower.catalogue(towers.products(), towers.DIALS.vocabulary)
-    made = two_tower.train(towers.pairs(), known, towers.DIALS)
+    made = two_tower.train([towers.pairs()], known, towers.DIALS)
     assert {layer.dtype_policy.name for layer in made.product.layers} == {"float32"}
     vectors = two_tower.embed(made.product, known.words)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)

@@ -49,13 +49,13 @@ def known() -> Catalogue:
 
 @pytest.fixture(scope="module")
 def towers(known: Catalogue) -> TwoTower:
-    return two_tower.train(pairs(), known, DIALS)
+    return two_tower.train([pairs()], known, DIALS)
 
 
 def test_products_nobody_bought_go_to_those_who_like_their_kind(
     towers: TwoTower, known: Catalogue
 ) -> None:
-    customers, words = two_tower.histories(pairs(), known)
+    customers, words = two_tower.histories([pairs()], known)
     scores = (
         two_tower.embed(towers.customer, words) @ two_tower.embed(towers.product, known.words).T
     )
@@ -66,6 +66,13 @@ def test_products_nobody_bought_go_to_those_who_like_their_kind(
         assert best.rstrip("0123456789") == customer.split("-")[0]
 
 
+def test_pairs_in_parts_train_the_same_towers(towers: TwoTower, known: Catalogue) -> None:
+    tea = pl.col("customer_id").str.starts_with("tea")
+    again = two_tower.train([pairs().filter(tea), pairs().filter(~tea)], known, DIALS)
+    for one, other in ((towers.customer, again.customer), (towers.product, again.product)):
+        assert all(map(np.array_equal, one.get_weights(), other.get_weights()))
+
+
 def test_vectors_have_length_one(towers: TwoTower, known: Catalogue) -> None:
     vectors = two_tower.embed(towers.product, known.words)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(vectors)), abs=1e-5)
@@ -74,7 +81,7 @@ def test_vectors_have_length_one(towers: TwoTower, known: Catalogue) -> None:
 def test_the_same_training_gives_the_same_bytes(
     towers: TwoTower, known: Catalogue, tmp_path: Path
 ) -> None:
-    again = two_tower.train(pairs(), known, DIALS)
+    again = two_tower.train([pairs()], known, DIALS)
     two_tower.save(towers.product, tmp_path / "a.keras")
     two_tower.save(again.product, tmp_path / "b.keras")
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
