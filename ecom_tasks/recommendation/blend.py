@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from ecom_tasks.recommendation.candidates import NAMES, VIEWED, propagation, rank_name, repeat
@@ -10,15 +12,18 @@ from ecom_tasks.recommendation.snapshots import PAIR
 _HEAD = 60
 
 
-def repeat_share(pairs: pl.DataFrame) -> float:
+def repeat_share(parts: Iterable[pl.DataFrame]) -> float:
     """Return the share of orders that repeat an earlier one, 0 where there are none.
 
     Parameters
     ----------
-    pairs : customer_id, product_id, orders
+    parts : customer_id, product_id, orders; a pair once in all of them
     """
-    orders = float(pairs["orders"].sum())
-    return (orders - pairs.height) / orders if orders else 0.0
+    orders, pairs = 0.0, 0
+    for part in parts:
+        orders += float(part["orders"].sum())
+        pairs += part.height
+    return (orders - pairs) / orders if orders else 0.0
 
 
 def score(candidates: pl.DataFrame, repeats: float) -> pl.DataFrame:

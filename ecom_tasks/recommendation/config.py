@@ -36,7 +36,7 @@ class RecommendationConfig(DomainConfig):
 
     # Candidate generation
     block_customers: int = Field(
-        default=5_000, ge=1, description="customers whose candidates are held in memory at once"
+        default=2_500, ge=1, description="customers whose candidates are held in memory at once"
     )
     min_customers: int = Field(
         default=3, ge=1, description="customers that a product needs to be ranked; below: cold"
@@ -162,6 +162,12 @@ class RecommendationConfig(DomainConfig):
     )
     ranker_customers: int = Field(
         default=20_000, ge=1, description="drawn to learn from in each window, at most"
+    )
+    ranker_validation: int = Field(
+        default=4_000,
+        ge=1,
+        description="customers drawn to choose the number of trees and the network's share by, at "
+        "most",
     )
     label_cap: int = Field(default=4, ge=1, description="orders in a window counted at most")
     count_rounds: int = Field(default=140, ge=1, description="trees of expected orders, at most")

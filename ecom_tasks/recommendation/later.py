@@ -15,7 +15,6 @@ import polars as pl
 from ecom_tasks.recommendation import candidates, features, reasons
 from ecom_tasks.recommendation.candidates import propagation, sequence
 from ecom_tasks.recommendation.candidates.kept import Kept
-from ecom_tasks.recommendation.candidates.matrix import encode
 from ecom_tasks.recommendation.config import RecommendationConfig
 from ecom_tasks.recommendation.snapshots import PAIR, Snapshot
 
@@ -70,20 +69,27 @@ def _purchases(snapshot: Snapshot) -> pl.DataFrame:
     )
 
 
+def only(snapshot: Snapshot, customers: pl.DataFrame) -> Snapshot:
+    """Return what is known of some customers."""
+    return replace(
+        snapshot,
+        pairs=snapshot.pairs.join(customers, on="customer_id", how="semi"),
+        customers=snapshot.customers.join(customers, on="customer_id", how="semi"),
+    )
+
+
 def score(
     models: Models,
-    snapshot: Snapshot,
-    customers: pl.DataFrame,
+    own: Snapshot,
     config: RecommendationConfig,
-    views: pl.DataFrame | None = None,
+    graph: propagation.Graph | None = None,
 ) -> pl.DataFrame:
     """Propose products to some customers as of a day, and score them.
 
     Parameters
     ----------
-    snapshot : of the day
-    customers : customer_id
-    views : session_id, product_id, up to the same day; None: the shop does not know any
+    own : of the day, of these customers `only`
+    graph : of `propagation.fit`, of all customers that day; None: the shop knows no views
 
     Returns
     -------
@@ -91,20 +97,11 @@ def score(
         customer_id, product_id, is_new, score, generator; sorted by pair. None of a customer all
         of whose products are bought by too few.
     """
-    known = snapshot.interactions(config.min_customers)
-    some = known.join(customers, on="customer_id", how="semi")
+    some = own.interactions(config.min_customers)
     if some.is_empty():
         return pl.DataFrame(schema=SCORED)
     follows = sequence.propose(sequence.later(models.follows, some, config), config)
-    graph = None
-    if views is not None:
-        graph = propagation.fit(encode([known], config.matrix_products), views, config)
     proposed = candidates.propose(some, follows, config, models.generators, graph)
-    own = replace(
-        snapshot,
-        pairs=snapshot.pairs.join(customers, on="customer_id", how="semi"),
-        customers=snapshot.customers.join(customers, on="customer_id", how="semi"),
-    )
     built = features.build(proposed, own)
     return named(built, models.score(built))
 

@@ -27,6 +27,7 @@ from ecom_tasks.training import boosted_trees
 
 THREADS = 2
 """Fixed: the number of threads decides the order of sums, hence the last bits of a model."""
+_ROWS_AT_ONCE = 1 << 17
 
 
 TREES, NETWORK = "ranker.ubj", "ranker_network.npz"
@@ -249,18 +250,28 @@ def load(folder: Path) -> Ranker:
 
 def score(ranker: Ranker, frame: pl.DataFrame) -> pl.DataFrame:
     """Return customer_id, product_id, is_new and score (higher is better) of candidates."""
-    features = matrix(frame)
-    values = _margin(ranker.trees, features)
-    if ranker.network:
-        values = _mixed(values, network.log_rate(ranker.network, features), ranker.share)
+    parts = [_scores(ranker, matrix(part)) for part in frame.iter_slices(_ROWS_AT_ONCE)]
+    values = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
     return frame.select(*PAIR, pl.col("is_new") > 0).with_columns(
         pl.Series("score", values).cast(pl.Float64)
     )
 
 
+def _scores(ranker: Ranker, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    values = _margin(ranker.trees, features)
+    if ranker.network:
+        values = _mixed(values, network.log_rate(ranker.network, features), ranker.share)
+    return values
+
+
 def _margin(trees: xgb.Booster, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    data = xgb.DMatrix(features, feature_names=trees.feature_names, nthread=THREADS)
-    return np.asarray(trees.predict(data, output_margin=True))
+    """Return what the trees say, some rows at a time: a DMatrix takes twice what it is made of."""
+    found = np.zeros(len(features), dtype=np.float32)
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        data = xgb.DMatrix(features[part], feature_names=trees.feature_names, nthread=THREADS)
+        found[part] = trees.predict(data, output_margin=True)
+    return found
 
 
 def _mixed(

@@ -113,9 +113,9 @@ def test_the_ranker_is_tuned_on_windows_before_the_test_windows(
     looked_at = []
     examples = reading.examples
 
-    def watched(features: Ref, proposed: Ref, window: Window, config: RecommendationConfig) -> Any:
+    def watched(features: Ref, proposed: Ref, window: Window, *how: Any) -> Any:
         looked_at.append(window)
-        return examples(features, proposed, window, config)
+        return examples(features, proposed, window, *how)
 
     monkeypatch.setattr(reading, "examples", watched)
     settings = [f"--set=recommendation.{name}={value}" for name, value in QUICK.items()]
@@ -344,8 +344,7 @@ def test_the_ranker_learns_from_as_many_customers_as_are_drawn(
     window = reading.plan(features, CONFIG).test[0]
 
     def learnt(most: int) -> int:
-        config = CONFIG.model_copy(update={"ranker_customers": most})
-        blocks = reading.examples(features, proposed, window, config)
+        blocks = reading.examples(features, proposed, window, CONFIG, most)
         return sum(len(set(block.group.tolist())) for block in blocks)
 
     bought = reading.bought(features, window, CONFIG)["customer_id"].n_unique()
@@ -451,7 +450,7 @@ def test_models_are_kept_for_some_days_and_only_who_bought_is_scored_anew(
     of_day = replace(monday, as_of=SHOP.as_of)
     models = scores.kept_models(
         *(dataset.find(of_day, f"work/recommendation/{name}")
-          for name in ("candidates", "ranker", "sequence")), learnt,
+          for name in ("candidates", "ranker", "sequence")), learnt, CONFIG,
     )  # fmt: skip
     who = pl.DataFrame({"customer_id": ["b0-c03", "visitor"]})
     now, then = (
@@ -460,7 +459,8 @@ def test_models_are_kept_for_some_days_and_only_who_bought_is_scored_anew(
     )  # fmt: skip
     others = then.customers.join(who, on="customer_id", how="anti")
     whole = pl.concat([
-        later.score(models, now, who, CONFIG), later.score(models, then, others, CONFIG)
+        later.score(models, later.only(now, who), CONFIG),
+        later.score(models, later.only(then, others), CONFIG),
     ]).sort("customer_id", "product_id")  # fmt: skip
     exact = pl.all().exclude("score")
     assert whole.select(exact).equals(scored[1].select(exact))

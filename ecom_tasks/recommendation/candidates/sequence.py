@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from ecom_tasks.recommendation.candidates.matrix import (
     Interactions,
@@ -91,19 +92,21 @@ def later(fitted: Fitted, interactions: pl.DataFrame, config: RecommendationConf
     return Fitted(fitted.model, known, past, fitted.kinds)
 
 
-def load(file: Path, products: pl.Series, interactions: pl.DataFrame) -> Fitted:
+def load(file: Path, products: pl.Series) -> Fitted:
     """Read a trained transformer; its histories are those of `later`.
 
     Parameters
     ----------
     file : of `scoring.save`
     products : ids of the products that it knows, in the order of their numbers
-    interactions : any, for their columns
     """
     from ecom_tasks.training import sequence_model
 
     numbered = products.alias("product_id").to_frame().with_row_index("column")
-    return Fitted(sequence_model.load(file), encode_among([interactions.clear()], numbered), [])
+    customers = pl.DataFrame(schema={"row": pl.UInt32, "customer_id": pl.String})
+    nothing = sparse.csr_matrix((0, len(products)), dtype=np.float32)
+    known = Interactions(customers, numbered, nothing, nothing)
+    return Fitted(sequence_model.load(file), known, [])
 
 
 def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:

@@ -75,17 +75,13 @@ def generate_candidates(run: Run, features: Ref, follows: Ref) -> Ref:
         from ecom_tasks.logs import track
         from ecom_tasks.recommendation import candidates
         from ecom_tasks.recommendation import features as of_pair
-        from ecom_tasks.recommendation.candidates import kept, propagation
-        from ecom_tasks.recommendation.candidates.matrix import encode
+        from ecom_tasks.recommendation.candidates import kept
 
         cutoffs = [*reading.needed(plan, config), plan.serve]
         for cutoff in track(cutoffs, "candidates at each cutoff", len(cutoffs)):
             known = reading.interactions(features, cutoff, config)
             fitted = candidates.fit(known, config)
-            views = reading.views(events, cutoff)
-            graph = None
-            if views is not None:
-                graph = propagation.fit(encode(known, config.matrix_products), views, config)
+            graph = reading.graph(features, events, cutoff, config)
             for number, block in enumerate(reading.blocks(features, cutoff, config)):
                 own = reading.snapshot(features, cutoff, block)
                 path = f"cutoff={cutoff}/block={number:03}.parquet"

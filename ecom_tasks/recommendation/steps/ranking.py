@@ -44,9 +44,10 @@ def train_ranker(run: Run, features: Ref, proposed: Ref) -> Ref:
 
         early = plan.train_before(plan.test[0].cutoff, config.train_windows)
         if sum(ranker.ordered(thinned(each)) for each in early) < config.smallest_training:
-            _blend(draft, features, proposed, cutoffs)
+            _blend(draft, features, proposed, cutoffs, config)
             return
-        whole = partial(reading.examples, features, proposed, config=config)
+        most = config.ranker_validation
+        whole = partial(reading.examples, features, proposed, config=config, most=most)
         rounds, share, curves = _choose(plan, config, thinned, whole)
         draft.metrics["model"] = "ranker"
         draft.metrics["trees"] = {"expected orders": rounds.count, "LambdaMART": rounds.rank}
@@ -115,7 +116,9 @@ def _train(
     return ranker.Ranker(trees, network.train(learnt(config.network_windows), config), share)
 
 
-def _blend(draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date]) -> None:
+def _blend(
+    draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date], config: RecommendationConfig
+) -> None:
     from ecom_tasks.recommendation import blend
 
     draft.metrics["model"] = "blend"
@@ -124,7 +127,7 @@ def _blend(draft: Draft, features: Ref, proposed: Ref, cutoffs: list[date]) -> N
     )
     draft.write_json("curves.json", {})
     for cutoff in cutoffs:
-        repeats = blend.repeat_share(reading.table(features, "customer_products", cutoff))
+        repeats = blend.repeat_share(reading.pairs(features, cutoff, config))
         _write_scores(draft, proposed, cutoff, partial(blend.score, repeats=repeats))
 
 
@@ -207,10 +210,13 @@ def ranker_windows(run: Run) -> tuple[list[Examples], Examples]:
             "to learn from and one to judge on",
             "Load a longer history, or raise features.snapshots or recommendation.train_windows",
         )
+    most = {newest: config.ranker_validation}
     *learn, validate = [
-        ranker.join(list(reading.examples(features, proposed, window, config)))
+        ranker.join(list(reading.examples(
+            features, proposed, window, config, most.get(window, config.ranker_customers)
+        )))
         for window in [*before, newest]
-    ]
+    ]  # fmt: skip
     if not ranker.ordered(validate):
         raise DataContractError(
             f"Of the candidates none was ordered from {newest}, by which rankers are judged",

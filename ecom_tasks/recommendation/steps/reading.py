@@ -6,7 +6,7 @@ customers, so that memory does not grow with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -19,6 +19,7 @@ from ecom_tasks.run import Ref, Run
 if TYPE_CHECKING:
     import polars as pl
 
+    from ecom_tasks.recommendation.candidates import propagation
     from ecom_tasks.recommendation.ranker import Examples
     from ecom_tasks.recommendation.snapshots import Overview, Parts, Plan, Snapshot, Window
 
@@ -163,6 +164,30 @@ def _pairs(
     return pl.concat(parts).collect()
 
 
+def both_days(
+    before: Ref, now: Ref, config: RecommendationConfig
+) -> Iterator[tuple[Snapshot, Snapshot]]:
+    """Yield what was known of the same customers on two days, a block of them at a time.
+
+    All at once where the tables of one day have another number of buckets than those of the other.
+    """
+    from ecom_tasks.artefacts import dataset
+
+    days = [(each, plan(each, config).serve) for each in (before, now)]
+    held = [
+        {Path(path).name for path in dataset.paths(
+            dataset.input_named(each, "features/customers"), f"cutoff={day}/*.parquet"
+        )}
+        for each, day in days
+    ]  # fmt: skip
+    groups: Iterable[Sequence[str]] = [["*.parquet"]]
+    if held[0] == held[1]:
+        groups = blocks(now, days[1][1], config)
+    for group in groups:
+        then, today = (snapshot(each, day, group) for each, day in days)
+        yield then, today
+
+
 def snapshot(features: Ref, cutoff: date, buckets: Sequence[str] = ("*.parquet",)) -> Snapshot:
     """Everything known at a cutoff; with `buckets` only of the customers in these."""
     import polars as pl
@@ -224,15 +249,15 @@ def candidates(proposed: Ref, cutoff: date) -> Iterator[pl.DataFrame]:
 
 
 def examples(
-    features: Ref, proposed: Ref, window: Window, config: RecommendationConfig
+    features: Ref, proposed: Ref, window: Window, config: RecommendationConfig, most: int
 ) -> Iterator[Examples]:
     """Yield candidates of a window, with what was ordered of them, block by block.
 
-    Of more than `ranker_customers` who bought in the window so many are drawn.
+    Of more than `most` customers who bought in the window so many are drawn.
     """
     from ecom_tasks.recommendation import ranker
 
-    labels = _labels(features, window, config)
+    labels = _labels(features, window, config, most)
     for block in candidates(proposed, window.cutoff):
         yield ranker.examples(block, labels)
 
@@ -240,13 +265,13 @@ def examples(
 def thinned(
     features: Ref, proposed: Ref, window: Window, config: RecommendationConfig
 ) -> Iterator[Examples]:
-    """Yield the same to learn from: of what was not ordered no more than is needed."""
+    """Yield the same of `ranker_customers`, and of what was not ordered no more than is needed."""
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.recommendation import ranker
 
-    labels = _labels(features, window, config)
+    labels = _labels(features, window, config, config.ranker_customers)
     asked = labels.lazy().select("customer_id").unique()
     known = dataset.scan(proposed, f"cutoff={window.cutoff}/*.parquet").select("customer_id")
     rows = known.join(asked, on="customer_id", how="semi").select(pl.len()).collect().item()
@@ -255,26 +280,32 @@ def thinned(
         yield ranker.thin(ranker.examples(block, labels), share, config.seed)
 
 
-def _labels(features: Ref, window: Window, config: RecommendationConfig) -> pl.DataFrame:
+def _labels(features: Ref, window: Window, config: RecommendationConfig, most: int) -> pl.DataFrame:
     labels = bought(features, window, config)
     customers = labels["customer_id"].unique().sort()
-    if len(customers) > config.ranker_customers:
-        drawn = customers.sample(config.ranker_customers, seed=config.seed)
+    if len(customers) > most:
+        drawn = customers.sample(most, seed=config.seed)
         labels = labels.filter(labels["customer_id"].is_in(drawn.implode()))
     return labels
 
 
-def views(events: Ref, cutoff: date) -> pl.DataFrame | None:
-    """What was seen in which visit by the cutoff; None where the shop does not know."""
+def graph(
+    features: Ref, events: Ref, cutoff: date, config: RecommendationConfig
+) -> propagation.Graph | None:
+    """All purchases and views known at a cutoff; None where the shop knows no views."""
     import polars as pl
 
     from ecom_tasks.artefacts import dataset
+    from ecom_tasks.recommendation.candidates import propagation
+    from ecom_tasks.recommendation.candidates.matrix import encode
 
     if not dataset.has_rows(events):
         return None
     known = pl.col("occurred_at").dt.date() <= cutoff
     seen = dataset.scan(events, "by_product/*.parquet").filter(known)
-    return seen.select("session_id", "product_id").collect()
+    views = seen.select("session_id", "product_id").collect()
+    bought = encode(interactions(features, cutoff, config), config.matrix_products)
+    return propagation.fit(bought, views, config)
 
 
 def scored(ranker: Ref, cutoff: date) -> Iterator[pl.DataFrame]:

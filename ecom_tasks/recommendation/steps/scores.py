@@ -49,6 +49,8 @@ def score_customers(
         inputs += [events, former]
 
     def build(draft: Draft) -> None:
+        import polars as pl
+
         from ecom_tasks.recommendation import later
 
         def write(number: int, block: pl.DataFrame) -> None:
@@ -59,18 +61,20 @@ def score_customers(
             for number, (block, scored) in enumerate(zip(*both, strict=True)):
                 write(number, later.named(block, scored))
             return
-        then, now = (
-            reading.snapshot(each, reading.plan(each, config).serve) for each in (earlier, features)
-        )
-        who = later.changed(then, now)
-        models = kept_models(proposed, ranker, follows, learnt)
-        made = later.score(models, now, who, config, reading.views(events, now.cutoff))
-        same = now.customers.join(who, on="customer_id", how="anti")
-        draft.metrics["customers scored anew"] = who.height
+        now = reading.plan(features, config).serve
+        models = kept_models(proposed, ranker, follows, learnt, config)
+        graph = reading.graph(features, events, now, config)
+        who, made = [], []
+        for then, today in reading.both_days(earlier, features, config):
+            who.append(later.changed(then, today))
+            made.append(later.score(models, later.only(today, who[-1]), config, graph))
+        changed = pl.concat(who)
+        same = reading.table(features, "customers", now).join(changed, on="customer_id", how="anti")
+        draft.metrics["customers scored anew"] = changed.height
         # Who is scored anew leaves his block for the last one, and who is not known any more his.
         before = reading.scored_today(former)
         kept = (block.join(same, on="customer_id", how="semi") for block in before)
-        for number, block in enumerate(chain(kept, [made])):
+        for number, block in enumerate(chain(kept, [pl.concat(made)])):
             write(number, block)
 
     return dataset.produce(run, "work/recommendation/scores", build, inputs=inputs, config=config)
@@ -87,7 +91,9 @@ def _day_before(run: Run, learnt: Ref) -> tuple[Run, Ref]:
     return replace(run, as_of=first), learnt
 
 
-def kept_models(proposed: Ref, ranker: Ref, follows: Ref, learnt: Ref) -> Models:
+def kept_models(
+    proposed: Ref, ranker: Ref, follows: Ref, learnt: Ref, config: RecommendationConfig
+) -> Models:
     """Read the models of the day that `learnt` is of."""
     import tempfile
 
@@ -101,12 +107,12 @@ def kept_models(proposed: Ref, ranker: Ref, follows: Ref, learnt: Ref) -> Models
         for ref, files in ((proposed, f"{KEPT}/*"), (follows, SEQUENCE), (ranker, f"{MODELS}/*")):
             dataset.fetch(ref, folder, files)
         products = reading.rows(follows, "scoring/sequence_products")["product_id"]
-        pairs = reading.table(learnt, "customer_products", dataset.manifest(learnt).as_of)
         score: later.Score
         if dataset.manifest(ranker).metrics["model"] == "ranker":
             score = partial(trees.score, trees.load(folder / MODELS))
         else:
+            pairs = reading.pairs(learnt, dataset.manifest(learnt).as_of, config)
             score = partial(blend.score, repeats=blend.repeat_share(pairs))
         return later.Models(
-            kept.load(folder / KEPT), sequence.load(folder / SEQUENCE, products, pairs), score
+            kept.load(folder / KEPT), sequence.load(folder / SEQUENCE, products), score
         )

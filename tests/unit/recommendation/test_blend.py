@@ -14,8 +14,8 @@ def test_the_share_of_repeats() -> None:
         "customer_id": ["a", "a", "b"], "product_id": ["x", "y", "x"], "orders": [4.0, 1.0, 3.0],
     })  # fmt: skip
     # Eight orders, of which three are the first of their pair.
-    assert blend.repeat_share(pairs) == (8 - 3) / 8
-    assert blend.repeat_share(pairs.clear()) == 0
+    assert blend.repeat_share([pairs.head(1), pairs.slice(1)]) == (8 - 3) / 8
+    assert blend.repeat_share([pairs.clear()]) == 0
 
 
 def row(product: str, is_new: float, **ranks: float | None) -> dict[str, object]:
