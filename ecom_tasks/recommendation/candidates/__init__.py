@@ -7,7 +7,7 @@ what earns its time moves to `GENERATORS`, which the flow runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import polars as pl
@@ -122,7 +122,6 @@ def propose(
         `VIEWED`: float32, null where a generator does not know the pair; rank 1 is its best.
         Sorted by pair.
     """
-    pair = ["customer_id", "product_id"]
     models = fit([interactions], config) if fitted is None else fitted
     found = {repeat.NAME: repeat.generate(interactions, config)}
     for each in FITTED:
@@ -130,26 +129,52 @@ def propose(
     found[sequence.NAME] = follows
     if graph is not None:
         found[propagation.NAME] = propagation.propose(graph, interactions, config)
-    own = interactions.select(pair)
-    new = pl.concat([
-        frame.select(pair) for name, frame in found.items() if name != repeat.NAME
-    ]).unique()
-    united = pl.concat([
-        found[repeat.NAME].select(*pair, pl.lit(0.0).cast(pl.Float32).alias("is_new")),
-        new.join(own, on=pair, how="anti").with_columns(
-            pl.lit(1.0).cast(pl.Float32).alias("is_new")
-        ),
-    ])
-    for name, frame in found.items():
-        score = pl.col("score")
-        rank = score.rank("ordinal", descending=True).over("customer_id", order_by="product_id")
-        united = united.join(
-            frame.select(
-                *pair,
-                score.cast(pl.Float32).alias(score_name(name)),
-                rank.cast(pl.Float32).alias(rank_name(name)),
-            ),
-            on=pair,
-            how="left",
+    return _united(interactions, found)
+
+
+def _united(own: pl.DataFrame, found: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Unite what generators found, with the scores and ranks of each.
+
+    Pairs are numbered meanwhile, in the order of their names: joins by one number take a third of
+    the time of joins by two names.
+    """
+    customers = pl.concat([own["customer_id"], *_column(found, "customer_id")]).unique().sort()
+    products = pl.concat([own["product_id"], *_column(found, "product_id")]).unique().sort()
+    row = pl.col("customer_id").cast(pl.Enum(customers)).to_physical().cast(pl.UInt64)
+    pair = row * len(products) + pl.col("product_id").cast(pl.Enum(products)).to_physical()
+    customer, score = pl.col("pair") // len(products), pl.col("score")
+    scored = {
+        name: frame
+        .select(pair.alias("pair"), "score")
+        .sort("pair")
+        .select(
+            "pair",
+            score.cast(pl.Float32).alias(score_name(name)),
+            score
+            .rank("ordinal", descending=True)
+            .over(customer)
+            .cast(pl.Float32)
+            .alias(rank_name(name)),
         )
-    return united.sort(pair)
+        for name, frame in found.items()
+    }
+    new = pl.concat([frame.select("pair") for name, frame in scored.items() if name != repeat.NAME])
+    united = pl.concat([
+        scored[repeat.NAME].select("pair", pl.lit(0.0).cast(pl.Float32).alias("is_new")),
+        new
+        .unique()
+        .join(own.select(pair.alias("pair")), on="pair", how="anti")
+        .with_columns(pl.lit(1.0).cast(pl.Float32).alias("is_new")),
+    ]).sort("pair")
+    for frame in scored.values():
+        united = united.join(frame, on="pair", how="left", maintain_order="left")
+    number = united["pair"]
+    return united.select(
+        customers.gather(number // len(products)).alias("customer_id"),
+        products.gather(number % len(products)).alias("product_id"),
+        pl.all().exclude("pair"),
+    )
+
+
+def _column(found: Mapping[str, pl.DataFrame], name: str) -> Iterator[pl.Series]:
+    return (frame[name] for frame in found.values())
