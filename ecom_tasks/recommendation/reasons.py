@@ -22,7 +22,7 @@ from ecom_tasks.recommendation.candidates import (
 )
 from ecom_tasks.recommendation.candidates.matrix import Interactions, encode
 from ecom_tasks.recommendation.config import RecommendationConfig
-from ecom_tasks.recommendation.snapshots import PAIR, Overview, Parts, warm
+from ecom_tasks.recommendation.snapshots import PAIR, Overview, among, warm
 
 _NEW = (
     neighbours.NAME, sequence.NAME, als.NAME, ease.NAME, propagation.NAME, popular.NAME,
@@ -124,11 +124,8 @@ def _because(pairs: pl.DataFrame, similar: Similar) -> pl.DataFrame:
 
 def similar_of(overview: Overview, config: RecommendationConfig) -> Similar:
     """Find which products are near to each other on that day."""
-    ranked = warm(overview.products, config.min_customers)
-    parts = Parts(
-        lambda: (part.join(ranked, on="product_id", how="semi") for part in overview.pairs)
-    )
-    known = encode(parts, config.matrix_products)
+    ranked = among(overview.pairs, warm(overview.products, config.min_customers))
+    known = encode(ranked, config.matrix_products)
     near = neighbours.similarity(known.orders, config.neighbours, config.neighbour_shrinkage)
     return Similar(overview, known, near)
 

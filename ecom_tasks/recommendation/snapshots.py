@@ -35,6 +35,17 @@ class Parts:
         return self.read()
 
 
+def among(parts: Iterable[pl.DataFrame], products: pl.DataFrame) -> Parts:
+    """Return the rows of some products.
+
+    Parameters
+    ----------
+    parts : with product_id; gone through as often as what is returned
+    products : product_id
+    """
+    return Parts(lambda: (part.join(products, on="product_id", how="semi") for part in parts))
+
+
 @dataclass(frozen=True)
 class Overview:
     """What is known at one cutoff of all customers.

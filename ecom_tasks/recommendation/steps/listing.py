@@ -70,11 +70,8 @@ def lists(
     limits = eligibility.limits(shelf, people, ruled, overview.cutoff)
     # A list for a group of customers holds nothing that some of them may not see.
     free = shelf.filter(pl.Series(~limits.goods.any(axis=1)))
-    shown = snapshots.Parts(
-        lambda: (part.join(free, on="product_id", how="semi") for part in overview.pairs)
-    )
     liked = popular_in.popular(
-        shown, overview.products, named,
+        snapshots.among(overview.pairs, free), overview.products, named,
         config.popular_k, half_life_days=config.popular_half_life_days,
         min_customers=config.min_customers,
     )  # fmt: skip

@@ -126,9 +126,8 @@ def interactions(features: Ref, cutoff: date, config: RecommendationConfig) -> P
     from ecom_tasks.recommendation import snapshots
 
     products = table(features, "products", cutoff)
-    warm = snapshots.some_warm(products, cutoff, config.min_customers).select("product_id")
-    every = pairs(features, cutoff, config)
-    return snapshots.Parts(lambda: (part.join(warm, on="product_id", how="semi") for part in every))
+    warm = snapshots.some_warm(products, cutoff, config.min_customers)
+    return snapshots.among(pairs(features, cutoff, config), warm)
 
 
 def pairs(features: Ref, cutoff: date, config: RecommendationConfig) -> Parts:
