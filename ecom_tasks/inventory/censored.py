@@ -8,6 +8,7 @@ the level, never the zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,32 +24,39 @@ _LEAST_AROUND = 4
 _FACTOR_LIMITS = (0.2, 5.0)
 
 
-def closed_share(panel: Panel, stock: pl.LazyFrame | None) -> Floats | None:
+def closed_share(panel: Panel, stock: Sequence[pl.LazyFrame]) -> Floats | None:
     """Return which share of each period's counted days closed without stock.
 
     Where a series covers all locations, the mean of its locations.
+
+    Parameters
+    ----------
+    stock : `lake/stock`, in parts of whole products; none where nothing is counted
 
     Returns
     -------
     (series, periods), 0 to 1, 0 where nothing was counted; None without any count.
     """
-    if stock is None:
+    if not stock:
         return None
     days = (panel.day(1) - panel.first).days
     columns = ((pl.col("snapshot_on") - panel.first).dt.total_days() // days).alias("column")
     everywhere = bool((panel.keys["location_id"] == ALL_LOCATIONS).all())
     place = pl.lit(ALL_LOCATIONS) if everywhere else pl.col("location_id")
-    shares = (
-        stock
+    rows = panel.keys.with_row_index("row").lazy()
+    shares = pl.concat([
+        part
+        .join(rows.select("product_id").unique(), on="product_id", how="semi")
         .with_columns(columns)
         .filter(pl.col("column").is_between(0, panel.periods - 1))
         .group_by("product_id", "location_id", "column")
         .agg((pl.col("on_hand") <= 0).mean().alias("share"))
         .group_by("product_id", place.alias("location_id"), "column")
         .agg(pl.col("share").mean())
-        .join(panel.keys.with_row_index("row").lazy(), on=KEY)
+        .join(rows, on=KEY)
         .collect()
-    )
+        for part in stock
+    ])
     if shares.is_empty():
         return None
     found = np.zeros(panel.units.shape, np.float32)

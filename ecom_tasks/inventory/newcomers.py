@@ -11,6 +11,7 @@ and becomes its own (the gamma-Poisson model of empirical Bayes, Robbins, 1956).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -79,7 +80,7 @@ def factor(alike: Array, own: float, expected: float) -> Factor:
 
 
 def forecast(
-    demand: pl.LazyFrame,
+    demand: Sequence[pl.LazyFrame],
     products: pl.LazyFrame,
     series: pl.DataFrame,
     as_of: date,
@@ -90,7 +91,7 @@ def forecast(
 
     Parameters
     ----------
-    demand, products : `features/demand` and `lake/products`
+    demand, products : `features/demand`, in parts of whole products, and `lake/products`
     series : keys of the panel; their products are forecast there
     as_of : last day known, inclusive
     embeddings : product_id and embedding (of length 1), of a model in service before; None: none
@@ -104,7 +105,8 @@ def forecast(
     """
     config = _in_weeks(config)
     last = last_complete_week(as_of)
-    weekly = _weekly(demand, last)
+    parts = [_weekly(part, last) for part in demand]
+    weekly = pl.concat(parts).sort("product_id", "week_starts_on")
     start = weekly["week_starts_on"].min()
     chosen_before = last - (config.test_windows * config.horizon - 1) * WEEK
     assert isinstance(start, date)
@@ -146,7 +148,6 @@ def _weekly(demand: pl.LazyFrame, last: date) -> pl.DataFrame:
         .filter((pl.col("week_starts_on") <= last) & (pl.col("units") > 0))
         .group_by("product_id", "week_starts_on")
         .agg(pl.col("units", "sales", "orders").sum())
-        .sort("product_id", "week_starts_on")
         .collect()
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -24,13 +25,15 @@ def last_complete_week(as_of: date) -> date:
 
 
 def build(
-    demand: pl.LazyFrame,
-    calendar: pl.LazyFrame | None,
+    demand: Sequence[pl.LazyFrame],
+    calendar: Sequence[pl.LazyFrame],
     products: pl.LazyFrame,
     as_of: date,
     config: InventoryConfig,
 ) -> Panel:
     """Choose the best-selling series and lay their weeks, or days, out.
+
+    Memory: one part of the demand, a row for each series that could be chosen, and the panel.
 
     The choice looks at sales before the first test window only, so that a product is not judged
     for having sold well in the weeks that judge. Returns can exceed sales: such a week counts as
@@ -39,8 +42,8 @@ def build(
     Parameters
     ----------
     demand, calendar : `features/demand` and `features/promotion_calendar`, or the same by day
-        (`features.demand.build_daily`, `promotion_days`) where `config.frequency` says so; None
-        without promotions
+        (`features.demand.build_daily`, `promotion_days`) where `config.frequency` says so; parts of
+        whole products, none of a calendar without promotions
     products : `lake/products`, for categories
     as_of : last day known, inclusive
 
@@ -52,10 +55,15 @@ def build(
     daily = config.frequency == "daily"
     last, period = (as_of, DAY) if daily else (last_complete_week(as_of), WEEK)
     time = pl.col("day" if daily else "week_starts_on")
-    sold = demand.with_columns(starts_on=time).filter(
-        (pl.col("starts_on") <= last) & (pl.col("units") != 0)
-    )
-    first = sold.select(pl.col("starts_on").min()).collect().item()
+    sold = [
+        part.with_columns(starts_on=time).filter(
+            (pl.col("starts_on") <= last) & (pl.col("units") != 0)
+        )
+        for part in demand
+    ]
+    origin = last - (config.test_windows * config.horizon - 1) * period
+    totals = pl.concat([_totals(_by_place(part, config), origin) for part in sold])
+    first = totals.select(pl.col("first").min()).item()
     periods = 0 if first is None else (last - first) // period + 1
     if periods < config.periods_needed:
         raise DataContractError(
@@ -66,13 +74,9 @@ def build(
             f"inventory.horizon ({config.horizon}): {config.periods_needed} = "
             "(test_windows + calibration_windows + 1) x horizon + history",
         )
-    summed = _by_place(sold, config)
-    origin = last - (config.test_windows * config.horizon - 1) * period
-    keys = _best_sellers(summed, origin, config)
-    keys = _with_category(keys, products)
-    if calendar is not None:
-        calendar = calendar.with_columns(starts_on=time)
-    return _dense(summed, calendar, keys, (first, periods), config)
+    keys = _with_category(_best_sellers(totals, origin, config), products)
+    plans = [part.with_columns(starts_on=time) for part in calendar]
+    return _dense(sold, plans, keys, (first, periods), config)
 
 
 def _by_place(sold: pl.LazyFrame, config: InventoryConfig) -> pl.LazyFrame:
@@ -92,10 +96,22 @@ def _by_place(sold: pl.LazyFrame, config: InventoryConfig) -> pl.LazyFrame:
     )
 
 
-def _best_sellers(sold: pl.LazyFrame, origin: date, config: InventoryConfig) -> pl.DataFrame:
+def _totals(sold: pl.LazyFrame, origin: date) -> pl.DataFrame:
+    """Return for each series its first period, and its units and orders before `origin`."""
+    before = pl.col("starts_on") < origin
+    return (
+        sold
+        .group_by(KEY)
+        .agg(
+            pl.col("starts_on").min().alias("first"),
+            pl.col("units", "orders").filter(before).sum(),
+        )
+        .collect()
+    )
+
+
+def _best_sellers(totals: pl.DataFrame, origin: date, config: InventoryConfig) -> pl.DataFrame:
     """Return the keys of the series, by units before `origin`."""
-    before = sold.filter(pl.col("starts_on") < origin)
-    totals = before.group_by(KEY).agg(pl.col("units").sum(), pl.col("orders").sum()).collect()
     best = (
         totals
         .group_by("product_id")
@@ -121,8 +137,8 @@ def _with_category(keys: pl.DataFrame, products: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _dense(
-    sold: pl.LazyFrame,
-    calendar: pl.LazyFrame | None,
+    sold: Sequence[pl.LazyFrame],
+    calendar: Sequence[pl.LazyFrame],
     keys: pl.DataFrame,
     span: tuple[date, int],
     config: InventoryConfig,
@@ -130,23 +146,33 @@ def _dense(
     first, periods = span
     ahead, days = periods + config.horizon, config.period_days
     column = ((pl.col("starts_on") - first).dt.total_days() // days).alias("column")
-    rows = keys.with_row_index("row")
-    cells = sold.join(rows.lazy(), on=KEY).with_columns(column).collect()
+    rows = keys.with_row_index("row").lazy()
+    chosen = rows.select("product_id").unique()
+    cells = pl.concat([
+        _by_place(part.join(chosen, on="product_id", how="semi"), config)
+        .join(rows, on=KEY)
+        .with_columns(column)
+        .collect()
+        for part in sold
+    ])
     measures = {
         name: _scatter(cells, name, (keys.height, periods), empty=fill)
         for name, fill in zip(MEASURES, (0, 0, 0, 0, np.nan, np.nan), strict=True)
     }
     plans: dict[str, Floats] = {}
     announced = np.zeros((keys.height, ahead), np.float32)
-    if calendar is not None:
-        planned = calendar.join(rows.lazy(), on="product_id").with_columns(column)
-        planned = planned.filter(pl.col("column").is_between(0, ahead - 1)).with_columns(
-            # Known after n periods: announced not later than the last day of the nth.
-            ((pl.col("announced_on") - first).dt.total_days().fill_null(0) // days + 1).alias(
-                "known"
-            )
-        )
-        promoted = planned.collect()
+    if calendar:
+        # Known after n periods: announced not later than the last day of the nth.
+        known = (pl.col("announced_on") - first).dt.total_days().fill_null(0) // days + 1
+        promoted = pl.concat([
+            part
+            .join(rows, on="product_id")
+            .with_columns(column)
+            .filter(pl.col("column").is_between(0, ahead - 1))
+            .with_columns(known.alias("known"))
+            .collect()
+            for part in calendar
+        ])
         announced = _scatter(promoted, "known", (keys.height, ahead), empty=0)
         for name in MECHANICS:
             most = promoted[f"{name}_locations"].max()

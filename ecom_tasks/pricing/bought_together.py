@@ -6,6 +6,7 @@ in price than others. Orders say which they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -88,10 +89,12 @@ def count(lines: pl.LazyFrame, catalogue: pl.DataFrame, as_of: date) -> Counts:
 
     shelves = names.select("category", pl.col("category").rank("dense").alias("shelf")).unique()
     return Counts(
-        named(named(pairs, "first", "product_id"), "second", "product_id"),
-        named(baskets.group_by("product").agg(orders), "product", "product_id").rename({
-            "product": "product_id"
-        }),
+        named(named(pairs, "first", "product_id"), "second", "product_id").select(
+            "first", "second", "orders"
+        ),
+        named(baskets.group_by("product").agg(orders), "product", "product_id").select(
+            pl.col("product").alias("product_id"), "orders"
+        ),
         baskets
         .select(here)
         .unique()
@@ -102,7 +105,7 @@ def count(lines: pl.LazyFrame, catalogue: pl.DataFrame, as_of: date) -> Counts:
     )
 
 
-def pairs(counts: list[Counts], catalogue: pl.DataFrame) -> pl.DataFrame:
+def pairs(counts: Iterable[Counts], catalogue: pl.DataFrame) -> pl.DataFrame:
     """Return the pairs that chance does not explain, both ways.
 
     Among the orders that have anything of the category, both products of a pair would meet by
@@ -110,7 +113,7 @@ def pairs(counts: list[Counts], catalogue: pl.DataFrame) -> pl.DataFrame:
 
     Parameters
     ----------
-    counts : see `count`; all customers
+    counts : see `count`; all customers. One after the other is added to the sum of all
 
     Returns
     -------
@@ -119,21 +122,13 @@ def pairs(counts: list[Counts], catalogue: pl.DataFrame) -> pl.DataFrame:
         is taken to be at least 1. Pairs of at least 5 orders and a score above 3, for
         `cross.candidates`.
     """
-
-    def total(name: str, key: list[str]) -> pl.DataFrame:
-        parts: list[pl.DataFrame] = [getattr(each, name) for each in counts]
-        return pl.concat(parts).group_by(key).agg(pl.col("orders").sum())
-
-    if not counts:
-        return empty()
-    products = with_catalogue(total("products", ["product_id"]), catalogue)
-    products = products.join(
-        total("categories", ["category"]).rename({"orders": "all"}), on="category"
-    )
+    total = _total(counts)
+    products = with_catalogue(total.products, catalogue)
+    products = products.join(total.categories.rename({"orders": "all"}), on="category")
     expected = (pl.col("orders_first") * pl.col("orders_second") / pl.col("all")).alias("expected")
     beyond = (pl.col("orders") - pl.col("expected")) / pl.col("expected").clip(lower_bound=1).sqrt()
     known = (
-        total("pairs", ["first", "second"])
+        total.pairs
         .filter(pl.col("orders") >= _LEAST_ORDERS)
         .join(
             products.select(
@@ -159,6 +154,39 @@ def pairs(counts: list[Counts], catalogue: pl.DataFrame) -> pl.DataFrame:
         for one, other in (("first", "second"), ("second", "first"))
     ]  # fmt: skip
     return pl.concat(ways).sort("product_id", "other_id").select(empty().columns)
+
+
+def _total(counts: Iterable[Counts]) -> Counts:
+    """Add up what all customers tell. Memory: the sum, and as much again that waits for it."""
+    total, waiting = _nothing(), list[Counts]()
+    for each in counts:
+        waiting.append(each)
+        if sum(one.pairs.height for one in waiting) > total.pairs.height:
+            total, waiting = _sum([total, *waiting]), []
+    return _sum([total, *waiting])
+
+
+def _sum(counts: Sequence[Counts]) -> Counts:
+    """Add counts up."""
+
+    def added(frames: list[pl.DataFrame]) -> pl.DataFrame:
+        return pl.concat(frames).group_by(pl.exclude("orders")).agg(pl.col("orders").sum())
+
+    return Counts(
+        added([each.pairs for each in counts]),
+        added([each.products for each in counts]),
+        added([each.categories for each in counts]),
+    )
+
+
+def _nothing() -> Counts:
+    """Return the counts of no orders."""
+    number = {"orders": pl.Int64}
+    return Counts(
+        pl.DataFrame(schema={"first": pl.String, "second": pl.String} | number),
+        pl.DataFrame(schema={"product_id": pl.String} | number),
+        pl.DataFrame(schema={"category": pl.String} | number),
+    )
 
 
 def empty() -> pl.DataFrame:

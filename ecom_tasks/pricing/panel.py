@@ -13,6 +13,7 @@ in it (locations that disagree) pulls an elasticity towards zero, never away fro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import polars as pl
@@ -31,12 +32,12 @@ _SAME_PRICE = 0.01
 _MIXED = 0.05
 
 
-def level_of(demand: pl.LazyFrame) -> str:
+def level_of(demand: Sequence[pl.LazyFrame]) -> str:
     """Decide whether locations sell enough to be series of their own.
 
     Parameters
     ----------
-    demand : `features.tables.DEMAND`, all products
+    demand : `features.tables.DEMAND`, all products, in parts of whole ones
 
     Returns
     -------
@@ -44,22 +45,29 @@ def level_of(demand: pl.LazyFrame) -> str:
         `product_location` if half of all units are sold by products and locations that sell in at
         least three quarters of their weeks, at five locations or more; else `product`.
     """
-    sold = demand.filter(pl.col("units") > 0)
-    span = (pl.col(WEEK).max() - pl.col(WEEK).min()).dt.total_days() / 7 + 1
-    series = (
-        sold
-        .group_by(SERIES)
-        .agg(pl.len().alias("weeks"), span.alias("span"), pl.col("units").sum())
-        .with_columns((pl.col("weeks") / pl.col("span") >= _STEADY).alias("steady"))
-        .filter(pl.col("weeks") >= _FEW_WEEKS)
-    )
-    counted = series.select(
-        (pl.col("units").filter("steady").sum() / pl.col("units").sum()).alias("share"),
-        pl.col("location_id").filter("steady").n_unique().alias("locations"),
-    ).collect()
-    share, locations = counted.row(0)
+    counted = pl.concat([_sold_by_place(part) for part in demand])
+    share, locations = counted.select(
+        (pl.col("steady_units").sum() / pl.col("units").sum()).alias("share"),
+        pl.col("location_id").filter(pl.col("steady_units") > 0).n_unique().alias("locations"),
+    ).row(0)
     dense = (share or 0.0) >= _DENSE_SHARE and locations >= _LEAST_LOCATIONS
     return "product_location" if dense else "product"
+
+
+def _sold_by_place(demand: pl.LazyFrame) -> pl.DataFrame:
+    """Return location_id, units and steady_units: of those that sell in most of their weeks."""
+    span = (pl.col(WEEK).max() - pl.col(WEEK).min()).dt.total_days() / 7 + 1
+    steady = pl.col("weeks") / pl.col("span") >= _STEADY
+    return (
+        demand
+        .filter(pl.col("units") > 0)
+        .group_by(SERIES)
+        .agg(pl.len().alias("weeks"), span.alias("span"), pl.col("units").sum())
+        .filter(pl.col("weeks") >= _FEW_WEEKS)
+        .group_by("location_id")
+        .agg(pl.col("units").sum(), pl.col("units").filter(steady).sum().alias("steady_units"))
+        .collect()
+    )
 
 
 def weekly(demand: pl.LazyFrame, level: str, weights_before: date) -> pl.DataFrame:

@@ -26,16 +26,42 @@ class Known:
 
     Attributes
     ----------
-    stock, prices, supply : see `ecom_tasks.tables`
+    stock, rivals : see `newest_stock` and `newest_rivals`
+    supply : see `ecom_tasks.tables`
     forecasts : of an earlier release of inventory: product_id, location_id, week_starts_on, mean
     released : the version that they are of
     """
 
     stock: pl.DataFrame | None = None
-    prices: pl.DataFrame | None = None
+    rivals: pl.DataFrame | None = None
     supply: pl.DataFrame | None = None
     forecasts: pl.DataFrame | None = None
     released: str = ""
+
+
+def newest_stock(stock: pl.LazyFrame) -> pl.LazyFrame:
+    """Keep product_id, on_hand and on_order of each place's newest count.
+
+    Parameters
+    ----------
+    stock : see `ecom_tasks.tables`, whole products
+    """
+    return stock.filter(_newest("snapshot_on")).select("product_id", "on_hand", "on_order")
+
+
+def newest_rivals(prices: pl.LazyFrame) -> pl.LazyFrame:
+    """Keep product_id and competitor_price of each place's newest price of a rival.
+
+    Parameters
+    ----------
+    prices : see `ecom_tasks.tables`, whole products
+    """
+    told = prices.filter(pl.col("competitor_price").is_not_null())
+    return told.filter(_newest("valid_from")).select("product_id", "competitor_price")
+
+
+def _newest(day: str) -> pl.Expr:
+    return pl.col(day) == pl.col(day).max().over("product_id", "location_id")
 
 
 def add(
@@ -57,7 +83,7 @@ def add(
     """
     rows = positions
     for part in (
-        _stock(known.stock), _cover(known.supply), _rivals(known.prices), _since_change(panel),
+        _stock(known.stock), _cover(known.supply), _rivals(known.rivals), _since_change(panel),
         _cleared(guardrails, as_of), _expected(known.forecasts, panel, as_of),
     ):  # fmt: skip
         rows = rows.join(part, on="product_id", how="left")
@@ -86,10 +112,7 @@ def _empty(**columns: pl.DataType) -> pl.DataFrame:
 def _stock(stock: pl.DataFrame | None) -> pl.DataFrame:
     if stock is None:
         return _empty(on_hand=pl.Float64())
-    newest = stock.filter(
-        pl.col("snapshot_on") == pl.col("snapshot_on").max().over("product_id", "location_id")
-    )
-    return newest.group_by("product_id").agg(
+    return stock.group_by("product_id").agg(
         (pl.col("on_hand") + pl.col("on_order").fill_null(0.0)).sum().clip(lower_bound=0.0)
         .alias("on_hand")
     )  # fmt: skip
@@ -103,14 +126,10 @@ def _cover(supply: pl.DataFrame | None) -> pl.DataFrame:
     )
 
 
-def _rivals(prices: pl.DataFrame | None) -> pl.DataFrame:
-    if prices is None:
+def _rivals(rivals: pl.DataFrame | None) -> pl.DataFrame:
+    if rivals is None:
         return _empty(competitor_price=pl.Float64())
-    told = prices.filter(pl.col("competitor_price").is_not_null())
-    newest = told.filter(
-        pl.col("valid_from") == pl.col("valid_from").max().over("product_id", "location_id")
-    )
-    return newest.group_by("product_id").agg(pl.col("competitor_price").min())
+    return rivals.group_by("product_id").agg(pl.col("competitor_price").min())
 
 
 def _since_change(panel: pl.DataFrame) -> pl.DataFrame:

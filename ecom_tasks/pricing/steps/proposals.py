@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.steps import reading
-from ecom_tasks.pricing.steps.inputs import FORECASTS, GUARDRAILS
+from ecom_tasks.pricing.steps.inputs import FORECASTS, GUARDRAILS, files
 from ecom_tasks.pricing.steps.weekly import CATALOGUE
 from ecom_tasks.run import Ref, Run
 
@@ -68,11 +69,19 @@ def propose_prices(
 
 
 def _told(lake: dict[str, Ref]) -> dict[str, pl.DataFrame]:
-    """Return the tables that the shop has."""
-    from ecom_tasks.artefacts import dataset
+    """Return what the shop's tables say of today, as far as it has them."""
+    import polars as pl
+
+    from ecom_tasks.pricing import situation
+
+    def told(table: str, read: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame | None:
+        parts = [read(rows).collect() for rows in files(lake[table])]
+        return pl.concat(parts) if parts else None
 
     return {
-        name: dataset.scan(ref).collect() for name, ref in lake.items() if dataset.has_rows(ref)
+        "stock": told("stock", situation.newest_stock),
+        "rivals": told("prices", situation.newest_rivals),
+        "supply": told("supply", lambda rows: rows),
     }
 
 

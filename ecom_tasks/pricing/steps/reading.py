@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from ecom_tasks.pricing.config import PricingConfig
-from ecom_tasks.pricing.steps.weekly import CATALOGUE, PANEL
+from ecom_tasks.pricing.steps.weekly import CATALOGUE, PANEL, SIZES, TOTALS
 from ecom_tasks.run import Ref
 
 if TYPE_CHECKING:
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 def dealt(ref: Ref, config: PricingConfig) -> tuple[list[list[str]], date, date]:
     """Return the products of each part of the panel, and its first and last whole week."""
-    import polars as pl
-
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import panel, parts
 
-    rows = dataset.scan(ref, f"{PANEL}/*.parquet")
-    totals = rows.group_by(panel.WEEK).agg(pl.col("units").sum()).collect().sort(panel.WEEK)
-    sizes = rows.group_by("product_id").agg(pl.len().alias("rows")).collect()
-    sizes = panel.with_catalogue(sizes, dataset.scan(ref, CATALOGUE).collect())
+    totals, sizes, catalogue = (
+        dataset.scan(ref, name).collect() for name in (TOTALS, SIZES, CATALOGUE)
+    )
+    sizes = panel.with_catalogue(sizes, catalogue)
     return (
         parts.split(sizes, config.part_rows),
         panel.first_whole_week(totals),

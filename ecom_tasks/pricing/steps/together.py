@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ecom_tasks.run import Ref, Run
 
@@ -16,7 +14,6 @@ TOGETHER = "bought_together.parquet"
 
 def find_bought_together(run: Run, features: Ref) -> Ref:
     """Pairs of a category that share more orders than chance gives: whose price may be felt."""
-    from ecom_tasks import compute
     from ecom_tasks.artefacts import dataset
 
     lines, products = (
@@ -26,19 +23,12 @@ def find_bought_together(run: Run, features: Ref) -> Ref:
     def build(draft: Draft) -> None:
         from ecom_tasks.pricing import bought_together
 
-        work = partial(_count_orders, lines, products, run.as_of)
-        buckets = dataset.paths(lines, "by_customer/*.parquet")
-        counts = compute.map_buckets(work, buckets, "what is bought together")
         catalogue = dataset.scan(products).select("product_id", "category").collect()
+        # An order is of one customer, and so in one bucket.
+        counts = (
+            bought_together.count(dataset.scan(lines, path), catalogue, run.as_of)
+            for path in dataset.paths(lines, "by_customer/*.parquet")
+        )
         draft.write_frame(TOGETHER, bought_together.pairs(counts, catalogue))
 
     return dataset.produce(run, "work/pricing/together", build, inputs=[lines, products])
-
-
-def _count_orders(lines: Ref, products: Ref, as_of: date, path: str) -> Any:
-    """Count what the customers of one bucket bought together; runs on a Dask worker."""
-    from ecom_tasks.artefacts import dataset
-    from ecom_tasks.pricing import bought_together
-
-    catalogue = dataset.scan(products).select("product_id", "category").collect()
-    return bought_together.count(dataset.scan(lines, path), catalogue, as_of)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ecom_tasks.pricing.config import PricingConfig
+from ecom_tasks.pricing.steps.inputs import files
 from ecom_tasks.run import Ref, Run
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from ecom_tasks.artefacts.manifest import FileEntry
 
 PANEL, CATALOGUE = "panel", "catalogue.parquet"
+SIZES, TOTALS = "sizes.parquet", "totals.parquet"
+"""Rows of each product, and units of each week: the panel's outline, for who reads parts of it."""
 
 
 def build_panel(run: Run, features: Ref) -> Ref:
@@ -33,22 +37,28 @@ def build_panel(run: Run, features: Ref) -> Ref:
     first_window = panel.cutoffs(last, config.test_windows, config.test_weeks)[0]
 
     def build(draft: Draft) -> None:
+        import polars as pl
+
         level: str = config.panel_level
         if level == "auto":
-            level = panel.level_of(dataset.scan(demand))
+            level = panel.level_of(files(demand))
         draft.metrics["level of the panel"] = level
         costs = prices if _has_costs(prices) else None
         draft.metrics["unit costs over time"] = costs is not None
         work = partial(_panel_bucket, (demand, costs), draft.destination, level, first_window)
         unusable: dict[str, int] = {}
-        rows = 0
-        for entry, counts in compute.map_buckets(work, dataset.paths(demand), "pricing panel"):
-            draft.add([entry])
-            rows += entry.rows or 0
-            for reason, count in counts.items():
+        sizes, totals = [], []
+        for bucket in compute.map_buckets(work, dataset.paths(demand), "pricing panel"):
+            draft.add([bucket.entry])
+            sizes.append(bucket.sizes)
+            totals.append(bucket.totals)
+            for reason, count in bucket.unusable.items():
                 unusable[reason] = unusable.get(reason, 0) + count
-        if not rows:
+        if not sum(each.height for each in sizes):
             raise panel.nothing_usable(unusable)
+        draft.write_frame(SIZES, pl.concat(sizes).sort("product_id"))
+        weeks = pl.concat(totals).group_by(panel.WEEK).agg(pl.col("units").sum())
+        draft.write_frame(TOTALS, weeks.sort(panel.WEEK).with_columns(pl.col("units").round(6)))
         draft.metrics["rows of demand without a usable price"] = unusable
         draft.write_frame(CATALOGUE, _catalogue(products, supply, costs, run.as_of))
 
@@ -57,10 +67,29 @@ def build_panel(run: Run, features: Ref) -> Ref:
     )
 
 
+@dataclass(frozen=True)
+class _Bucket:
+    """What is told of one bucket of the panel.
+
+    Attributes
+    ----------
+    sizes : product_id, rows
+    totals : week_starts_on, units
+    unusable : see `panel.broken`
+    """
+
+    entry: FileEntry
+    sizes: pl.DataFrame
+    totals: pl.DataFrame
+    unusable: dict[str, int]
+
+
 def _panel_bucket(
     tables: tuple[Ref, Ref | None], destination: str, level: str, weights_before: date, path: str
-) -> tuple[FileEntry, dict[str, int]]:
+) -> _Bucket:
     """Build and store one bucket of the panel; runs on a Dask worker."""
+    import polars as pl
+
     from ecom_tasks.artefacts import bucketing, dataset
     from ecom_tasks.features.lines import empty
     from ecom_tasks.pricing import panel
@@ -76,21 +105,22 @@ def _panel_bucket(
         told = bucketing.scan_bucket(costs, path, buckets)
         weekly = panel.with_costs(weekly, empty(PRICES) if told is None else told)
     entry = dataset.write_part(destination, f"{PANEL}/{path.rsplit('/', 1)[-1]}", weekly)
-    return entry, panel.broken(rows)
+    sizes = weekly.group_by("product_id").agg(pl.len().alias("rows"))
+    totals = weekly.group_by(panel.WEEK).agg(pl.col("units").sum())
+    return _Bucket(entry, sizes, totals, panel.broken(rows))
 
 
 def _has_costs(prices: Ref) -> bool:
     """Say whether the shop tells what its goods cost over time."""
     import polars as pl
 
-    from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing.instruments import COST
 
-    if not dataset.has_rows(prices):
-        return False
-    rows = dataset.scan(prices)
-    known = COST in rows.collect_schema().names()
-    return known and bool(rows.select(pl.col(COST).is_not_null().any()).collect().item())
+    told = pl.col(COST).is_not_null().any()
+    return any(
+        COST in rows.collect_schema().names() and rows.select(told).collect().item()
+        for rows in files(prices)
+    )
 
 
 def _catalogue(products: Ref, supply: Ref, costs: Ref | None, as_of: date) -> pl.DataFrame:
@@ -105,7 +135,8 @@ def _catalogue(products: Ref, supply: Ref, costs: Ref | None, as_of: date) -> pl
         mean = dataset.scan(supply).group_by("product_id").agg(pl.col("unit_cost").mean())
         catalogue = _filled(catalogue, mean)
     if costs:
-        catalogue = _filled(catalogue, panel.newest_costs(dataset.scan(costs), as_of))
+        newest = [panel.newest_costs(rows, as_of).collect() for rows in files(costs)]
+        catalogue = _filled(catalogue, pl.concat(newest).lazy())
     return catalogue.with_columns(pl.col("unit_cost").cast(pl.Float64)).sort("product_id").collect()
 
 

@@ -94,8 +94,8 @@ def panel(
     """Build a panel straight from units[row, week]; every row must have sold something."""
     matrix = np.asarray(units, dtype=float)
     return series.build(
-        demand(matrix).lazy(),
-        calendar.lazy() if calendar is not None else None,
+        [demand(matrix).lazy()],
+        [] if calendar is None else [calendar.lazy()],
         catalogue(len(matrix)).lazy(),
         last_day(matrix.shape[1]),
         config,

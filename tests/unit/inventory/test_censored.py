@@ -54,7 +54,7 @@ def test_counted_stock_outs_are_recovered_within_five_percent(days: int) -> None
     for row, week, closed in out:
         sold[row, week] = np.round(truth[row, week] * (1 - closed / 7))
     panel = shop.panel(sold, CONFIG)
-    shares = censored.closed_share(panel, counts(out))
+    shares = censored.closed_share(panel, [counts(out)])
     assert shares is not None
     found = censored.recover(panel, shares, IMPROBABLE, judged=2)
     real = truth[order(panel)]
@@ -107,8 +107,8 @@ def test_locations_are_averaged_where_series_cover_them_all() -> None:
     panel = shop.panel(np.full((1, WEEKS), 9.0), CONFIG)
     rows = counts([(0, 5, 7)]).collect()
     two = pl.concat([rows, rows.with_columns(location_id=pl.lit("b"), on_hand=pl.lit(3.0))])
-    shares = censored.closed_share(panel, two.lazy())
+    shares = censored.closed_share(panel, [two.lazy()])
     assert shares is not None
     assert shares[0, 5] == 0.5
     assert shares.sum() == 0.5
-    assert censored.closed_share(panel, None) is None
+    assert censored.closed_share(panel, []) is None

@@ -59,7 +59,7 @@ def found(
     demand, known = launches()
     series = pl.DataFrame({"product_id": [*known], "location_id": "all"})
     return newcomers.forecast(
-        pl.concat([*demand, *extra]).lazy(),
+        [part.lazy() for part in (*demand, *extra)],
         catalogue(known | of, **launched),
         series,
         LAST,
@@ -136,7 +136,7 @@ def test_products_that_have_a_series_or_hardly_sell_are_left_out() -> None:
     demand, known = launches()
     series = pl.DataFrame({"product_id": [*known], "location_id": "all"})
     few = newcomers.forecast(
-        pl.concat([*demand, sales("new", WEEKS - 2, 10)]).lazy(),
+        [part.lazy() for part in (*demand, sales("new", WEEKS - 2, 10))],
         catalogue(known | {"new": CATEGORY}), series, LAST, seldom,
     )  # fmt: skip
     assert few.is_empty()

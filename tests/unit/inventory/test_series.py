@@ -42,14 +42,14 @@ def test_the_week_that_is_not_over_is_left_out() -> None:
     friday = shop.last_day(WEEKS + 1) - timedelta(days=2)
     units = np.full((1, WEEKS + 1), 3.0)
     found = series.build(
-        shop.demand(units).lazy(), None, shop.catalogue(1).lazy(), friday, shop.small()
+        [shop.demand(units).lazy()], [], shop.catalogue(1).lazy(), friday, shop.small()
     )
     assert found.periods == WEEKS
 
 
 def test_weeks_go_on_to_the_day_of_the_run_where_nothing_sells_any_more() -> None:
     found = series.build(
-        shop.demand(STEADY).lazy(), None, shop.catalogue(1).lazy(), shop.last_day(WEEKS + 3),
+        [shop.demand(STEADY).lazy()], [], shop.catalogue(1).lazy(), shop.last_day(WEEKS + 3),
         shop.small(),
     )  # fmt: skip
     assert found.units[0].tolist() == [3.0] * WEEKS + [0.0] * 3
@@ -68,13 +68,13 @@ def test_locations_are_summed_unless_asked_for() -> None:
         shop.demand(4 * STEADY, location="south", price=1.0),
     ]).lazy()
     products, day = shop.catalogue(1).lazy(), shop.last_day(WEEKS)
-    summed = series.build(both, None, products, day, shop.small())
+    summed = series.build([both], [], products, day, shop.small())
     assert summed.keys["location_id"].to_list() == ["all"]
     assert summed.units[0].tolist() == [3 + 12] * WEEKS
     assert summed.locations[0].tolist() == [2] * WEEKS
     # Weighted by units: 3 at 2.00 and 12 at 1.00.
     assert summed.price[0, 0] == pytest.approx((3 * 2 + 12 * 1) / 15)
-    apart = series.build(both, None, products, day, shop.small(by_location=True))
+    apart = series.build([both], [], products, day, shop.small(by_location=True))
     assert apart.keys["location_id"].to_list() == ["south", "north"]
     assert apart.units[:, 0].tolist() == [12, 3]
 

@@ -65,8 +65,9 @@ def test_newest_counts_of_all_places_and_what_is_on_order_add_up() -> None:
         schema=["product_id", "location_id", "snapshot_on", "on_hand", "on_order"], orient="row",
     )  # fmt: skip
     supply = pl.DataFrame({"product_id": ["a", "a"], "lead_time_days": [7.0, 21.0]})
+    newest = situation.newest_stock(stock.lazy()).collect()
     rows = situation.add(
-        positions(), panel(), situation.Known(stock=stock, supply=supply), Guardrails(), AS_OF
+        positions(), panel(), situation.Known(stock=newest, supply=supply), Guardrails(), AS_OF
     )
     assert rows["on_hand"].to_list() == [15.0, 0.0]
     assert rows["cover_weeks"].to_list() == [3.0, None]
@@ -84,7 +85,8 @@ def test_newest_lowest_rival_counts() -> None:
         ],
         schema=["product_id", "location_id", "valid_from", "competitor_price"], orient="row",
     )  # fmt: skip
-    found = described(situation.Known(prices=prices), Guardrails(key_value=("a",)))
+    rivals = situation.newest_rivals(prices.lazy()).collect()
+    found = described(situation.Known(rivals=rivals), Guardrails(key_value=("a",)))
     assert (found["a"]["competitor_price"], found["a"]["key_value"]) == (2.2, True)
     assert (found["b"]["competitor_price"], found["b"]["key_value"]) == (None, False)
 
