@@ -1,7 +1,7 @@
 """Peak memory of every step, under a limit, at any number of rows.
 
     python -m benchmarks.memory [MILLIONS_OF_LINES] [GIB_A_PROCESS]      # default 5 3
-        [--models recommendation] [--folder FOLDER]
+        [--models recommendation pricing inventory] [--folder FOLDER]
 
 From files to feature tables; with `--models` also those flows, in the demonstration's settings.
 
@@ -34,8 +34,7 @@ from benchmarks import orders
 from ecom_tasks.run import Flow, Ref, Run
 
 ROWS_A_BUCKET = 500_000
-MODELS = ("recommendation", "inventory")
-"""Not pricing: generated sales do not answer to prices, and the gate refuses such models."""
+MODELS = ("recommendation", "pricing", "inventory")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def chain(
         {
             "ingestion": {"buckets": buckets},
             "features": QUICK["features"] if models else {"snapshots": 1},
-        } | {name: QUICK[name] for name in models},
+        } | {name: QUICK.get(name, {}) for name in models},
     )  # fmt: skip
     done: list[Step] = []
     _walk("ingestion", ingestion.flow, run, limit_bytes, done)
@@ -127,9 +126,11 @@ def _step(
     name = f"{domain} {task}"
     if peak > limit_bytes:
         raise RuntimeError(f"{name} took {peak / 2**20:.0f} MiB, {limit_bytes / 2**20:.0f} allowed")
-    if child.returncode:
+    # Generated sales do not answer to prices, so that the gate refuses what was made of them.
+    refused = domain == "pricing" and "ModelRejectedError" in told
+    if child.returncode and not refused:
         raise RuntimeError(f"{name} ended with {child.returncode}:\n{told[-3000:]}")
-    return Ref(answer.split()[-1]), Step(name, time.monotonic() - started, peak)
+    return Ref("".join(answer.split()[-1:])), Step(name, time.monotonic() - started, peak)
 
 
 def _watched(child: subprocess.Popen[bytes], limit_bytes: int) -> int:
