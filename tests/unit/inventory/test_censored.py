@@ -112,3 +112,6 @@ def test_locations_are_averaged_where_series_cover_them_all() -> None:
     assert shares[0, 5] == 0.5
     assert shares.sum() == 0.5
     assert censored.closed_share(panel, []) is None
+    others = two.with_columns(product_id=pl.lit("another"))
+    parts = [others.lazy(), two.lazy()]
+    assert censored.closed_share(panel, parts) == pytest.approx(shares)

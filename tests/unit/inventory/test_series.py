@@ -10,6 +10,7 @@ import pytest
 
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.inventory import series
+from ecom_tasks.inventory.config import InventoryConfig
 from tests.builders import MONDAY
 from tests.unit.inventory import shop
 
@@ -77,6 +78,33 @@ def test_locations_are_summed_unless_asked_for() -> None:
     apart = series.build([both], [], products, day, shop.small(by_location=True))
     assert apart.keys["location_id"].to_list() == ["south", "north"]
     assert apart.units[:, 0].tolist() == [12, 3]
+
+
+def test_parts_of_products_lay_out_what_the_whole_does() -> None:
+    random = np.random.default_rng(0)
+    units = random.poisson(2.0, size=(2, 9, WEEKS)).astype(float)
+    units[0, 0] = 0  # sold in one place only
+    units[:, 3::4, :2] = 0  # the last part begins later
+    sold = pl.concat(
+        shop.demand(each, location=place)
+        for each, place in zip(units, ("north", "south"), strict=True)
+    )
+    plans = shop.displays([(row, 4) for row in range(9)], [MONDAY] * 9)
+    for settings in (shop.small(products=5), shop.small(products=5, by_location=True)):
+
+        def found(
+            parts: int, settings: InventoryConfig = settings
+        ) -> tuple[pl.DataFrame, pl.DataFrame]:
+            here = pl.col("product_id").str.slice(1).cast(pl.Int64) % parts
+            dealt = [[table.lazy().filter(here == part) for part in range(parts)]
+                     for table in (sold, plans)]  # fmt: skip
+            goods, day = shop.catalogue(9).lazy(), shop.last_day(WEEKS)
+            return series.to_frames(series.build(*dealt, goods, day, settings))
+
+        (keys, cells), (keys_apart, cells_apart) = found(1), found(4)
+        assert keys["product_id"].n_unique() == 5
+        assert keys_apart.equals(keys)
+        assert cells_apart.equals(cells)
 
 
 def test_best_sellers_are_chosen_without_sight_of_the_test_window() -> None:

@@ -53,11 +53,12 @@ def test_buckets_add_up_and_chance_is_no_pair() -> None:
     found = bought_together.pairs([whole], known)
     assert set(found.select("product_id", "other_id").rows()) == {("p0", "p1"), ("p1", "p0")}
     both = lines(orders).with_columns(pl.col("order_id").str.slice(1).cast(pl.Int64).alias("n"))
-    apart = [
-        bought_together.count(both.filter(pl.col("n") % 2 == half).drop("n"), known, AS_OF)
-        for half in (0, 1)
-    ]
+    apart = (
+        bought_together.count(both.filter(pl.col("n") % 5 == bucket).drop("n"), known, AS_OF)
+        for bucket in range(5)
+    )
     assert bought_together.pairs(apart, known).equals(found)
+    assert bought_together.pairs([], known).equals(bought_together.empty())
 
 
 @pytest.mark.parametrize("why", ["other category", "returned", "after the day", "whole range"])

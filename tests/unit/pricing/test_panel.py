@@ -147,6 +147,24 @@ def test_a_series_can_be_a_product_at_a_location() -> None:
     ]
 
 
+@pytest.mark.parametrize(("steady", "level"), [(6, "product_location"), (2, "product")])
+def test_parts_of_products_decide_the_level_together(steady: int, level: str) -> None:
+    """Of 12 products in five places, `steady` sell in every week, the others in every second."""
+    rows = [
+        {"product_id": f"p{number}", "location_id": place, "week_starts_on": week(n), "units": 4.0}
+        for number in range(12) for place in "abcde"
+        for n in range(0, 20, 1 if number < steady else 2)
+    ]  # fmt: skip
+    # Of each part alone the answer would be another than of the next.
+    parts = [[row for row in rows if int(str(row["product_id"])[1:]) // 4 == part]
+             for part in range(3)]  # fmt: skip
+    assert panel.level_of([demand(rows)]) == level
+    assert panel.level_of([demand(each) for each in parts]) == level
+    # Four places are too few, whatever is sold there.
+    few = [demand([row for row in each if row["location_id"] != "e"]) for each in parts]
+    assert panel.level_of(few) == "product"
+
+
 def test_a_first_week_covered_in_part_is_dropped() -> None:
     full = prices([1.0] * 6)
     first = pl.col("week_starts_on") == week(0)
