@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from ecom_tasks.errors import DataContractError
+from ecom_tasks.features.lines import DECIMALS
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.panel import Booleans, Floats, Panel
 
@@ -86,9 +87,14 @@ def _by_place(sold: pl.LazyFrame, config: InventoryConfig) -> pl.LazyFrame:
     place = pl.col("location_id") if config.by_location else pl.lit(ALL_LOCATIONS)
     price = pl.col("unit_price").filter(bought).dot(pl.col("units").filter(bought))
     depth = pl.col("discount_depth").filter(known).dot(pl.col("units").filter(known))
+
+    def total(name: str) -> pl.Expr:
+        # Sums of floats differ in their last bits with the order of addition: -3.1 + 3.1 is 0.
+        return pl.col(name).sum().round(DECIMALS).clip(lower_bound=0)
+
     return sold.group_by("product_id", place.alias("location_id"), "starts_on").agg(
-        pl.col("units").sum().clip(lower_bound=0),
-        pl.col("sales").sum().clip(lower_bound=0),
+        total("units"),
+        total("sales"),
         pl.col("orders").sum(),
         (pl.col("units") > 0).sum().alias("locations"),
         (price / pl.col("units").filter(bought).sum()).fill_nan(None).alias("price"),

@@ -28,6 +28,8 @@ _SCORES = stats.norm.ppf(_QUANTILES)
 # Above this many allowed prices (a yacht under a 10% step), every n-th is tried.
 _MOST_CANDIDATES = 2000
 _BEYOND = 1.01
+_DRAWS, _DRAWN_AT_ONCE = 1000, 1000
+"""Draws of the total, and products that are drawn together."""
 # What is known of a product beside its price and sales, see `situation.add`.
 _SITUATION = ("units_from", "on_hand", "competitor_price", "weeks_since_change")
 _FOR_ALL = "; chosen together with its neighbours in the category"
@@ -283,7 +285,7 @@ def total(
 
     Products that borrow from the same category err together: the part of a product's error that is
     its category's is drawn once for the category. An assumed margin may be wrong by `margin_doubt`,
-    then for all products alike.
+    then for all products alike. Memory: the draws of some products.
 
     Parameters
     ----------
@@ -301,25 +303,17 @@ def total(
     if changed.is_empty():
         return {"expected": 0.0, "lower": 0.0, "upper": 0.0, "products": 0}
     rng = np.random.default_rng(seed)
-    draws = 1000
-    category = changed["category"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    together = rng.standard_normal((category.max() + 1, draws))[category]
-    alone = rng.standard_normal((changed.height, draws))
-    error, shared = (changed[name].to_numpy()[:, None] for name in ("error", "shared_error"))
-    own = np.sqrt(np.maximum(error**2 - shared**2, 0.0))
-    elasticity = changed["estimate"].to_numpy()[:, None] + shared * together + own * alone
-    current, price, cost, units = (
-        changed[name].to_numpy()[:, None]
-        for name in ("current_price", "proposed_price", "unit_cost", "weekly_units")
-    )
-    off = config.margin_doubt * rng.uniform(-1.0, 1.0, draws)
+    number = changed["category"].rank("dense").cast(pl.Int64) - 1
+    changed = changed.with_columns(number.alias("category"))
+    together = rng.standard_normal((number.n_unique(), _DRAWS))
+    gain, assumed = np.zeros((2, _DRAWS))
+    for some in changed.iter_slices(_DRAWN_AT_ONCE):
+        more, more_assumed = _drawn(some, together, config, rng)
+        gain += more
+        assumed += more_assumed
+    off = config.margin_doubt * rng.uniform(-1.0, 1.0, _DRAWS)
     dearer = (1 - config.assumed_margin + off) / (1 - config.assumed_margin)
-    cost = np.where(changed["assumed"].to_numpy()[:, None], cost * dearer, cost)
-    bound = math.log(config.largest_response)
-    exponent = np.log(price / current) * np.minimum(elasticity, 0.0)
-    reach = changed["weekly_units_available"].fill_null(np.inf).to_numpy()[:, None]
-    sold = np.minimum(units * np.exp(np.clip(exponent, -bound, bound)), reach)
-    gain = (sold * (price - cost) - np.minimum(units, reach) * (current - cost)).sum(axis=0)
+    gain -= dearer * assumed
     tail = (1 - config.confidence) / 2
     lower, upper = np.quantile(gain, [tail, 1 - tail])
     return {
@@ -328,3 +322,27 @@ def total(
         "upper": round(float(upper), 2),
         "products": changed.height,
     }
+
+
+def _drawn(
+    changed: pl.DataFrame, together: Array, config: PricingConfig, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Draw what changed prices gain a week, (draws,), but for costs assumed; and these."""
+    error, shared, estimate, current, price, cost, units = (
+        changed[name].to_numpy()[:, None]
+        for name in (
+            "error", "shared_error", "estimate", "current_price", "proposed_price", "unit_cost",
+            "weekly_units",
+        )
+    )  # fmt: skip
+    own = np.sqrt(np.maximum(error**2 - shared**2, 0.0))
+    alone = rng.standard_normal((changed.height, _DRAWS))
+    elasticity = estimate + shared * together[changed["category"].to_numpy()] + own * alone
+    bound = math.log(config.largest_response)
+    exponent = np.log(price / current) * np.minimum(elasticity, 0.0)
+    reach = changed["weekly_units_available"].fill_null(np.inf).to_numpy()[:, None]
+    sold = np.minimum(units * np.exp(np.clip(exponent, -bound, bound)), reach)
+    today = np.minimum(units, reach)
+    costs, assumed = (sold - today) * cost, changed["assumed"].to_numpy()
+    gain = (sold * price - today * current).sum(axis=0) - costs[~assumed].sum(axis=0)
+    return gain, costs[assumed].sum(axis=0)

@@ -39,6 +39,15 @@ def test_a_week_with_more_returns_than_sales_is_no_demand() -> None:
     assert found.sales[0, 5] == 0
 
 
+def test_what_is_paid_back_elsewhere_leaves_nothing_of_what_was_paid() -> None:
+    one = np.ones((1, WEEKS))
+    sold = pl.concat([
+        shop.demand(one, 1.1, "a"), shop.demand(one, 2.2, "b"), shop.demand(-one, 3.3, "c"),
+    ]).lazy()  # fmt: skip
+    goods, day = shop.catalogue(1).lazy(), shop.last_day(WEEKS)
+    assert series.build([sold], [], goods, day, shop.small()).sales.tolist() == [[0.0] * WEEKS]
+
+
 def test_the_week_that_is_not_over_is_left_out() -> None:
     friday = shop.last_day(WEEKS + 1) - timedelta(days=2)
     units = np.full((1, WEEKS + 1), 3.0)

@@ -295,6 +295,26 @@ def test_usual_units_are_those_of_todays_price() -> None:
     assert found["weekly_units"][0] == pytest.approx(2.0 * ratio**2.0, abs=1e-4)
 
 
+def test_products_drawn_some_at_a_time_add_up_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = pl.concat([
+        answers(-1.0 - number / 10, 0.2).with_columns(
+            product_id=pl.lit(f"p{number}"), shared_error=pl.lit(0.1)
+        )
+        for number in range(9)
+    ])  # fmt: skip
+    prices = told.select(
+        "product_id",
+        (pl.int_range(9) % 2).cast(pl.String).alias("category"),
+        current_price=2.0, proposed_price=1.8, unit_cost=1.2, weekly_units=30.0, change=-0.1,
+        assumed=pl.int_range(9) % 3 == 0,
+        weekly_units_available=pl.when(pl.int_range(9) < 2).then(31.0),
+    )  # fmt: skip
+    whole = optimise.total(prices, told, PricingConfig(), seed=1)
+    assert whole["lower"] < whole["expected"] < whole["upper"]
+    monkeypatch.setattr(optimise, "_DRAWN_AT_ONCE", 4)
+    assert optimise.total(prices, told, PricingConfig(), seed=1) == pytest.approx(whole, abs=0.01)
+
+
 def test_the_total_adds_up_and_doubts_the_margin() -> None:
     positions = today.positions(weeks([2.0] * 20), costs(None), PricingConfig())
     told = answers(-1.0, 1e-9)
