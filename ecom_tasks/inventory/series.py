@@ -154,46 +154,35 @@ def _dense(
     column = ((pl.col("starts_on") - first).dt.total_days() // days).alias("column")
     rows = keys.with_row_index("row").lazy()
     chosen = rows.select("product_id").unique()
-    cells = pl.concat([
-        _by_place(part.join(chosen, on="product_id", how="semi"), config)
-        .join(rows, on=KEY)
-        .with_columns(column)
-        .collect()
-        for part in sold
-    ])
     measures = {
-        name: _scatter(cells, name, (keys.height, periods), empty=fill)
-        for name, fill in zip(MEASURES, (0, 0, 0, 0, np.nan, np.nan), strict=True)
+        name: np.full((keys.height, periods), empty, np.float32)
+        for name, empty in zip(MEASURES, (0, 0, 0, 0, np.nan, np.nan), strict=True)
     }
-    plans: dict[str, Floats] = {}
+    for part in sold:
+        here = _by_place(part.join(chosen, on="product_id", how="semi"), config)
+        cells = here.join(rows, on=KEY).with_columns(column).collect()
+        for name, matrix in measures.items():
+            _scatter(cells, name, matrix)
+    # Known after n periods: announced not later than the last day of the nth.
+    known = (pl.col("announced_on") - first).dt.total_days().fill_null(0) // days + 1
     announced = np.zeros((keys.height, ahead), np.float32)
-    if calendar:
-        # Known after n periods: announced not later than the last day of the nth.
-        known = (pl.col("announced_on") - first).dt.total_days().fill_null(0) // days + 1
-        promoted = pl.concat([
-            part
-            .join(rows, on="product_id")
-            .with_columns(column)
-            .filter(pl.col("column").is_between(0, ahead - 1))
-            .with_columns(known.alias("known"))
-            .collect()
-            for part in calendar
-        ])
-        announced = _scatter(promoted, "known", (keys.height, ahead), empty=0)
-        for name in MECHANICS:
-            most = promoted[f"{name}_locations"].max()
-            if isinstance(most, float) and most > 0:
-                places = _scatter(promoted, f"{name}_locations", (keys.height, ahead), empty=0)
-                plans[name] = places / np.float32(most)
+    places = {name: np.zeros((keys.height, ahead), np.float32) for name in MECHANICS}
+    for part in calendar:
+        planned = part.join(rows, on="product_id").with_columns(column, known.alias("known"))
+        cells = planned.filter(pl.col("column").is_between(0, ahead - 1)).collect()
+        _scatter(cells, "known", announced)
+        for name, matrix in places.items():
+            _scatter(cells, f"{name}_locations", matrix)
+    plans = {name: matrix / matrix.max() for name, matrix in places.items() if matrix.any()}
     observed = np.ones((keys.height, periods), np.bool_)
     return _panel(keys, first, measures, plans, announced, observed, config)
 
 
-def _scatter(cells: pl.DataFrame, name: str, shape: tuple[int, int], empty: float) -> Floats:
-    matrix = np.full(shape, empty, dtype=np.float32)
-    values = cells[name].cast(pl.Float32).fill_null(empty).to_numpy()
-    matrix[cells["row"].to_numpy(), cells["column"].to_numpy()] = values
-    return matrix
+def _scatter(cells: pl.DataFrame, name: str, matrix: Floats) -> None:
+    """Put a column's values where they belong; a null leaves what is there."""
+    told = cells.drop_nulls(name)
+    at = told["row"].to_numpy(), told["column"].to_numpy()
+    matrix[at] = told[name].cast(pl.Float32).to_numpy()
 
 
 def to_frames(panel: Panel) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -181,12 +181,11 @@ def _sum(counts: Sequence[Counts]) -> Counts:
 
 def _nothing() -> Counts:
     """Return the counts of no orders."""
-    number = {"orders": pl.Int64}
-    return Counts(
-        pl.DataFrame(schema={"first": pl.String, "second": pl.String} | number),
-        pl.DataFrame(schema={"product_id": pl.String} | number),
-        pl.DataFrame(schema={"category": pl.String} | number),
-    )
+
+    def no_rows(*names: str) -> pl.DataFrame:
+        return pl.DataFrame(schema=dict.fromkeys(names, pl.String) | {"orders": pl.Int64()})
+
+    return Counts(no_rows("first", "second"), no_rows("product_id"), no_rows("category"))
 
 
 def empty() -> pl.DataFrame:

@@ -68,7 +68,7 @@ def propose_prices(
     )  # fmt: skip
 
 
-def _told(lake: dict[str, Ref]) -> dict[str, pl.DataFrame]:
+def _told(lake: dict[str, Ref]) -> dict[str, pl.DataFrame | None]:
     """Return what the shop's tables say of today, as far as it has them."""
     import polars as pl
 
