@@ -21,6 +21,8 @@ from ecom_tasks.metrics.forecast import Array
 AROUND = 8
 """Periods before and after whose mean is the level of a period."""
 _LEAST_AROUND = 4
+_AT_ONCE = 10_000
+"""Series whose levels are found together: a dozen arrays of theirs are held meanwhile."""
 _FACTOR_LIMITS = (0.2, 5.0)
 
 
@@ -140,6 +142,14 @@ def level_around(units: Floats, observed: Booleans) -> Floats:
 
     The window grows where it holds too few; a series never observed has level zero.
     """
+    level = np.empty(units.shape, np.float32)
+    for start in range(0, len(units), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        level[some] = _level_around(units[some], observed[some])
+    return level
+
+
+def _level_around(units: Floats, observed: Booleans) -> Array:
     counted = np.where(observed & started(units), units, 0).astype(np.float64)
     known = (observed & started(units)).astype(np.float64)
     found = np.full(units.shape, np.nan)
@@ -150,7 +160,7 @@ def level_around(units: Floats, observed: Booleans) -> Floats:
         found = np.where(np.isnan(found) & enough, total / np.maximum(count, 1), found)
         width *= 2
     overall = counted.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    return np.asarray(np.where(np.isnan(found), overall[:, None], found), np.float32)
+    return np.where(np.isnan(found), overall[:, None], found)
 
 
 def week_factor(units: Floats, observed: Booleans) -> Floats:

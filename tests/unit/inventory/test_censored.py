@@ -77,6 +77,14 @@ def test_improbable_runs_are_recovered_within_five_percent() -> None:
     assert found.units[marked].sum() == pytest.approx(truth[order(panel)][marked].sum(), rel=0.05)
 
 
+def test_levels_of_some_series_at_a_time_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    units = np.float32(demand())
+    observed = np.random.default_rng(2).random(units.shape) < 0.7
+    whole = censored.level_around(units, observed)
+    monkeypatch.setattr(censored, "_AT_ONCE", 7)
+    np.testing.assert_array_equal(censored.level_around(units, observed), whole)
+
+
 def test_zeros_of_slow_products_are_demand() -> None:
     random = np.random.default_rng(1)
     slow = random.poisson(0.4, size=(SERIES, WEEKS)).astype(float)
