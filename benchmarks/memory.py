@@ -43,11 +43,13 @@ class Step:
 
     Attributes
     ----------
+    cpu_seconds : of processors, of all its processes
     peak_bytes : resident memory of its largest process
     """
 
     name: str
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -98,7 +100,9 @@ def _walk(domain: str, flow: Flow, run: Run, limit_bytes: int, done: list[Step])
         ref, taken = _step(domain, task.__name__, [*inputs], run, limit_bytes)
         done.append(taken)
         print(
-            f"{taken.name}: {taken.seconds:.1f} s, {taken.peak_bytes / 2**20:.0f} MiB", flush=True
+            f"{taken.name}: {taken.seconds:.1f} s, {taken.cpu_seconds:.1f} of processors, "
+            f"{taken.peak_bytes / 2**20:.0f} MiB",
+            flush=True,
         )
         return ref
 
@@ -119,7 +123,7 @@ def _step(
             [sys.executable, *command], env=environment, stdout=said, stderr=log,
             start_new_session=True,
         )  # fmt: skip
-        peak = _watched(child, limit_bytes)
+        peak, cpu_seconds = _watched(child, limit_bytes)
         said.seek(0)
         log.seek(0)
         answer, told = said.read(), log.read()
@@ -130,11 +134,17 @@ def _step(
     refused = domain == "pricing" and "ModelRejectedError" in told
     if child.returncode and not refused:
         raise RuntimeError(f"{name} ended with {child.returncode}:\n{told[-3000:]}")
-    return Ref("".join(answer.split()[-1:])), Step(name, time.monotonic() - started, peak)
+    taken = Step(name, time.monotonic() - started, cpu_seconds, peak)
+    return Ref("".join(answer.split()[-1:])), taken
 
 
-def _watched(child: subprocess.Popen[bytes], limit_bytes: int) -> int:
-    """Wait for a process; end its session when one of it passes the limit. Return the peak."""
+def _watched(child: subprocess.Popen[bytes], limit_bytes: int) -> tuple[int, float]:
+    """Wait for a process; end its session when one of it passes the limit.
+
+    Returns
+    -------
+    the peak in bytes, seconds of processors
+    """
     peak, used = 0, None
     while used is None:
         peak = max(peak, *_peaks(child.pid), 0)
@@ -149,7 +159,8 @@ def _watched(child: subprocess.Popen[bytes], limit_bytes: int) -> int:
     # Of the process and of all that it waited for: also what came and went between two looks. It
     # counts from the fork on, when the memory is still that of this process.
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(peak, used.ru_maxrss * 1024 if used.ru_maxrss > own else 0)
+    highest = max(peak, used.ru_maxrss * 1024 if used.ru_maxrss > own else 0)
+    return highest, used.ru_utime + used.ru_stime
 
 
 def _peaks(session: int) -> list[int]:

@@ -18,7 +18,7 @@ ROWS = int(os.environ.get("MEMORY_TEST_ROWS", "500000"))
 LIMIT = int(float(os.environ.get("MEMORY_TEST_GIB", "0.8")) * 2**30)
 BUCKETS = max(ROWS // 500_000, 16)
 MODELS = os.environ.get("MEMORY_TEST_MODELS", "").split()
-TASKS = 12 + 8 + sum({"pricing": 12, "inventory": 7}[name] for name in MODELS)
+TASKS = 12 + 8 + sum({"recommendation": 11, "pricing": 12, "inventory": 7}[name] for name in MODELS)
 """Of ingestion, of features, and of the models asked for."""
 
 
