@@ -83,8 +83,8 @@ bench: setup ## measure beside peers, write benchmarks/RESULTS.md and plots [LON
 faults: setup-dev ## 1,000 publishes while everything breaks (under 10 minutes)
 	PYTHONPATH=. $(PY) -m tests.faults.storm
 
-memory-test: setup-dev ## ingestion and features of 50 million lines in 3 GiB a process (some 20 minutes, 15 GB of disk)
-	MEMORY_TEST_ROWS=50000000 MEMORY_TEST_GIB=3 $(PY) -m pytest -s tests/memory
+memory-test: setup-dev ## 50 million lines in 3 GiB a process (some 20 minutes, 15 GB of disk) [MODELS="recommendation pricing inventory"]
+	MEMORY_TEST_ROWS=50000000 MEMORY_TEST_GIB=3 MEMORY_TEST_MODELS="$(MODELS)" $(PY) -m pytest -s tests/memory
 
 gpu-test: setup-dev ## one suite for both devices; says what it skips where there is no GPU
 	$(PY) -m pytest tests/gpu -rs
