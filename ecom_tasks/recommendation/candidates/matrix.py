@@ -86,17 +86,34 @@ def encode_among(parts: Iterable[pl.DataFrame], products: pl.DataFrame) -> Inter
     products : of `numbered`
     """
     made = [_encoded(part, products) for part in parts]
-    if len(made) == 1:
-        return made[0]
-    customers = pl.concat([each.customers.select("customer_id") for each in made])
+    return made[0] if len(made) == 1 else _together(made, products)
+
+
+def _together(parts: list[Interactions], products: pl.DataFrame) -> Interactions:
+    """Put parts together, with the customers of all in the order of their ids; empties the list."""
+    customers = pl.concat([each.customers.select("customer_id") for each in parts])
     order = customers["customer_id"].arg_sort().to_numpy()
-    orders = sparse.vstack([each.orders for each in made], format="csr")[order]
-    recent = sparse.vstack([each.recent for each in made], format="csr")[order]
+    row_of = np.empty(len(order), dtype=np.int64)
+    row_of[order] = np.arange(len(order))
+    held = np.concatenate([np.diff(each.orders.indptr) for each in parts])
+    starts = np.concatenate([[0], np.cumsum(held[order])])
+    columns = np.empty(starts[-1], dtype=np.int32)
+    orders, recent = np.empty((2, starts[-1]), dtype=np.float32)
+    first = 0
+    while parts:
+        part = parts.pop(0)  # what is placed is let go of
+        own, rows = part.orders.indptr, row_of[first : first + part.customers.height]
+        place = np.arange(own[-1]) + np.repeat(starts[rows] - own[:-1], np.diff(own))
+        columns[place], orders[place] = part.orders.indices, part.orders.data
+        recent[place] = part.recent.data
+        first += part.customers.height
+    shape = (customers.height, products.height)
+    places = sparse.csr_matrix((orders, columns, starts), shape=shape)
     return Interactions(
         customers.sort("customer_id").with_row_index("row"),
         products,
-        orders=_canonical(orders.data, orders),
-        recent=_canonical(recent.data, orders),
+        orders=_canonical(orders, places),
+        recent=_canonical(recent, places),
     )
 
 

@@ -135,6 +135,8 @@ def histories(
 ) -> list[sequence_model.History]:
     """Return the history of each row of `known`: its products by their last order, oldest first.
 
+    Of a long history only the newest ones are kept, as many as are ever learnt from.
+
     Parameters
     ----------
     parts : customer_id, product_id, days_since_last_order, all of a customer in one of them; event,
@@ -176,8 +178,11 @@ def _histories_of(
     if kinds:
         numbers = {name: place for place, name in enumerate(kinds, 1)}
         number = ordered[EVENT].replace_strict(numbers, default=0, return_dtype=pl.Int32).to_numpy()
+    # One more than the pieces hold to be asked for, and one that the first of them follows on.
+    most = config.sequence_pieces * config.sequence_length + 2
     for row, (start, end) in zip(rows.tolist(), pairwise(ends.tolist()), strict=True):
-        yield row, sequence_model.History(products[start:end], gaps[start:end], number[start:end])
+        kept = slice(max(start, end - most), end)
+        yield row, sequence_model.History(*(each[kept].copy() for each in (products, gaps, number)))
 
 
 def dials(config: RecommendationConfig) -> sequence_model.Dials:

@@ -44,6 +44,7 @@ def train_sequence(run: Run, features: Ref) -> Ref:
         first = sequence.fit(known(needed[0]), config)
         for cutoff in needed:
             propose(first, cutoff)
+        del first  # with it stay all histories
         fitted = sequence.fit(known(plan.serve), config)
         propose(fitted, plan.serve)
         for name, table in scoring.sequence_sample(fitted, config).items():

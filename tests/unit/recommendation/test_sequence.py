@@ -6,6 +6,7 @@ import polars as pl
 
 from ecom_tasks.recommendation.candidates import matrix, sequence
 from ecom_tasks.recommendation.config import RecommendationConfig
+from ecom_tasks.training import sequence_model
 
 CONFIG = RecommendationConfig(
     sequence_size=8, sequence_length=6, sequence_epochs=100, sequence_batch=32, sequence_blocks=1,
@@ -46,6 +47,28 @@ def test_histories_are_read_part_by_part_as_all_at_once() -> None:
     for one, other in zip(whole, found, strict=True):
         assert one.products.tolist() == other.products.tolist()
         assert one.gaps.tolist() == other.gaps.tolist()
+
+
+def test_of_a_long_history_all_that_is_learnt_from_is_kept() -> None:
+    config = CONFIG.model_copy(update={"sequence_length": 2, "sequence_pieces": 2})
+    known = pairs({"ann": "abcdefghij"}, age=3)
+    encoded = matrix.encode([known], 10)
+    (whole,), (kept,) = (
+        sequence.histories([known], encoded, each)
+        for each in (CONFIG.model_copy(update={"sequence_length": 50}), config)
+    )
+    assert kept.products.tolist() == whole.products.tolist()[-6:]
+    for held_out in (0, 1):
+        one, other = (
+            sequence_model._pieces(
+                [each.part(0, len(each.products) - held_out)], sequence.dials(config)
+            )
+            for each in (whole, kept)
+        )
+        assert len(one) == 2
+        for expected, found in zip(one, other, strict=True):
+            assert found.products.tolist() == expected.products.tolist()
+            assert found.gaps.tolist() == expected.gaps.tolist()
 
 
 def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> None:
