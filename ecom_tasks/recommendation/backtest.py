@@ -152,7 +152,7 @@ def _proposed(
     if name == sequence.NAME and not config.sequence_refit:
         if name not in trained:
             trained[name] = sequence.fit([interactions], dials)
-        proposed = sequence.propose(sequence.later(trained[name], interactions, dials), dials)
+        proposed = sequence.propose(trained[name], interactions, dials)
     elif name == popular.NAME and split.repeats:
         proposed = _popular_again(interactions)
     else:

@@ -100,7 +100,7 @@ def score(
     some = own.interactions(config.min_customers)
     if some.is_empty():
         return pl.DataFrame(schema=SCORED)
-    follows = sequence.propose(sequence.later(models.follows, some, config), config)
+    follows = sequence.propose(models.follows, some, config)
     proposed = candidates.propose(some, follows, config, models.generators, graph)
     built = features.build(proposed, own)
     return named(built, models.score(built))

@@ -35,12 +35,12 @@ def sequence_sample(fitted: Fitted, config: RecommendationConfig) -> dict[str, p
     past = [fitted.histories[row] for row in some]
     states = sequence_model.last_states(fitted.model, past, length)
     return {
-        "sequence_products": fitted.known.products.select("product_id").with_columns(
+        "sequence_products": fitted.products.select("product_id").with_columns(
             pl.Series("vector", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
         ),
         "histories": pl.DataFrame(
             {
-                "customer_id": fitted.known.customers["customer_id"].gather(some),
+                "customer_id": fitted.customers["customer_id"].gather(some),
                 "products": [each.products[-length:].tolist() for each in past],
                 "gaps": [each.gaps[-length:].tolist() for each in past],
                 "state": states.tolist(),

@@ -61,6 +61,16 @@ def encode(parts: Iterable[pl.DataFrame], most_products: int) -> Interactions:
     parts : customer_id, product_id, orders, recency_weighted_orders; a pair once, all pairs of a
         customer in one part. Gone through twice
     """
+    return encode_among(parts, most_bought(parts, most_products))
+
+
+def most_bought(parts: Iterable[pl.DataFrame], most_products: int) -> pl.DataFrame:
+    """Return `numbered` the products with the most customers.
+
+    Parameters
+    ----------
+    parts : customer_id, product_id; a pair once in all of them
+    """
     buyers = pl.concat(part.group_by("product_id").len() for part in parts)
     popular = (
         buyers
@@ -69,7 +79,7 @@ def encode(parts: Iterable[pl.DataFrame], most_products: int) -> Interactions:
         .sort(["len", "product_id"], descending=[True, False])
         .head(most_products)
     )
-    return encode_among(parts, numbered(popular))
+    return numbered(popular)
 
 
 def numbered(products: pl.DataFrame) -> pl.DataFrame:

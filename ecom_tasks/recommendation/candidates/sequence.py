@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from scipy import sparse
 
 from ecom_tasks.recommendation.candidates.matrix import (
-    Interactions,
     blocks,
-    encode,
     encode_among,
+    most_bought,
     own_and_best,
 )
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -38,12 +36,15 @@ class Fitted:
 
     Attributes
     ----------
-    histories : one for each row of `known`
+    products : product_id and column: what it knows; its numbers are one more than the columns
+    customers : customer_id, ascending, and row, of those it was trained on; none once it was stored
+    histories : one for each of them
     kinds : names of the kinds of events that it knows; their places from 1 are its numbers
     """
 
     model: keras.Model
-    known: Interactions
+    products: pl.DataFrame
+    customers: pl.DataFrame
     histories: list[sequence_model.History]
     kinds: tuple[str, ...] = ()
 
@@ -55,7 +56,7 @@ def generate(interactions: pl.DataFrame, config: RecommendationConfig) -> pl.Dat
     -------
     DataFrame with customer_id, product_id, score, generator: own products and the best new ones
     """
-    return propose(fit([interactions], config), config)
+    return propose(fit([interactions], config), interactions, config)
 
 
 def fit(parts: Iterable[pl.DataFrame], config: RecommendationConfig) -> Fitted:
@@ -69,31 +70,20 @@ def fit(parts: Iterable[pl.DataFrame], config: RecommendationConfig) -> Fitted:
     # Ten seconds of import, which no other generator needs.
     from ecom_tasks.training import sequence_model
 
-    known = encode(parts, config.matrix_products)
+    products = most_bought(parts, config.matrix_products)
+    everyone = pl.concat(part.select("customer_id").unique() for part in parts)
+    customers = everyone.sort("customer_id").with_row_index("row")
     kinds: tuple[str, ...] = ()
     if EVENT in next(iter(parts)).columns:
         kinds = tuple(sorted(set[str]().union(*(part[EVENT] for part in parts))))
-    past = histories(parts, known, config, kinds)
+    past = histories(parts, customers, products, config, kinds)
     folder = Path(config.sequence_folder) if config.sequence_folder else None
-    model = sequence_model.train(
-        past, known.products.height, dials(config), folder, kinds=len(kinds)
-    )
-    return Fitted(model, known, past, kinds)
-
-
-def later(fitted: Fitted, interactions: pl.DataFrame, config: RecommendationConfig) -> Fitted:
-    """Return the same model with the histories of a later day.
-
-    Products that came since are not known to it, nor customers who bought nothing else.
-    """
-    held = interactions.join(fitted.known.products, on="product_id", how="semi")
-    known = encode_among([held], fitted.known.products)
-    past = histories([held], known, config, fitted.kinds)
-    return Fitted(fitted.model, known, past, fitted.kinds)
+    model = sequence_model.train(past, products.height, dials(config), folder, kinds=len(kinds))
+    return Fitted(model, products, customers, past, kinds)
 
 
 def load(file: Path, products: pl.Series) -> Fitted:
-    """Read a trained transformer; its histories are those of `later`.
+    """Read a trained transformer.
 
     Parameters
     ----------
@@ -104,19 +94,29 @@ def load(file: Path, products: pl.Series) -> Fitted:
 
     numbered = products.alias("product_id").to_frame().with_row_index("column")
     customers = pl.DataFrame(schema={"row": pl.UInt32, "customer_id": pl.String})
-    nothing = sparse.csr_matrix((0, len(products)), dtype=np.float32)
-    known = Interactions(customers, numbered, nothing, nothing)
-    return Fitted(sequence_model.load(file), known, [])
+    return Fitted(sequence_model.load(file), numbered, customers, [])
 
 
-def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
-    """Propose what the transformer expects next, to every customer with a history."""
+def propose(
+    fitted: Fitted, interactions: pl.DataFrame, config: RecommendationConfig
+) -> pl.DataFrame:
+    """Propose what the transformer expects next, to every customer with a history.
+
+    Products that came after it was trained are not known to it, nor customers who bought nothing
+    else.
+
+    Parameters
+    ----------
+    interactions : as for `fit`, of those who are proposed to, perhaps of a later day
+    """
     from ecom_tasks.training import sequence_model
 
-    known = fitted.known
+    held = interactions.join(fitted.products, on="product_id", how="semi")
+    known = encode_among([held], fitted.products)
     if known.customers.is_empty():
         return pl.DataFrame(schema=PROPOSED)
-    states = sequence_model.last_states(fitted.model, fitted.histories, config.sequence_length)
+    past = histories([held], known.customers, known.products, config, fitted.kinds)
+    states = sequence_model.last_states(fitted.model, past, config.sequence_length)
     vectors = sequence_model.product_vectors(fitted.model)
     parts = []
     for part in blocks(known.customers.height):
@@ -129,11 +129,12 @@ def propose(fitted: Fitted, config: RecommendationConfig) -> pl.DataFrame:
 
 def histories(
     parts: Iterable[pl.DataFrame],
-    known: Interactions,
+    customers: pl.DataFrame,
+    products: pl.DataFrame,
     config: RecommendationConfig,
     kinds: tuple[str, ...] = (),
 ) -> list[sequence_model.History]:
-    """Return the history of each row of `known`: its products by their last order, oldest first.
+    """Return the history of each customer: the products by their last order, oldest first.
 
     Of a long history only the newest ones are kept, as many as are ever learnt from.
 
@@ -141,28 +142,27 @@ def histories(
     ----------
     parts : customer_id, product_id, days_since_last_order, all of a customer in one of them; event,
         if there are kinds
+    customers, products : customer_id and row; product_id and column
     kinds : names of the kinds of events, in the order of their numbers; others get number 0
     """
     from ecom_tasks.training import sequence_model
 
     nothing = np.zeros(0, dtype=np.int32)
-    found = [sequence_model.History(nothing, nothing)] * known.customers.height
+    found = [sequence_model.History(nothing, nothing)] * customers.height
     for part in parts:
-        for row, history in _histories_of(part, known, config, kinds):
+        placed = part.join(products, on="product_id").join(customers, on="customer_id")
+        for row, history in _histories_of(placed, config, kinds):
             found[row] = history
     return found
 
 
 def _histories_of(
-    part: pl.DataFrame, known: Interactions, config: RecommendationConfig, kinds: tuple[str, ...]
+    placed: pl.DataFrame, config: RecommendationConfig, kinds: tuple[str, ...]
 ) -> Iterator[tuple[int, sequence_model.History]]:
     from ecom_tasks.training import sequence_model
 
-    ordered = (
-        part
-        .join(known.products, on="product_id")
-        .join(known.customers, on="customer_id")
-        .sort(["row", "days_since_last_order", "column"], descending=[False, True, False])
+    ordered = placed.sort(
+        ["row", "days_since_last_order", "column"], descending=[False, True, False]
     )
     rows, starts = np.unique(ordered["row"].to_numpy(), return_index=True)
     ends = np.append(starts, ordered.height)

@@ -37,7 +37,7 @@ def train_sequence(run: Run, features: Ref) -> Ref:
 
         def propose(fitted: sequence.Fitted, cutoff: date) -> None:
             for number, own in enumerate(known(cutoff)):
-                proposed = sequence.propose(sequence.later(fitted, own, config), config)
+                proposed = sequence.propose(fitted, own, config)
                 draft.write_frame(f"cutoff={cutoff}/block={number:03}.parquet", proposed)
 
         needed = reading.needed(plan, config)

@@ -513,9 +513,11 @@ def test_a_transformer_need_not_be_trained_again_to_read_longer_histories(
         fits.append(sum(part.height for part in parts))
         return fit(parts, config)
 
-    def watched_propose(fitted: sequence.Fitted, config: RecommendationConfig) -> pl.DataFrame:
-        read.append(sum(len(each.products) for each in fitted.histories))
-        return propose(fitted, config)
+    def watched_propose(
+        fitted: sequence.Fitted, interactions: pl.DataFrame, config: RecommendationConfig
+    ) -> pl.DataFrame:
+        read.append(interactions.join(fitted.products, on="product_id", how="semi").height)
+        return propose(fitted, interactions, config)
 
     monkeypatch.setattr(sequence, "fit", watched_fit)
     monkeypatch.setattr(sequence, "propose", watched_propose)

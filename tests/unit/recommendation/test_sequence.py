@@ -27,10 +27,16 @@ def pairs(bought: dict[str, str], age: int = 0) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
+def histories(
+    parts: list[pl.DataFrame], most: int, config: RecommendationConfig = CONFIG
+) -> list[sequence_model.History]:
+    known = matrix.encode(parts, most)
+    return sequence.histories(parts, known.customers, known.products, config)
+
+
 def test_histories_are_oldest_first_with_the_days_to_the_next() -> None:
     known = pairs({"ann": "bca", "bob": "a"}, age=3)
-    encoded = matrix.encode([known], 10)
-    ann, bob = sequence.histories([known], encoded, CONFIG)
+    ann, bob = histories([known], 10)
     assert ann.products.tolist() == [2, 3, 1]
     # A day to the next order is bucket 2 (1 + log2(1 + 1)), three days to now bucket 3.
     assert ann.gaps.tolist() == [2, 2, 3]
@@ -39,10 +45,9 @@ def test_histories_are_oldest_first_with_the_days_to_the_next() -> None:
 
 def test_histories_are_read_part_by_part_as_all_at_once() -> None:
     known = pairs({"ann": "bca", "bob": "a", "eve": "cab", "zoe": "z"}, age=3)
-    encoded = matrix.encode([known], 3)
     parts = [known.filter(pl.col("customer_id").is_in(some)) for some in (["zoe", "eve"], ["ann"])]
     parts.append(known.filter(customer_id="bob"))
-    whole, found = (sequence.histories(each, encoded, CONFIG) for each in ([known], parts))
+    whole, found = (histories(each, 3) for each in ([known], parts))
     assert [len(each.products) for each in whole] == [3, 1, 3, 0]  # of z too few are known
     for one, other in zip(whole, found, strict=True):
         assert one.products.tolist() == other.products.tolist()
@@ -52,9 +57,8 @@ def test_histories_are_read_part_by_part_as_all_at_once() -> None:
 def test_of_a_long_history_all_that_is_learnt_from_is_kept() -> None:
     config = CONFIG.model_copy(update={"sequence_length": 2, "sequence_pieces": 2})
     known = pairs({"ann": "abcdefghij"}, age=3)
-    encoded = matrix.encode([known], 10)
     (whole,), (kept,) = (
-        sequence.histories([known], encoded, each)
+        histories([known], 10, each)
         for each in (CONFIG.model_copy(update={"sequence_length": 50}), config)
     )
     assert kept.products.tolist() == whole.products.tolist()[-6:]
@@ -77,7 +81,7 @@ def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> Non
     bought = {who: (2 * ring)[start:end] for who, (start, end) in span.items()}
     # A day ago, as far as from one order to the next.
     fitted = sequence.fit([pairs(bought, age=1)], CONFIG)
-    found = sequence.propose(fitted, CONFIG)
+    found = sequence.propose(fitted, pairs(bought, age=1), CONFIG)
     assert set(found["generator"]) == {"sequence"}
     new = found.join(pairs(bought), on=["customer_id", "product_id"], how="anti")
     expected = {who: ring[end % 8] for who, (_, end) in span.items()}
@@ -86,7 +90,7 @@ def test_what_follows_is_proposed_first_and_own_products_are_scored_too() -> Non
     assert sum(proposed[who] == product for who, product in expected.items()) >= 60
     # A later day: a product that it never saw is no candidate, and does not disturb.
     moved = bought | {"c00": "zabc", "new": "z"}
-    later = sequence.propose(sequence.later(fitted, pairs(moved, age=1), CONFIG), CONFIG)
+    later = sequence.propose(fitted, pairs(moved, age=1), CONFIG)
     assert "z" not in set(later["product_id"])
     assert "new" not in set(later["customer_id"])
     news = later.join(pairs(moved), on=["customer_id", "product_id"], how="anti")
