@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -83,9 +82,7 @@ def validate(
         database = Path(scratch) / "lake.duckdb"
         with duckdb.connect(str(database)) as connection:
             _define_views(connection, lake)
-        results = _run(Path(scratch), database, {name: suites[name] for name in lake}, as_of)
-        pages = Path(scratch) / "gx" / "uncommitted" / "data_docs" / "local_site"
-        shutil.copytree(pages, out / DOCUMENTS)
+        results = _run(database, {name: suites[name] for name in lake}, as_of, out / DOCUMENTS)
         with duckdb.connect(
             config={"memory_limit": _MEMORY, "temp_directory": f"{scratch}/spill"}
         ) as connection:
@@ -121,10 +118,14 @@ def _view(table: Table, folder: Path | None) -> str:
 
 
 def _run(
-    scratch: Path, database: Path, suites: Mapping[str, Suite], as_of: datetime
+    database: Path, suites: Mapping[str, Suite], as_of: datetime, pages: Path
 ) -> list[tuple[Result, dict[str, Any]]]:
-    context = gx.get_context(mode="file", project_root_dir=scratch)
+    context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(pages)}
+    context.variables.data_docs_sites = {
+        "local_site": {"class_name": "SiteBuilder", "store_backend": backend}
+    }
     source = context.data_sources.add_or_update_sql(
         "lake", connection_string=f"duckdb:///{database}?memory_limit={_MEMORY}"
     )
