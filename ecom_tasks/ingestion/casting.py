@@ -64,6 +64,8 @@ def _trimmed(raw: str, duckdb_type: str) -> str:
 
 
 def _text(value: str, duckdb_type: str) -> str:
+    if duckdb_type == "VARCHAR":
+        return value
     if not duckdb_type.startswith(_NUMBERS_WITH_FRACTION):
         return f"nullif(trim(CAST({value} AS VARCHAR)), '')"
     # Spreadsheets keep article numbers as 17850.0; the other tables know them as 17850.
