@@ -41,41 +41,63 @@ def bucket_numbers(identifiers: pl.Series, buckets: int) -> pl.Series:
 def _numbers(buckets: int, known: pl.Series) -> pl.Series:
     import duckdb  # not above: who asks for one bucket needs no database
 
+    asked = known.to_frame("identifier").with_row_index("place")
     # Of the module's database, which takes none of the 30 ms that opening one does.
     with duckdb.cursor() as cursor:
-        cursor.register("known", known.to_frame("identifier"))
-        numbered = cursor.sql(
-            f"SELECT identifier, CAST({_NUMBER} % {buckets} AS USMALLINT) AS bucket FROM known"
+        cursor.register("asked", asked)
+        found: pl.DataFrame = cursor.sql(
+            f"SELECT place, CAST({_NUMBER} % {buckets} AS USMALLINT) AS bucket FROM asked"
         ).pl()
-    return known.to_frame("identifier").join(
-        numbered, on="identifier", how="left", maintain_order="left"
-    )["bucket"]
+    return found.sort("place")["bucket"]
 
 
 def looked_up(values: pl.Series, function: Callable[[pl.Series], pl.Series]) -> pl.Series:
-    """Apply a function of single values to each distinct one; null stays null.
-
-    Rows of one order mostly stand together, with the same customer: of a run of equal values only
-    the first is looked up.
+    """Apply a function of single texts to each distinct one; null stays null.
 
     Parameters
     ----------
-    function : of distinct values, to as many results in their order
+    values : texts, also as `numbered` gives them; of the latter all that have a number are asked.
+    function : of distinct texts, to as many results in their order
     """
-    run = values.rle_id()
-    first = values.filter(run.diff().fill_null(1) > 0)
-    known = first.unique(maintain_order=True).drop_nulls()
-    table = pl.DataFrame({"value": known, "result": function(known)})
-    found = first.to_frame("value").join(table, on="value", how="left", maintain_order="left")
-    return found["result"].gather(run)
+    if isinstance(values.dtype, pl.Enum):
+        found = function(values.dtype.categories)
+        return found.gather(values.to_physical())
+    known, met, run = _met(values)
+    return function(known).gather(met).gather(run)
+
+
+def numbered(texts: pl.Series) -> pl.Series:
+    """Return the texts as an `Enum`, numbered in their order.
+
+    One to four bytes a row are moved and compared instead of 16 and the text itself.
+    """
+    known, met, run = _met(texts)
+    order = known.arg_sort()
+    rank = order.arg_sort().gather(met)
+    kind = pl.Enum(known.gather(order))
+    physical = pl.Series(dtype=kind).to_physical().dtype
+    return rank.cast(physical).cat.to(kind).gather(run).alias(texts.name)
+
+
+def _met(texts: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Return the distinct texts as they are met, the number of each run's, and each row's run.
+
+    Rows of one order mostly stand together, with the same customer: of a run of equal texts only
+    the first is looked at.
+    """
+    run = texts.rle_id()
+    first = texts.filter(run.diff().fill_null(1) > 0).to_arrow().dictionary_encode()
+    return pl.Series(first.dictionary), pl.Series(first.indices), run
 
 
 def partition(frame: pl.DataFrame, entity: str, buckets: int) -> dict[int, pl.DataFrame]:
     """Split the rows by the bucket of column `entity`; buckets without rows are left out."""
-    if buckets == 1:
-        return {0: frame} if frame.height else {}
-    numbers = bucket_numbers(frame[entity], buckets).alias(_BUCKET)
-    parts = frame.with_columns(numbers).partition_by(
+    return split(frame, bucket_numbers(frame[entity], buckets))
+
+
+def split(frame: pl.DataFrame, numbers: pl.Series) -> dict[int, pl.DataFrame]:
+    """Split the rows by their number, in their order."""
+    parts = frame.with_columns(numbers.alias(_BUCKET)).partition_by(
         _BUCKET, maintain_order=True, include_key=False, as_dict=True
     )
     return {number: part for (number,), part in sorted(parts.items(), key=lambda each: each[0])}

@@ -35,14 +35,11 @@ class Growing:
 
     def add(self, path: str, frame: pl.DataFrame) -> None:
         """Add rows to the end of a file; the first call for a path begins it, also without rows."""
-        import polars as pl
-
-        # Polars' own form of texts, which takes no copy; the file itself does not tell them apart.
-        table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
+        table = _arrow(frame)
         if path not in self._writers:
             self._writers[path] = self._begin(path, table.schema)
             self.rows[path] = 0
-            self.columns[path] = {name: str(dtype) for name, dtype in frame.schema.items()}
+            self.columns[path] = {name: _told(dtype) for name, dtype in frame.schema.items()}
         if frame.height:
             self._writers[path].write_table(table, row_group_size=frame.height)
             self.rows[path] += frame.height
@@ -67,10 +64,45 @@ class Growing:
             writer.close()
 
 
+def _arrow(frame: pl.DataFrame) -> Any:
+    """Return the table in Arrow's form; texts that are numbered keep their numbers."""
+    import polars as pl
+    import pyarrow as pa
+
+    # Polars' own form of texts, which takes no copy; the file itself does not tell them apart.
+    newest = pl.CompatLevel.newest()
+    columns = [
+        _those_used(each.dtype.categories, each.to_physical())
+        if isinstance(each.dtype, pl.Enum)
+        else each.to_arrow(compat_level=newest)
+        for each in frame
+    ]
+    return pa.Table.from_arrays(columns, names=frame.columns)
+
+
+def _those_used(texts: pl.Series, numbers: pl.Series) -> Any:
+    """Return the column of numbered texts with a dictionary of those alone that stand in it."""
+    import numpy as np
+    import polars as pl
+    import pyarrow as pa
+
+    used = np.zeros(len(texts), dtype=bool)
+    used[numbers.drop_nulls().to_numpy()] = True
+    fewer = pl.Series(np.cumsum(used, dtype=np.int32) - 1).gather(numbers)
+    known = texts.filter(pl.Series(used)).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return pa.DictionaryArray.from_arrays(fewer.to_arrow(), known)
+
+
+def _told(dtype: pl.DataType) -> str:
+    import polars as pl
+
+    return "String" if isinstance(dtype, pl.Enum) else str(dtype)
+
+
 def _is_text(type_: Any) -> bool:
     from pyarrow import types
 
-    return bool(types.is_string_view(type_))
+    return bool(types.is_string_view(type_) or types.is_dictionary(type_))
 
 
 def _allow_files(wanted: int) -> None:

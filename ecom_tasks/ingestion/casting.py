@@ -26,7 +26,7 @@ def casted(column: Column, raw: str, duckdb_type: str) -> str:
         case "float":
             number = f"TRY_CAST({value} AS DOUBLE)"
             return f"CASE WHEN isfinite({number}) THEN {number} END"
-        case "int":
+        case "int" if duckdb_type != "BIGINT":
             whole = f"TRY_CAST({value} AS BIGINT)"
             return f"CASE WHEN TRY_CAST({value} AS DOUBLE) = {whole} THEN {whole} END"
         case "date" | "datetime" if duckdb_type == "VARCHAR":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
+from polars import selectors
 
 from ecom_tasks.ingestion.sorting import order_by_key
 from ecom_tasks.tables import Column, Table, Type
@@ -67,7 +68,8 @@ def part(rows: pl.DataFrame, table: Table, rules: Rules) -> Parted:
 
     Parameters
     ----------
-    rows : the contract's columns in its types, and optionally `_failed` and `refused`.
+    rows : the contract's columns in its types, texts also numbered, and optionally `_failed` and
+        `refused`.
 
     Returns
     -------
@@ -85,7 +87,8 @@ def part(rows: pl.DataFrame, table: Table, rules: Rules) -> Parted:
         pl.coalesce(pl.when(broken).then(reason) for broken, reason in rules_of).alias(REASON),
         pl.coalesce(pl.lit(None, pl.String), *_told(rows)).alias(DETAIL),
     )
-    return Parted(good, pl.concat([bad, duplicates]).sort([REASON, *table.column_names]))
+    bad = pl.concat([bad, duplicates]).sort([REASON, *table.column_names])
+    return Parted(good, bad.with_columns(selectors.enum().cast(pl.String)))
 
 
 def _told(rows: pl.DataFrame) -> list[str]:
@@ -110,7 +113,8 @@ def _rules(rows: pl.DataFrame, table: Table, rules: Rules) -> Iterator[tuple[pl.
         yield pl.col(table.happened_at) >= rules.latest + timedelta(days=1), pl.lit(IN_FUTURE)
     if rules.products is not None and "product_id" in table.column_names:
         # A missing product is none that is unknown: the answer is null then.
-        yield ~pl.col("product_id").is_in(rules.products.implode()), pl.lit("unknown product")
+        known = rules.products.cast(rows.schema["product_id"], strict=False).drop_nulls()
+        yield ~pl.col("product_id").is_in(known.implode()), pl.lit("unknown product")
 
 
 def _out_of_range(column: Column) -> Iterator[tuple[pl.Expr, pl.Expr]]:

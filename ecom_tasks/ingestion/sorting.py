@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from ecom_tasks.artefacts.bucketing import looked_up
+
 _LARGEST = 2**63
 _FEW_ROWS = 1000
 
@@ -40,11 +42,14 @@ def _packed(rows: pl.DataFrame, key: Sequence[str]) -> pl.Series | None:
 def _codes(values: pl.Series) -> tuple[pl.Series | None, int]:
     """Return numbers from 0 in the order of the values (None: too far apart), and their bound."""
     if values.dtype == pl.String:
-        known = values.unique().sort()
-        return values.cast(pl.Enum(known)).to_physical().cast(pl.UInt64), len(known)
+        values = looked_up(values, _ranks)
     numbers = values.to_physical().cast(pl.Int64)
     lowest, highest = numbers.min(), numbers.max()
     assert isinstance(lowest, int)
     assert isinstance(highest, int)
     bound = highest - lowest + 1
     return (numbers - lowest).cast(pl.UInt64) if bound < _LARGEST else None, bound
+
+
+def _ranks(distinct: pl.Series) -> pl.Series:
+    return distinct.arg_sort().arg_sort()

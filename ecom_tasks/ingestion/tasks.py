@@ -377,14 +377,12 @@ def _garbage_kept() -> Iterator[None]:
     """Let Python's garbage collector rest.
 
     Great Expectations makes a million objects while it is imported, nearly all to stay; looking
-    through them again and again for garbage takes a seventh of the step. Afterwards, and when the
-    process ends, they are left alone for good.
+    through them again and again for garbage takes a seventh of the step.
     """
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         gc.enable()
 
 

@@ -13,6 +13,7 @@ from ecom_tasks.artefacts.bucketing import (
     bucket_numbers,
     file_of,
     looked_up,
+    numbered,
     partition,
     scan_bucket,
 )
@@ -100,6 +101,22 @@ def test_each_distinct_value_is_looked_up_once(values: list[str | None]) -> None
         asked.extend(known)
         return known + known
 
-    found = looked_up(pl.Series(values, dtype=pl.String), doubled)
-    assert found.to_list() == [value and value * 2 for value in values]
-    assert sorted(asked) == sorted({value for value in values if value})
+    texts = pl.Series("texts", values, dtype=pl.String)
+    for kind in (texts, numbered(texts)):
+        asked.clear()
+        found = looked_up(kind, doubled)
+        assert found.to_list() == [value and value * 2 for value in values]
+        assert sorted(asked) == sorted({value for value in values if value})
+
+
+@given(st.lists(st.text(max_size=2) | st.none(), max_size=300))
+@settings(deadline=None)
+def test_texts_are_numbered_in_their_order(values: list[str | None]) -> None:
+    known = sorted({value for value in values if value is not None})
+    texts = numbered(pl.Series("texts", values, dtype=pl.String))
+    assert texts.name == "texts"
+    assert texts.to_list() == values
+    assert texts.dtype == pl.Enum(known)
+    assert texts.to_physical().to_list() == [
+        None if value is None else known.index(value) for value in values
+    ]

@@ -61,6 +61,24 @@ def test_pieces_lie_one_after_the_other(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_numbered_texts_are_written_as_texts(tmp_path: Path) -> None:
+    texts = pl.Series("text", ["pear", None, "apple", "pear"])
+    growing = Growing(tmp_path)
+    for kind in (["apple", "fig", "pear"], ["apple", "pear", "quince"]):
+        growing.add("one.parquet", texts.cast(pl.Enum(kind)).to_frame())
+    growing.close()
+    read = pl.read_parquet(tmp_path / "one.parquet")["text"]
+    assert read.dtype == pl.String
+    assert read.to_list() == 2 * texts.to_list()
+    assert growing.columns == {"one.parquet": {"text": "String"}}
+    # Of the texts that are numbered only those go along that stand in the rows.
+    raw = (tmp_path / "one.parquet").read_bytes()
+    assert b"fig" not in raw
+    group = parquet.ParquetFile(tmp_path / "one.parquet").metadata.row_group(0).column(0)
+    assert "RLE_DICTIONARY" in group.encodings
+    assert group.statistics is None
+
+
 def test_the_same_pieces_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
         grown(tmp_path / name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Never
 
 import polars as pl
 import pytest
+from polars import selectors
 
 from ecom_tasks.errors import DataContractError
 from ecom_tasks.ingestion import inputs, load, mapping
@@ -31,6 +33,7 @@ def loaded(folder: Path, name: str, rows: lakes.Rows) -> tuple[Loaded, dict[str,
     written: dict[str, pl.DataFrame] = {}
 
     def write(path: str, more: pl.DataFrame) -> None:
+        more = more.with_columns(selectors.enum().cast(pl.String))
         written[path] = pl.concat([written.get(path, more.clear()), more])
 
     scratch = folder / "scratch"
@@ -75,8 +78,12 @@ def test_every_row_is_in_every_copy_in_its_bucket(name: str, tmp_path: Path) -> 
 
 
 def _chunks_are_sorted(frame: pl.DataFrame, table: Table) -> bool:
-    chunks = [bucket_of(each, BUCKETS if table.buckets else 1) for each in frame[table.key[0]]]
-    return frame.equals(frame.sort([pl.Series(chunks, dtype=pl.Int64), *table.key]))
+    keys = frame.select(table.key).rows()
+    begins = [later < earlier for earlier, later in pairwise(keys)]
+    chunks = list(accumulate(begins, initial=0))
+    firsts = {(key[0], chunk) for key, chunk in zip(keys, chunks, strict=False)}
+    together = len(firsts) == frame[table.key[0]].n_unique()
+    return chunks[-1] < BUCKETS and together
 
 
 def test_a_small_batch_or_a_large_one_makes_no_difference(
@@ -102,10 +109,9 @@ def test_rows_without_a_single_value_are_not_lost(tmp_path: Path) -> None:
     assert result.reasons == {"missing: order_id": 2}
 
 
-def test_what_no_row_has_takes_no_room_on_the_way(tmp_path: Path) -> None:
+def test_what_no_row_has_takes_no_room_on_the_way() -> None:
     rows = pl.DataFrame({"order_id": ["a", "b"], "channel": [None, None], "quantity": [1.0, None]})
-    load._write_scratch(tmp_path / "chunk.arrow", rows)
-    assert pl.read_ipc(tmp_path / "chunk.arrow").columns == ["order_id", "quantity"]
+    assert load._telling(rows).columns == ["order_id", "quantity"]
 
 
 def test_customers_are_written_under_pseudonyms_only_also_on_the_way(
