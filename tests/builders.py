@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,15 @@ def bucket_of(entity: str | None, buckets: int) -> int:
     if entity is None:
         return 0
     return int(hashlib.md5(entity.encode(), usedforsecurity=False).hexdigest()[:8], 16) % buckets
+
+
+def lies_in_chunks(frame: pl.DataFrame, key: Sequence[str], most: int) -> bool:
+    """Whether rows lie in so many chunks sorted by the key, each value of its first in only one."""
+    keys = frame.select(key).rows()
+    begins = (later < earlier for earlier, later in pairwise(keys))
+    chunks = list(accumulate(begins, initial=0))[: len(keys)]
+    firsts = {(each[0], chunk) for each, chunk in zip(keys, chunks, strict=True)}
+    return max(chunks, default=0) < most and len(firsts) == frame[key[0]].n_unique()
 
 
 def publish_lake(run: Run, shop: Mapping[str, pl.DataFrame], buckets: int = 2) -> Ref:

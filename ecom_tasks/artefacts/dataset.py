@@ -82,7 +82,9 @@ class Draft:
         self.add([_write_frame(self.folder, path, frame)])
 
     @contextmanager
-    def growing(self, plain: Sequence[str] = ()) -> Iterator[Callable[[str, pl.DataFrame], None]]:
+    def growing(
+        self, plain: Sequence[str] = (), filled: Sequence[str] = ()
+    ) -> Iterator[Callable[[str, pl.DataFrame], None]]:
         """Publish tables piece by piece: what is yielded adds rows to the Parquet file of a path.
 
         Each piece becomes a row group; a path begun without rows is published empty.
@@ -90,8 +92,9 @@ class Draft:
         Parameters
         ----------
         plain : columns in whose order the rows stand, or nearly so.
+        filled : columns that have a value in every row.
         """
-        growing = Growing(self.folder, plain)
+        growing = Growing(self.folder, plain, filled)
         try:
             yield growing.add
         finally:

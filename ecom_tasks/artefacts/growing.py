@@ -23,19 +23,21 @@ class Growing:
     ----------
     plain : columns in whose order the rows stand, or nearly so: packed as they are, they take half
         the time and space that they take when each distinct value is numbered first.
+    filled : columns that have a value in every row: nothing is written on which of them have none.
     rows : rows of each file so far.
     columns : names and types of each file's columns.
     """
 
     folder: Path
     plain: Sequence[str] = ()
+    filled: Sequence[str] = ()
     rows: dict[str, int] = field(default_factory=dict)
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     _writers: dict[str, Any] = field(default_factory=dict)
 
     def add(self, path: str, frame: pl.DataFrame) -> None:
         """Add rows to the end of a file; the first call for a path begins it, also without rows."""
-        table = _arrow(frame)
+        table = _arrow(frame, self.filled)
         if path not in self._writers:
             self._writers[path] = self._begin(path, table.schema)
             self.rows[path] = 0
@@ -64,7 +66,7 @@ class Growing:
             writer.close()
 
 
-def _arrow(frame: pl.DataFrame) -> Any:
+def _arrow(frame: pl.DataFrame, filled: Sequence[str]) -> Any:
     """Return the table in Arrow's form; texts that are numbered keep their numbers."""
     import polars as pl
     import pyarrow as pa
@@ -77,7 +79,11 @@ def _arrow(frame: pl.DataFrame) -> Any:
         else each.to_arrow(compat_level=newest)
         for each in frame
     ]
-    return pa.Table.from_arrays(columns, names=frame.columns)
+    fields = [
+        pa.field(name, column.type, nullable=name not in filled)
+        for name, column in zip(frame.columns, columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 def _those_used(texts: pl.Series, numbers: pl.Series) -> Any:

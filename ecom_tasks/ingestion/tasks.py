@@ -238,9 +238,10 @@ def _load(run: Run, name: str, source_ref: Ref, *products: Ref) -> Ref:
 
         # Rows of a chunk are sorted by the key, and an order has one time.
         ordered = [table.key[0], *([table.happened_at] if table.happened_at else [])]
+        filled = [column.name for column in table.columns if not column.nullable]
         with (
             tempfile.TemporaryDirectory(prefix="ecom-") as scratch,
-            draft.growing(ordered) as write,
+            draft.growing(ordered, filled) as write,
         ):
             loaded = load.load(
                 load.Order(

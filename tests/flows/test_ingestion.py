@@ -19,7 +19,7 @@ from ecom_tasks.ingestion import pseudonyms
 from ecom_tasks.ingestion.tasks import flow
 from ecom_tasks.run import Ref, Run, run_locally
 from ecom_tasks.tables import TABLES
-from tests.builders import bucket_of
+from tests.builders import bucket_of, lies_in_chunks
 from tests.flows import ingestion_shop as shop
 
 LACKING = ("events", "customers", "exclusions", "promotions", "prices", "stock", "supply")
@@ -78,8 +78,7 @@ def test_rows_lie_in_the_bucket_of_their_entity_chunk_by_chunk_of_the_key(
     assert paths == [f"by_{copy}/bucket={number:03}.parquet" for number in range(8)]
     for number, path in enumerate(paths):
         rows = dataset.scan(order_lines, path).collect()
-        chunks = pl.Series([bucket_of(each, 8) for each in rows["order_id"]], dtype=pl.Int64)
-        assert rows.equals(rows.sort(chunks, "order_id", "line_number"))
+        assert lies_in_chunks(rows, ["order_id", "line_number"], 8)
         entities = rows[entity].drop_nulls().to_list()
         assert {bucket_of(each, 8) for each in entities} <= {number}
         if number:

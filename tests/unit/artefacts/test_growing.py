@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pytest
 from pyarrow import parquet
 
 from ecom_tasks.artefacts.growing import Growing
@@ -30,7 +31,7 @@ def piece(first: int, rows: int) -> pl.DataFrame:
 
 
 def grown(folder: Path) -> Growing:
-    growing = Growing(folder, plain=["text"])
+    growing = Growing(folder, plain=["text"], filled=["text", "number"])
     growing.add("a/one.parquet", piece(0, 3))
     growing.add("empty.parquet", piece(0, 0))
     growing.add("a/one.parquet", piece(3, 0))
@@ -44,7 +45,9 @@ def test_pieces_lie_one_after_the_other(tmp_path: Path) -> None:
     file = tmp_path / "a/one.parquet"
     assert pl.read_parquet(file).equals(piece(0, 7))
     assert duckdb.read_parquet(str(file)).pl().equals(piece(0, 7))
-    assert parquet.read_table(file).schema.field("text").type == pa.string()
+    schema = parquet.read_table(file).schema
+    assert schema.field("text").type == pa.string()
+    assert [each.name for each in schema if each.nullable] == ["none", "moment", "flag"]
     groups = parquet.ParquetFile(file).metadata
     encodings = {
         groups.row_group(0).column(n).path_in_schema: groups.row_group(0).column(n).encodings
@@ -59,6 +62,12 @@ def test_pieces_lie_one_after_the_other(tmp_path: Path) -> None:
         "text": "String", "none": "String", "number": "Float64",
         "moment": "Datetime(time_unit='us', time_zone=None)", "flag": "Boolean",
     }  # fmt: skip
+
+
+def test_a_column_that_is_said_to_be_filled_takes_no_null(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, filled=["none"])
+    with pytest.raises(pa.ArrowInvalid, match="non-nullable"):
+        growing.add("one.parquet", piece(0, 3))
 
 
 def test_numbered_texts_are_written_as_texts(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Never
 
@@ -16,8 +15,8 @@ from ecom_tasks.ingestion.load import Loaded
 from ecom_tasks.ingestion.pseudonyms import pseudonym
 from ecom_tasks.ingestion.quarantine import schema_of
 from ecom_tasks.ingestion.sources import load_source
-from ecom_tasks.tables import CUSTOMER_ID, TABLES, Table
-from tests.builders import bucket_of
+from ecom_tasks.tables import CUSTOMER_ID, TABLES
+from tests.builders import bucket_of, lies_in_chunks
 from tests.unit.ingestion import lakes
 
 BUCKETS = 3
@@ -70,20 +69,11 @@ def test_every_row_is_in_every_copy_in_its_bucket(name: str, tmp_path: Path) -> 
         parts = [frame for path, frame in written.items() if path.startswith(copy)]
         assert pl.concat(parts).select(others).sort(others).equals(given)
         assert all(frame.columns == table.column_names for frame in parts)
-        assert all(_chunks_are_sorted(frame, table) for frame in parts)
+        assert all(lies_in_chunks(frame, table.key, BUCKETS) for frame in parts)
     for entity, copy in zip(table.buckets, copies, strict=True):
         for n in range(BUCKETS):
             entities = written[f"{copy}/bucket={n:03}.parquet"][entity]
             assert {bucket_of(each, BUCKETS) for each in entities.unique()} <= {n}
-
-
-def _chunks_are_sorted(frame: pl.DataFrame, table: Table) -> bool:
-    keys = frame.select(table.key).rows()
-    begins = [later < earlier for earlier, later in pairwise(keys)]
-    chunks = list(accumulate(begins, initial=0))
-    firsts = {(key[0], chunk) for key, chunk in zip(keys, chunks, strict=False)}
-    together = len(firsts) == frame[table.key[0]].n_unique()
-    return chunks[-1] < BUCKETS and together
 
 
 def test_a_small_batch_or_a_large_one_makes_no_difference(
