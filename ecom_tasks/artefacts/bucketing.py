@@ -59,8 +59,8 @@ def looked_up(values: pl.Series, function: Callable[[pl.Series], pl.Series]) -> 
     values : texts, also as `numbered` gives them; of the latter all that have a number are asked.
     function : of distinct texts, to as many results in their order
     """
-    if isinstance(values.dtype, pl.Enum):
-        found = function(values.dtype.categories)
+    if isinstance(kind := values.dtype, pl.Enum):
+        found: pl.Series = function(kind.categories)
         return found.gather(values.to_physical())
     known, met, run = _met(values)
     return function(known).gather(met).gather(run)

@@ -70,14 +70,15 @@ def _arrow(frame: pl.DataFrame, filled: Sequence[str]) -> Any:
     """Return the table in Arrow's form; texts that are numbered keep their numbers."""
     import polars as pl
     import pyarrow as pa
+    from polars import selectors
 
     # Polars' own form of texts, which takes no copy; the file itself does not tell them apart.
-    newest = pl.CompatLevel.newest()
+    others = frame.drop(selectors.enum()).to_arrow(compat_level=pl.CompatLevel.newest())
     columns = [
-        _those_used(each.dtype.categories, each.to_physical())
-        if isinstance(each.dtype, pl.Enum)
-        else each.to_arrow(compat_level=newest)
-        for each in frame
+        _those_used(kind.categories, frame[name].to_physical())
+        if isinstance(kind, pl.Enum)
+        else others.column(name)
+        for name, kind in frame.schema.items()  # asked for once: to name its texts takes a while
     ]
     fields = [
         pa.field(name, column.type, nullable=name not in filled)
