@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars import selectors
 
+from ecom_tasks.artefacts.bucketing import numbered
 from ecom_tasks.ingestion.quarantine import (
     FAILED,
     REFUSED,
@@ -175,6 +177,17 @@ def test_the_order_of_rows_does_not_matter(rows: pl.DataFrame, random: Any) -> N
     first, second = part(rows, ORDER_LINES, RULES), part(shuffled, ORDER_LINES, RULES)
     assert first.good.equals(second.good)
     assert count_reasons(first.bad) == count_reasons(second.bad)
+
+
+@given(any_rows, st.sets(st.sampled_from([n for n, kind in schema_of(ORDER_LINES).items()
+                                         if kind == pl.String])))  # fmt: skip
+@settings(deadline=None)
+def test_numbered_texts_are_judged_as_texts(rows: pl.DataFrame, names: set[str]) -> None:
+    plain = part(rows, ORDER_LINES, RULES)
+    lighter = part(rows.with_columns(numbered(rows[name]) for name in names), ORDER_LINES, RULES)
+    assert lighter.good.with_columns(selectors.enum().cast(pl.String)).equals(plain.good)
+    assert lighter.bad.equals(plain.bad)
+    assert lighter.bad.schema == plain.bad.schema
 
 
 @given(any_rows)
