@@ -94,7 +94,8 @@ class Order:
     forgotten : pseudonyms of those whose rows are left out.
     products : known product ids, where the table refers to products.
     buckets : files of a bucketed table.
-    write : adds rows to the table under a path, which begins with the first.
+    write : adds rows to the table under a path, which begins with the first; texts of a bucketed
+        table are numbered.
     scratch : folder for what is written on the way.
     """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from polars import selectors
 
 from ecom_tasks.ingestion import inputs, load, mapping
 from ecom_tasks.ingestion.load import Loaded
@@ -40,7 +41,7 @@ class Shop:
 
         def keep(path: str, frame: pl.DataFrame) -> None:
             if not path.startswith("by_customer"):
-                frames.append(frame)
+                frames.append(frame.with_columns(selectors.enum().cast(pl.String)))
 
         known = self.tables["products"]["product_id"] if "products" in self.tables else None
         self.scratch.mkdir(exist_ok=True)
