@@ -5,21 +5,16 @@ Nothing is loaded from anywhere, so that a report opens offline and years later.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import polars as pl
 from jinja2 import Environment
 from markupsafe import Markup
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
-# Same figure, same bytes: ids inside the SVG come from this salt, and no date is written.
-mpl.rcParams.update({"svg.hashsalt": "ecom", "svg.fonttype": "path", "font.size": 9,
-                     "axes.spines.top": False, "axes.spines.right": False,
-                     "axes.grid": True, "grid.alpha": 0.25})  # fmt: skip
-BLUE, ORANGE, GREY = "#2563eb", "#d97706", "#9ca3af"
+if TYPE_CHECKING:
+    from ecom_tasks.figures import Figure
+
 _ROWS_SHOWN = 40
 
 
@@ -94,10 +89,10 @@ def page(title: str, verdict: str, sections: list[Section]) -> str:
 
 
 def _svg(figure: Figure) -> Markup:
-    buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])  # noqa: S704  (drawn by matplotlib, texts as paths)
+    # Whoever has a figure has loaded what draws it; a page of tables needs none of it.
+    from ecom_tasks import figures
+
+    return Markup(figures.svg(figure))  # noqa: S704  (drawn by matplotlib, texts as paths)
 
 
 def _kind(table: pl.DataFrame, name: str) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from ecom_tasks import reports
+from ecom_tasks.figures import BLUE, GREY, ORANGE, Figure
 from ecom_tasks.inventory.backtest import ETS, LEVELS, SEASONAL, Judged
-from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
+from ecom_tasks.reports import Section
 
 _FANS = 6
 _PERIODS_SHOWN = 60

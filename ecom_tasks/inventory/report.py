@@ -9,16 +9,16 @@ import numpy.typing as npt
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num
-from matplotlib.figure import Figure
 
 from ecom_tasks import reports
+from ecom_tasks.figures import BLUE, GREY, ORANGE, Figure
 from ecom_tasks.inventory import exceptions
 from ecom_tasks.inventory.calibrate import Array
 from ecom_tasks.inventory.config import InventoryConfig
 from ecom_tasks.inventory.evaluate import HEADLINE, Window, actual, best_baseline
 from ecom_tasks.inventory.panel import Panel
 from ecom_tasks.inventory.series import ALL_LOCATIONS
-from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
+from ecom_tasks.reports import Section
 
 _FANS = 6
 _DAYS_SHOWN = 26 * 7

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from ecom_tasks import reports
+from ecom_tasks.figures import BLUE, GREY, ORANGE, Figure
 from ecom_tasks.monitoring.config import MonitoringConfig
 from ecom_tasks.monitoring.findings import ALERT, NOTHING_YET, WARNING
-from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
+from ecom_tasks.reports import Section
 
 _DRIFTED = 25
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
-from matplotlib.figure import Figure
 
+from ecom_tasks.figures import BLUE, GREY, ORANGE, Figure
 from ecom_tasks.pricing.evidence import CANNOT_TELL, STRONG, WEAK
-from ecom_tasks.reports import BLUE, GREY, ORANGE, Section, page
+from ecom_tasks.reports import Section, page
 
 _COLOURS = {STRONG: BLUE, WEAK: ORANGE, CANNOT_TELL: GREY}
 _SHOWN = 60

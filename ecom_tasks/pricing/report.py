@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
+from ecom_tasks.figures import BLUE, GREY, ORANGE, Figure
 from ecom_tasks.metrics.off_policy import DOUBLY_ROBUST
 from ecom_tasks.pricing import instruments, logged
 from ecom_tasks.pricing.config import PricingConfig
@@ -16,7 +16,7 @@ from ecom_tasks.pricing.evaluate import BASELINES, CONTENDERS, ELASTICITIES, NO_
 from ecom_tasks.pricing.evidence import CANNOT_TELL, STRONG, WEAK
 from ecom_tasks.pricing.optimise import demand_factor
 from ecom_tasks.pricing.variation import ENOUGH
-from ecom_tasks.reports import BLUE, GREY, ORANGE, Section, page
+from ecom_tasks.reports import Section, page
 
 _COLOURS = {STRONG: BLUE, WEAK: ORANGE, CANNOT_TELL: GREY}
 _CATEGORIES_SHOWN = 40

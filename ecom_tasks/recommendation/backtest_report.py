@@ -7,11 +7,11 @@ from typing import Any
 import matplotlib as mpl
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ecom_tasks import reports
+from ecom_tasks.figures import BLUE, GREY, ORANGE, Figure
 from ecom_tasks.recommendation.backtest import COHORTS, CUTS, PRODUCT_COHORTS, contenders
-from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
+from ecom_tasks.reports import Section
 
 _RIGHT = ("ndcg@10", "ndcg@10_lower", "ndcg@10_upper", "recall@20", "recall@20_lower",
           "recall@20_upper", "mrr@10", "map@10", "hit_rate@10")  # fmt: skip

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
-from matplotlib.figure import Figure
 
 from ecom_tasks import reports
+from ecom_tasks.figures import BLUE, GREY, ORANGE, Figure
 from ecom_tasks.recommendation.evaluate import FREQUENCY, POPULAR, RANKER
 from ecom_tasks.recommendation.network import SHARES
-from ecom_tasks.reports import BLUE, GREY, ORANGE, Section
+from ecom_tasks.reports import Section
 
 _COLOURS = {RANKER: BLUE, FREQUENCY: ORANGE, POPULAR: GREY}
 _QUESTIONS = {"all": "everything bought", "new": "products new to the customer"}

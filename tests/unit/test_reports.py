@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import polars as pl
-from matplotlib.figure import Figure
 
+from ecom_tasks.figures import Figure
 from ecom_tasks.reports import Section, page
 
 
