@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from ecom_tasks import texts
 from ecom_tasks.metrics.ranking import rank_within
 from ecom_tasks.recommendation.candidates import COLD
 from ecom_tasks.recommendation.candidates.matrix import blocks
@@ -140,7 +141,7 @@ def offers(
     made: dict[str, list[pl.DataFrame]] = {name: [] for name in ways or _WAYS}
     for part in parts:
         for name, found in made.items():
-            found.append(_WAYS[name](fitted, part, k))
+            found.append(texts.own(_WAYS[name](fitted, part, k)))
     return {name: pl.concat(found).sort("customer_id", "rank") for name, found in made.items()}
 
 

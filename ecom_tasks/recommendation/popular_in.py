@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from ecom_tasks import texts
 from ecom_tasks.recommendation import segments
 
 ALL = "all"
@@ -52,10 +53,12 @@ def popular_in(
     by = next(name for name in PAIR if name in groups.columns)
     weight = 0.5 ** (pl.col("days_since_last_order") / half_life_days)
     counted = pl.concat(
-        part
-        .join(groups, on=by)
-        .group_by(*group, "product_id")
-        .agg(weight.sum().alias("score"), pl.len().alias("customers"))
+        texts.own(
+            part
+            .join(groups, on=by)
+            .group_by(*group, "product_id")
+            .agg(weight.sum().alias("score"), pl.len().alias("customers"))
+        )
         for part in parts
     )
     # Rounded, as sums of floats differ in their last bits with the order of addition.
@@ -82,12 +85,8 @@ def everyone(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     ----------
     parts : customer_id; a customer in one of them
     """
-    return pl.concat(
-        part.select(
-            pl.lit(ALL).alias("scope"), pl.lit(ALL).alias("name"), pl.col("customer_id").unique()
-        )
-        for part in parts
-    )
+    customers = pl.concat(texts.own(part.select("customer_id").unique()) for part in parts)
+    return customers.select(pl.lit(ALL).alias("scope"), pl.lit(ALL).alias("name"), "customer_id")
 
 
 def categories(products: pl.DataFrame) -> pl.DataFrame:
@@ -172,7 +171,7 @@ def for_newcomers(
         for name, groups in ways.items()
     }
     served = pl.concat([each.select("product_id") for each in lists.values()])
-    counted = pl.concat(part.group_by("product_id").len() for part in parts)
+    counted = pl.concat(texts.own(part.group_by("product_id").len()) for part in parts)
     ever = (
         counted
         .group_by("product_id")

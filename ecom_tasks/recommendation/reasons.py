@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from ecom_tasks import texts
 from ecom_tasks.recommendation import cold, selection
 from ecom_tasks.recommendation.candidates import (
     COLD,
@@ -76,7 +77,7 @@ def explain(lists: pl.DataFrame, similar: Similar) -> pl.DataFrame:
     )
     again = lists.filter(pl.col("generator") == repeat.NAME).select(PAIR)
     interval = pl.concat(
-        repeat.typical_interval(part.join(again, on=PAIR, how="semi"), usual)
+        texts.own(repeat.typical_interval(part.join(again, on=PAIR, how="semi"), usual))
         for part in overview.pairs
     )
     bought_with = _because(lists.filter(pl.col("generator") == neighbours.NAME), similar)

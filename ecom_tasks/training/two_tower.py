@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ecom_tasks import texts
 from ecom_tasks.training import placement  # first: how TensorFlow behaves is read at its import
 
 # isort: split
@@ -112,14 +113,16 @@ def histories(parts: Iterable[pl.DataFrame], known: Catalogue) -> tuple[pl.Serie
     """
     places = known.product_ids.to_frame().with_row_index("place")
     best = pl.concat(
-        part
-        .join(places, on="product_id")
-        .sort(
-            ["customer_id", "recency_weighted_orders", "product_id"],
-            descending=[False, True, False],
+        texts.own(
+            part
+            .join(places, on="product_id")
+            .sort(
+                ["customer_id", "recency_weighted_orders", "product_id"],
+                descending=[False, True, False],
+            )
+            .group_by("customer_id", maintain_order=True)
+            .agg(pl.col("place").head(HISTORY))
         )
-        .group_by("customer_id", maintain_order=True)
-        .agg(pl.col("place").head(HISTORY))
         for part in parts
     ).sort("customer_id")
     words = np.zeros((best.height, HISTORY, WORDS), dtype=np.int32)

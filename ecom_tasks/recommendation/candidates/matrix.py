@@ -16,6 +16,8 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from ecom_tasks import texts
+
 _MOST_ROWS = 1024
 _GOOD_ROWS = 128
 """With fewer rows BLAS is busy with laying out its input."""
@@ -71,7 +73,7 @@ def most_bought(parts: Iterable[pl.DataFrame], most_products: int) -> pl.DataFra
     ----------
     parts : customer_id, product_id; a pair once in all of them
     """
-    buyers = pl.concat(part.group_by("product_id").len() for part in parts)
+    buyers = pl.concat(texts.own(part.group_by("product_id").len()) for part in parts)
     popular = (
         buyers
         .group_by("product_id")
@@ -128,7 +130,7 @@ def _together(parts: list[Interactions], products: pl.DataFrame) -> Interactions
 
 
 def _encoded(interactions: pl.DataFrame, products: pl.DataFrame) -> Interactions:
-    customers = interactions.select("customer_id").unique().sort("customer_id")
+    customers = texts.own(interactions.select("customer_id").unique().sort("customer_id"))
     customers = customers.with_row_index("row")
     row = _positions(interactions["customer_id"], customers["customer_id"])
     column = _positions(interactions["product_id"], products["product_id"])

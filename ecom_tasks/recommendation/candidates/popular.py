@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from ecom_tasks import texts
 from ecom_tasks.metrics.ranking import rank_within
 from ecom_tasks.recommendation.candidates.kept import Kept
 from ecom_tasks.recommendation.config import RecommendationConfig
@@ -22,7 +23,7 @@ def popularity(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """
     recent = (pl.col("orders_28d") > 0).sum().alias("recent")
     counts = pl.concat(
-        part.group_by("product_id").agg(recent, pl.len().alias("ever")) for part in parts
+        texts.own(part.group_by("product_id").agg(recent, pl.len().alias("ever"))) for part in parts
     )
     ever = pl.col("ever").sum()
     return (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from ecom_tasks import texts
 from ecom_tasks.recommendation.candidates.matrix import (
     blocks,
     encode_among,
@@ -71,7 +72,7 @@ def fit(parts: Iterable[pl.DataFrame], config: RecommendationConfig) -> Fitted:
     from ecom_tasks.training import sequence_model
 
     products = most_bought(parts, config.matrix_products)
-    everyone = pl.concat(part.select("customer_id").unique() for part in parts)
+    everyone = pl.concat(texts.own(part.select("customer_id").unique()) for part in parts)
     customers = everyone.sort("customer_id").with_row_index("row")
     kinds: tuple[str, ...] = ()
     if EVENT in next(iter(parts)).columns:

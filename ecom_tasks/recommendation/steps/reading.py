@@ -221,6 +221,7 @@ def bought(
     """What was bought in a window; with `config` only products with enough customers before it."""
     import polars as pl
 
+    from ecom_tasks import texts
     from ecom_tasks.artefacts import dataset
     from ecom_tasks.recommendation import snapshots
 
@@ -233,7 +234,7 @@ def bought(
         after = _pairs(features, window.until, columns, [bucket])
         known = dataset.paths(stored, f"cutoff={window.cutoff}/{bucket}")
         before = _pairs(features, window.cutoff, columns, [bucket]) if known else after.clear()
-        parts.append(snapshots.bought(before, after))
+        parts.append(texts.own(snapshots.bought(before, after)))
     found = pl.concat(parts).sort(snapshots.PAIR)
     if config is None:
         return found
