@@ -16,7 +16,11 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported
 import duckdb
 import great_expectations as gx
 from great_expectations.core.run_identifier import RunIdentifier
-from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
 from great_expectations.exceptions.exceptions import GreatExpectationsError
 from great_expectations.execution_engine import sqlalchemy_execution_engine as engine
 from great_expectations.expectations.metrics.metric_provider import metric_value
@@ -120,7 +124,11 @@ def _view(table: Table, folder: Path | None) -> str:
 def _run(
     database: Path, suites: Mapping[str, Suite], as_of: datetime, pages: Path
 ) -> list[tuple[Result, dict[str, Any]]]:
-    context = gx.get_context(mode="ephemeral")
+    # Without this it makes a folder for pages, and a line in the log of where.
+    stores = InMemoryStoreBackendDefaults()
+    context = gx.get_context(
+        mode="ephemeral", project_config=DataContextConfig(store_backend_defaults=stores)
+    )
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(pages)}
     context.variables.data_docs_sites = {

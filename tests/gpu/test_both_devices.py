@@ -245,7 +245,7 @@ def test_two_towers(on: On) -> None:
     known = two_tower.catalogue(products(), DIALS.vocabulary)
 
     def score() -> NDArray[np.float32]:
-        towers = two_tower.train(pairs(), known, DIALS)
+        towers = two_tower.train([pairs()], known, DIALS)
         _, words = two_tower.histories([pairs()], known)
         return (
             two_tower.embed(towers.customer, words) @ two_tower.embed(towers.product, known.words).T

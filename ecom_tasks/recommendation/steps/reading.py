@@ -6,7 +6,7 @@ customers, so that memory does not grow with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -127,15 +127,30 @@ def interactions(features: Ref, cutoff: date, config: RecommendationConfig) -> P
 
     products = table(features, "products", cutoff)
     warm = snapshots.some_warm(products, cutoff, config.min_customers)
-    return snapshots.among(pairs(features, cutoff, config), warm)
+
+    def read(block: Sequence[str]) -> pl.DataFrame:
+        return _pairs(features, cutoff, LEARNT, block).join(warm, on="product_id", how="semi")
+
+    return _parts(list(blocks(features, cutoff, config)), read)
 
 
 def pairs(features: Ref, cutoff: date, config: RecommendationConfig) -> Parts:
     """The same of all products."""
-    from ecom_tasks.recommendation import snapshots
 
-    groups = list(blocks(features, cutoff, config))
-    return snapshots.Parts(lambda: (_pairs(features, cutoff, LEARNT, block) for block in groups))
+    def read(block: Sequence[str]) -> pl.DataFrame:
+        return _pairs(features, cutoff, LEARNT, block)
+
+    return _parts(list(blocks(features, cutoff, config)), read)
+
+
+def _parts(groups: Sequence[list[str]], read: Callable[[list[str]], pl.DataFrame]) -> Parts:
+    from ecom_tasks.recommendation.snapshots import Parts
+
+    if len(groups) > 1:
+        return Parts(lambda: map(read, groups))
+    # A shop of one block is read once.
+    whole = [read(group) for group in groups]
+    return Parts(lambda: iter(whole))
 
 
 def overview(features: Ref, cutoff: date, config: RecommendationConfig) -> Overview:
