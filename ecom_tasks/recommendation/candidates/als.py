@@ -68,9 +68,9 @@ def customers_of(
 
     Each follows from the customer's own row alone.
     """
-    model = AlternatingLeastSquares(**_dials(config))
-    model.item_factors = products
     with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(**_dials(config))
+        model.item_factors = products
         return np.asarray(model.recalculate_user(np.arange(known.customers.height), known.orders))
 
 
