@@ -336,6 +336,30 @@ def test_what_was_bought_in_buckets_is_what_was_bought(released: tuple[Run, Ref]
     assert found.equals(snapshots.bought(before, after))
 
 
+def test_pairs_of_one_block_are_read_once_and_of_several_whenever_gone_through(
+    released: tuple[Run, Ref], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, read = inputs.pin_features(released[0]), []
+    pairs = reading._pairs
+
+    def watched(*how: Any) -> pl.DataFrame:
+        read.append(how)
+        return pairs(*how)
+
+    monkeypatch.setattr(reading, "_pairs", watched)
+    small = CONFIG.model_copy(update={"block_customers": 10})
+    blocks = len(list(reading.blocks(features, SHOP.as_of, small)))
+    found = {}
+    for config, times in ((CONFIG, 1), (small, 2 * blocks)):
+        read.clear()
+        parts = reading.interactions(features, SHOP.as_of, config)
+        first, again = (pl.concat(parts).sort(PAIR) for _ in range(2))
+        assert (len(read), first.equals(again)) == (times, True)
+        found[times] = first
+    assert blocks > 1
+    assert found[1].equals(found[2 * blocks])
+
+
 def test_the_ranker_learns_from_as_many_customers_as_are_drawn(
     released: tuple[Run, Ref],
 ) -> None:
