@@ -377,6 +377,11 @@ def scan(ref: Ref, pattern: str = "*.parquet") -> pl.LazyFrame:
     return scan_files([f"{ref.removesuffix(MANIFEST)}{path}" for path in matching])
 
 
+def scan_each(ref: Ref, pattern: str = "*.parquet") -> list[pl.LazyFrame]:
+    """Read the files of a table lazily, each by itself; none where the shop lacks it."""
+    return [scan(ref, path) for path in sorted(paths(ref, pattern))]
+
+
 def scan_files(uris: list[str]) -> pl.LazyFrame:
     """Lazy frame over Parquet files by their URIs (`file://` or `s3://`)."""
     import polars as pl

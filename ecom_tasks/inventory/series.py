@@ -63,10 +63,12 @@ def build(
         for part in demand
     ]
     origin = last - (config.test_windows * config.horizon - 1) * period
-    totals = pl.concat([_totals(_by_place(part, config), origin) for part in sold])
-    first = totals.select(pl.col("first").min()).item()
+    totals = [_totals(_by_place(part, config), origin) for part in sold]
+    first: date | None = None
+    if totals:
+        first = pl.concat(totals).select(pl.col("first").min()).item()
     periods = 0 if first is None else (last - first) // period + 1
-    if periods < config.periods_needed:
+    if first is None or periods < config.periods_needed:
         raise DataContractError(
             f"Inventory needs {config.periods_needed} complete {config.period}s of sales up to "
             f"{as_of}, got {periods}",
@@ -75,7 +77,7 @@ def build(
             f"inventory.horizon ({config.horizon}): {config.periods_needed} = "
             "(test_windows + calibration_windows + 1) x horizon + history",
         )
-    keys = _with_category(_best_sellers(totals, origin, config), products)
+    keys = _with_category(_best_sellers(pl.concat(totals), origin, config), products)
     plans = [part.with_columns(starts_on=time) for part in calendar]
     return _dense(sold, plans, keys, (first, periods), config)
 

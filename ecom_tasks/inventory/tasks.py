@@ -81,9 +81,9 @@ def build_series(run: Run, features: Ref) -> Ref:
             here = config.model_copy(update={"country": country})
             sold, planned = _by_day(run, lines, promotions, products, here)
         else:
-            sold, planned = _parts(demand), _parts(calendar)
+            sold, planned = dataset.scan_each(demand), dataset.scan_each(calendar)
         panel = series.build(sold, planned, dataset.scan(products), run.as_of, config)
-        closed = censored.closed_share(panel, _parts(stock))
+        closed = censored.closed_share(panel, dataset.scan_each(stock))
         judged = config.windows * config.horizon
         panel = censored.recover(panel, closed, config.improbable_run, judged=judged)
         keys, periods = series.to_frames(panel)
@@ -202,7 +202,7 @@ def propose_orders(
         products, stock, terms = (_rows(ref) for ref in lake)
         likeness = _rows(embeddings)
         new = newcomers.forecast(
-            _parts(demand), dataset.scan(lake[0]), panel.keys, run.as_of, config,
+            dataset.scan_each(demand), dataset.scan(lake[0]), panel.keys, run.as_of, config,
             None if likeness is None else likeness.collect(),
         )  # fmt: skip
         assert products is not None
@@ -367,13 +367,6 @@ def _rows(ref: Ref) -> pl.LazyFrame | None:
     return dataset.scan(ref) if dataset.has_rows(ref) else None
 
 
-def _parts(ref: Ref, pattern: str = "*.parquet") -> list[pl.LazyFrame]:
-    """Return the files of a table, each of whole products; none where the shop lacks it."""
-    from ecom_tasks.artefacts import dataset
-
-    return [dataset.scan(ref, path) for path in dataset.paths(ref, pattern)]
-
-
 def _by_day(
     run: Run, lines: Ref, promotions: Ref, products: Ref, config: InventoryConfig
 ) -> tuple[list[pl.LazyFrame], list[pl.LazyFrame]]:
@@ -384,11 +377,11 @@ def _by_day(
     goods, by_product = dataset.scan(products), "by_product/*.parquet"
     sold = [
         demand.build_daily(part, goods, run.as_of, config.country, config.paydays)
-        for part in _parts(lines, by_product)
+        for part in dataset.scan_each(lines, by_product)
     ]
     planned = [
         demand.promotion_days(part, goods, run.as_of, config.horizon)
-        for part in _parts(promotions, by_product)
+        for part in dataset.scan_each(promotions, by_product)
     ]
     return sold, planned
 

@@ -45,6 +45,8 @@ def level_of(demand: Sequence[pl.LazyFrame]) -> str:
         `product_location` if half of all units are sold by products and locations that sell in at
         least three quarters of their weeks, at five locations or more; else `product`.
     """
+    if not demand:
+        return "product"  # and nothing of it: what is missing is told where it is read
     counted = pl.concat([_sold_by_place(part) for part in demand])
     share, locations = counted.select(
         (pl.col("steady_units").sum() / pl.col("units").sum()).alias("share"),

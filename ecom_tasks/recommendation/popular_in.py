@@ -11,6 +11,7 @@ import polars as pl
 
 from ecom_tasks import texts
 from ecom_tasks.recommendation import segments
+from ecom_tasks.recommendation.candidates.matrix import by_customers
 
 ALL = "all"
 CATEGORY = "category"
@@ -171,17 +172,10 @@ def for_newcomers(
         for name, groups in ways.items()
     }
     served = pl.concat([each.select("product_id") for each in lists.values()])
-    counted = pl.concat(texts.own(part.group_by("product_id").len()) for part in parts)
-    ever = (
-        counted
-        .group_by("product_id")
-        .agg(pl.col("len").sum())
-        .sort(["len", "product_id"], descending=[True, False])
-    )
     in_order = {
         SEGMENT_LIST: served.unique(maintain_order=True),
         ALL_LIST: lists["all"],
-        EVER_LIST: ever,
+        EVER_LIST: by_customers(parts),
     }
     return {
         name: each.select("product_id", (pl.int_range(pl.len()) + 1).alias("rank")).head(k)

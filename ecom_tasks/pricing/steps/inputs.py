@@ -9,19 +9,10 @@ from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.run import Ref, Run
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ecom_tasks.artefacts.dataset import Draft
 
 GUARDRAILS, ODDS = "guardrails.json", "odds.parquet"
 FORECASTS = "artefacts/inventory"
-
-
-def files(ref: Ref) -> list[pl.LazyFrame]:
-    """Return the files of a table, each of whole products; none where the shop lacks it."""
-    from ecom_tasks.artefacts import dataset
-
-    return [dataset.scan(ref, path) for path in dataset.paths(ref)]
 
 
 def pin_features(run: Run) -> Ref:

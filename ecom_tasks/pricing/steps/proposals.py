@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecom_tasks.pricing.config import PricingConfig
 from ecom_tasks.pricing.steps import reading
-from ecom_tasks.pricing.steps.inputs import FORECASTS, GUARDRAILS, files
+from ecom_tasks.pricing.steps.inputs import FORECASTS, GUARDRAILS
 from ecom_tasks.pricing.steps.weekly import CATALOGUE
 from ecom_tasks.run import Ref, Run
 
@@ -72,10 +72,11 @@ def _told(lake: dict[str, Ref]) -> dict[str, pl.DataFrame | None]:
     """Return what the shop's tables say of today, as far as it has them."""
     import polars as pl
 
+    from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing import situation
 
     def told(table: str, read: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame | None:
-        parts = [read(rows).collect() for rows in files(lake[table])]
+        parts = [read(rows).collect() for rows in dataset.scan_each(lake[table])]
         return pl.concat(parts) if parts else None
 
     return {

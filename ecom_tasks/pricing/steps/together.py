@@ -26,8 +26,8 @@ def find_bought_together(run: Run, features: Ref) -> Ref:
         catalogue = dataset.scan(products).select("product_id", "category").collect()
         # An order is of one customer, and so in one bucket.
         counts = (
-            bought_together.count(dataset.scan(lines, path), catalogue, run.as_of)
-            for path in dataset.paths(lines, "by_customer/*.parquet")
+            bought_together.count(part, catalogue, run.as_of)
+            for part in dataset.scan_each(lines, "by_customer/*.parquet")
         )
         draft.write_frame(TOGETHER, bought_together.pairs(counts, catalogue))
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ecom_tasks.pricing.config import PricingConfig
-from ecom_tasks.pricing.steps.inputs import files
 from ecom_tasks.run import Ref, Run
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def build_panel(run: Run, features: Ref) -> Ref:
 
         level: str = config.panel_level
         if level == "auto":
-            level = panel.level_of(files(demand))
+            level = panel.level_of(dataset.scan_each(demand))
         draft.metrics["level of the panel"] = level
         costs = prices if _has_costs(prices) else None
         draft.metrics["unit costs over time"] = costs is not None
@@ -114,12 +113,13 @@ def _has_costs(prices: Ref) -> bool:
     """Say whether the shop tells what its goods cost over time."""
     import polars as pl
 
+    from ecom_tasks.artefacts import dataset
     from ecom_tasks.pricing.instruments import COST
 
     told = pl.col(COST).is_not_null().any()
     return any(
         COST in rows.collect_schema().names() and rows.select(told).collect().item()
-        for rows in files(prices)
+        for rows in dataset.scan_each(prices)
     )
 
 
@@ -135,7 +135,7 @@ def _catalogue(products: Ref, supply: Ref, costs: Ref | None, as_of: date) -> pl
         mean = dataset.scan(supply).group_by("product_id").agg(pl.col("unit_cost").mean())
         catalogue = _filled(catalogue, mean)
     if costs:
-        newest = [panel.newest_costs(rows, as_of).collect() for rows in files(costs)]
+        newest = [panel.newest_costs(rows, as_of).collect() for rows in dataset.scan_each(costs)]
         catalogue = _filled(catalogue, pl.concat(newest).lazy())
     return catalogue.with_columns(pl.col("unit_cost").cast(pl.Float64)).sort("product_id").collect()
 

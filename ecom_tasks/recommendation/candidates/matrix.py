@@ -27,6 +27,7 @@ _MOST = 1 << 24
 """Scores of a block at most, 64 MiB."""
 _FOLDS = 16
 _FOLDS_AGAIN = 4
+_MOST_FIRST = (-pl.col("customers").cast(pl.Int64), "product_id")
 _SMALL = 512
 """Rows or columns of a matrix that is decomposed at once."""
 FloatMatrix = NDArray[np.float32]
@@ -67,21 +68,21 @@ def encode(parts: Iterable[pl.DataFrame], most_products: int) -> Interactions:
 
 
 def most_bought(parts: Iterable[pl.DataFrame], most_products: int) -> pl.DataFrame:
-    """Return `numbered` the products with the most customers.
+    """Return `numbered` the products with the most customers; see `by_customers`."""
+    return numbered(by_customers(parts).head(most_products))
+
+
+def by_customers(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return product_id and customers, the products with the most customers first.
 
     Parameters
     ----------
     parts : customer_id, product_id; a pair once in all of them
     """
-    buyers = pl.concat(texts.own(part.group_by("product_id").len()) for part in parts)
-    popular = (
-        buyers
-        .group_by("product_id")
-        .agg(pl.col("len").sum())
-        .sort(["len", "product_id"], descending=[True, False])
-        .head(most_products)
+    counts = pl.concat(
+        texts.own(part.group_by("product_id").agg(pl.len().alias("customers"))) for part in parts
     )
-    return numbered(popular)
+    return counts.group_by("product_id").agg(pl.col("customers").sum()).sort(_MOST_FIRST)
 
 
 def numbered(products: pl.DataFrame) -> pl.DataFrame:
@@ -166,10 +167,8 @@ def narrowed(known: Interactions, most_products: int) -> Interactions:
     """Return what `encode` would build of no more than `most_products` products."""
     if known.products.height <= most_products:
         return known
-    buyers = known.products.with_columns(
-        pl.Series("len", np.bincount(known.orders.indices, minlength=known.products.height))
-    )
-    popular = buyers.sort(["len", "product_id"], descending=[True, False]).head(most_products)
+    count = np.bincount(known.orders.indices, minlength=known.products.height)
+    popular = known.products.with_columns(customers=count).sort(_MOST_FIRST).head(most_products)
     products = numbered(popular)
     at = popular["column"].sort().to_numpy()
     orders, recent = known.orders[:, at], known.recent[:, at]

@@ -20,6 +20,7 @@ from ecom_tasks.recommendation.candidates.matrix import (
 from ecom_tasks.recommendation.config import RecommendationConfig
 
 NAME = "neighbours"
+_PAIRS = 20_000
 
 
 WEIGHTS = {"bm25": bm25_weight, "tf-idf": tfidf_weight}
@@ -113,16 +114,15 @@ def strongest(pairs: pl.DataFrame, known: Interactions, near: sparse.csr_matrix)
     DataFrame with customer_id, product_id, because_of (a product id), for pairs that have one
     """
     at = pairs.join(known.customers, on="customer_id").join(known.products, on="product_id")
-    weight = known.recent[at["row"].to_numpy()].multiply(near[at["column"].to_numpy()]).tocsr()
-    if at.is_empty():
-        return at.select("customer_id", "product_id", pl.lit("").alias("because_of"))
-    best = np.asarray(weight.argmax(axis=1)).ravel()
-    # Adding zero turns the sparse maximum into a plain array.
-    found = np.asarray(weight.max(axis=1).todense()).ravel() > 0
-    names = known.products["product_id"].gather(best)
-    return (
-        at
-        .select("customer_id", "product_id")
-        .with_columns(names.alias("because_of"))
-        .filter(pl.Series(found))
-    )
+    found = [at.head(0).select("customer_id", "product_id", pl.lit("").alias("because_of"))]
+    # Each pair is weighed by all that its customer has: of all pairs at once that is a multiple of
+    # the matrices.
+    for part in at.iter_slices(_PAIRS):
+        own, goes_with = (part[name].to_numpy() for name in ("row", "column"))
+        weight = known.recent[own].multiply(near[goes_with]).tocsr()
+        best = np.asarray(weight.argmax(axis=1)).ravel()
+        is_any = np.asarray(weight.max(axis=1).todense()).ravel() > 0
+        names = known.products["product_id"].gather(best)
+        told = part.select("customer_id", "product_id", names.alias("because_of"))
+        found.append(told.filter(pl.Series(is_any)))
+    return pl.concat(found)

@@ -99,18 +99,24 @@ def table(
 
 def blocks(features: Ref, cutoff: date, config: RecommendationConfig) -> Iterator[list[str]]:
     """Yield the buckets of customers in groups that have `block_customers` or little more."""
-    from ecom_tasks.artefacts import dataset
-
-    customers = dataset.input_named(features, "features/customers")
     block, held = list[str](), 0
-    for path in sorted(dataset.paths(customers, f"cutoff={cutoff}/*.parquet")):
-        block.append(Path(path).name)
-        held += dataset.rows_of(customers, path)
+    for bucket, customers in _buckets(features, cutoff).items():
+        block.append(bucket)
+        held += customers
         if held >= config.block_customers:
             yield block
             block, held = [], 0
     if block:
         yield block
+
+
+def _buckets(features: Ref, cutoff: date) -> dict[str, int]:
+    """Return the customers of each bucket that has any."""
+    from ecom_tasks.artefacts import dataset
+
+    customers = dataset.input_named(features, "features/customers")
+    paths = sorted(dataset.paths(customers, f"cutoff={cutoff}/*.parquet"))
+    return {Path(path).name: dataset.rows_of(customers, path) for path in paths}
 
 
 def interactions(features: Ref, cutoff: date, config: RecommendationConfig) -> Parts:
@@ -185,17 +191,10 @@ def both_days(
 
     All at once where the tables of one day have another number of buckets than those of the other.
     """
-    from ecom_tasks.artefacts import dataset
-
     days = [(each, plan(each, config).serve) for each in (before, now)]
-    held = [
-        {Path(path).name for path in dataset.paths(
-            dataset.input_named(each, "features/customers"), f"cutoff={day}/*.parquet"
-        )}
-        for each, day in days
-    ]  # fmt: skip
+    then_held, now_held = (_buckets(each, day).keys() for each, day in days)
     groups: Iterable[Sequence[str]] = [["*.parquet"]]
-    if held[0] == held[1]:
+    if then_held == now_held:
         groups = blocks(now, days[1][1], config)
     for group in groups:
         then, today = (snapshot(each, day, group) for each, day in days)
@@ -336,8 +335,8 @@ def scored_today(scores: Ref) -> Iterator[pl.DataFrame]:
 def _blocks_of(ref: Ref, folder: str) -> Iterator[pl.DataFrame]:
     from ecom_tasks.artefacts import dataset
 
-    for path in sorted(dataset.paths(ref, f"{folder}/*.parquet")):
-        yield dataset.scan(ref, path).collect()
+    for block in dataset.scan_each(ref, f"{folder}/*.parquet"):
+        yield block.collect()
 
 
 def catalogue(features: Ref) -> pl.DataFrame:

@@ -27,10 +27,8 @@ def find_bought_together(run: Run, features: Ref) -> Ref:
 
         # An order is of one customer, and so in one bucket.
         parts = (
-            goods(dataset.scan(lines, path), dataset.scan(products), run.as_of).filter(
-                pl.col("bought")
-            )
-            for path in sorted(dataset.paths(lines, "by_customer/*.parquet"))
+            goods(part, dataset.scan(products), run.as_of).filter(pl.col("bought"))
+            for part in dataset.scan_each(lines, "by_customer/*.parquet")
         )
         draft.write_frame("bought_together.parquet", together(
             parts, config.together_k, min_orders=config.together_min_orders,

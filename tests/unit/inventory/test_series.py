@@ -48,6 +48,13 @@ def test_what_is_paid_back_elsewhere_leaves_nothing_of_what_was_paid() -> None:
     assert series.build([sold], [], goods, day, shop.small()).sales.tolist() == [[0.0] * WEEKS]
 
 
+def test_a_shop_that_sold_nothing_is_told_so() -> None:
+    goods, day = shop.catalogue(1).lazy(), shop.last_day(WEEKS)
+    for nothing in ([], [shop.demand(0 * STEADY).lazy()]):
+        with pytest.raises(DataContractError, match="got 0"):
+            series.build(nothing, [], goods, day, shop.small())
+
+
 def test_the_week_that_is_not_over_is_left_out() -> None:
     friday = shop.last_day(WEEKS + 1) - timedelta(days=2)
     units = np.full((1, WEEKS + 1), 3.0)

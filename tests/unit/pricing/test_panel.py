@@ -165,6 +165,11 @@ def test_parts_of_products_decide_the_level_together(steady: int, level: str) ->
     assert panel.level_of(few) == "product"
 
 
+def test_nothing_sold_has_a_level_too() -> None:
+    returned = demand([{"units": -1.0}])
+    assert panel.level_of([]) == panel.level_of([returned]) == "product"
+
+
 def test_a_first_week_covered_in_part_is_dropped() -> None:
     full = prices([1.0] * 6)
     first = pl.col("week_starts_on") == week(0)

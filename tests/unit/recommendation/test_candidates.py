@@ -261,6 +261,19 @@ def test_the_strongest_reason_is_a_product_the_customer_owns() -> None:
     assert found.rows() == [("ann", "jam", "milk")]  # nobody who bought nuts bought milk
 
 
+def test_reasons_of_some_pairs_at_a_time_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = matrix.encode([KNOWN], 100)
+    near = neighbours.similarity(known.orders, 9, 1.0)
+    pairs = KNOWN.select("customer_id").unique().sort("customer_id").join(
+        known.products.select("product_id"), how="cross"
+    )  # fmt: skip
+    whole = neighbours.strongest(pairs, known, near)
+    monkeypatch.setattr(neighbours, "_PAIRS", 7)
+    assert 0 < whole.height < pairs.height
+    assert neighbours.strongest(pairs, known, near).equals(whole)
+    assert neighbours.strongest(pairs.clear(), known, near).equals(whole.clear())
+
+
 def test_encoding_keeps_the_products_with_most_customers_and_every_customer() -> None:
     known = matrix.encode(
         [interactions([("ann", "milk", 1), ("bob", "milk", 1), ("eve", "jam", 1)])], 1

@@ -97,15 +97,21 @@ def test_blocks_bound_the_scores_and_cover_every_row_once() -> None:
         )
 
 
-def test_encoding_takes_pairs_in_any_order() -> None:
-    rng = np.random.default_rng(3)
+def forty_customers(seed: int) -> tuple[pl.DataFrame, tuple[np.ndarray, np.ndarray]]:
+    """Return what they bought of 30 products, and its rows and columns."""
+    rng = np.random.default_rng(seed)
     customers, products = np.nonzero(rng.random((40, 30)) < 0.2)
     pairs = pl.DataFrame({
         "customer_id": [f"c{each:02}" for each in customers],
         "product_id": [f"p{each:02}" for each in products],
-        "orders": rng.integers(1, 9, len(products)).astype(float),
+        "orders": rng.integers(0, 9, len(products)).astype(float),
         "recency_weighted_orders": rng.random(len(products)),
     })
+    return pairs, (customers, products)
+
+
+def test_encoding_takes_pairs_in_any_order() -> None:
+    pairs, at = forty_customers(3)
     popular = pairs.group_by("product_id").len().sort("len", "product_id", descending=[True, False])
     kept = popular["product_id"].head(20).sort()
     expected = pairs.pivot("product_id", index="customer_id", values="orders").sort("customer_id")
@@ -115,7 +121,6 @@ def test_encoding_takes_pairs_in_any_order() -> None:
     wanted = np.log1p(expected.select(kept.to_list()).fill_null(0).to_numpy())
     assert known.orders.toarray() == pytest.approx(wanted, abs=1e-6)
     recent = np.log1p(3 * pairs["recency_weighted_orders"].to_numpy())
-    at = customers, products
     dense = sparse.csr_matrix((recent, at), shape=(40, 30)).toarray()
     columns = [int(name[1:]) for name in kept]
     rows = [int(name[1:]) for name in known.customers["customer_id"]]
@@ -126,14 +131,7 @@ def test_encoding_takes_pairs_in_any_order() -> None:
 
 
 def test_encoding_part_by_part_is_encoding_all_at_once() -> None:
-    rng = np.random.default_rng(4)
-    customers, products = np.nonzero(rng.random((40, 30)) < 0.2)
-    pairs = pl.DataFrame({
-        "customer_id": [f"c{each:02}" for each in customers],
-        "product_id": [f"p{each:02}" for each in products],
-        "orders": rng.integers(0, 9, len(products)).astype(float),
-        "recency_weighted_orders": rng.random(len(products)),
-    })
+    pairs, (customers, _) = forty_customers(4)
     part = pl.Series(customers * 7 % 3)
     parts = [pairs.filter(part == 2), pairs.clear(), pairs.filter(part == 0)]
     parts.append(pairs.filter(part == 1))
